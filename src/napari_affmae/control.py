@@ -1,0 +1,51 @@
+"""The one way to pause, resume and stop a running job, from any thread.
+
+A job generator receives a :class:`JobControl` and asks it once per step. Pausing blocks inside the job's own thread, so that
+the generator's consumer needs to know nothing about it; stopping lets the job save a checkpoint and end by itself.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+
+class JobControl:
+    """Thread-safe pause and stop flags, shared by a job and whoever watches it."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._run = threading.Event()
+        self._run.set()
+
+    def stop(self) -> None:
+        """Ask the job to save what it has and end. Wakes a paused job; asking twice is harmless."""
+        self._stop.set()
+        self._run.set()
+
+    def pause(self) -> None:
+        """Ask the job to hold still after the current step."""
+        if not self._stop.is_set():
+            self._run.clear()
+
+    def resume(self) -> None:
+        """Let a paused job go on."""
+        self._run.set()
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether :meth:`stop` was called."""
+        return self._stop.is_set()
+
+    @property
+    def paused(self) -> bool:
+        """Whether the job is asked to hold still."""
+        return not self._run.is_set()
+
+    def wait_while_paused(self) -> float:
+        """Block while paused and return the seconds spent waiting, for budgets that must not count them."""
+        if self._run.is_set():
+            return 0.0
+        started = time.perf_counter()
+        self._run.wait()
+        return time.perf_counter() - started

@@ -1,0 +1,158 @@
+"""What a running job says: frozen records that a generator yields.
+
+Jobs (:func:`napari_affmae.pretrain`, :func:`napari_affmae.finetune` and the tile-wise segmentation) are generators of these.
+They hold plain Python and numpy values only: neither torch tensors nor Qt objects, so that any consumer in any thread can
+keep them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Job = Literal["pretrain", "finetune", "segment", "inspect"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of all events."""
+
+    job: Job
+
+
+@dataclass(frozen=True)
+class Started(Event):
+    """The job has read its data and built its model; the first step comes next.
+
+    Attributes
+    ----------
+    total_steps
+        Steps the job will make, or None if a time budget decides.
+    device
+        For people, for example ``"cuda (NVIDIA H100)"`` or ``"cpu (2 threads)"``.
+    kernels
+        Which operator implementations run and why, one sentence.
+    start_step
+        First step to be made; larger than 0 after a resume.
+    """
+
+    total_steps: int | None
+    device: str
+    kernels: str
+    parameters: int = 0
+    start_step: int = 0
+
+
+@dataclass(frozen=True)
+class Notice(Event):
+    """Something the user should know while the job goes on: a skipped file, a rescaled image, a smaller batch."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Progress(Event):
+    """One training step, or one batch of tiles, is done.
+
+    Attributes
+    ----------
+    step
+        Steps done so far, counted from 1.
+    fraction
+        Part of the budget that is used, 0 to 1.
+    loss
+        The total training loss of this step (0 for jobs without one).
+    losses
+        Its parts before weighting, by name: ``res5``, ``res4``, ``res2`` and so on.
+    lr
+        Base learning rate of this step.
+    images_per_second
+        Tiles per second, smoothed over the last seconds.
+    eta_seconds
+        Expected seconds to the end, or None while unknown.
+    elapsed_seconds
+        Seconds of work, pauses not counted, earlier runs of a resumed job included.
+    """
+
+    step: int
+    total_steps: int | None
+    fraction: float
+    loss: float
+    losses: Mapping[str, float]
+    lr: float
+    images_per_second: float
+    eta_seconds: float | None
+    elapsed_seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Preview(Event):
+    """What the network sees and what it makes of it, for one fixed tile.
+
+    Attributes
+    ----------
+    masked, reconstruction, target
+        float32 arrays ``[H, W]`` or ``[H, W, 3]`` in 0..1. ``masked`` shows hidden patches grey; ``reconstruction`` keeps the
+        visible patches and fills the hidden ones with predictions.
+    """
+
+    step: int
+    masked: npt.NDArray[np.float32]
+    reconstruction: npt.NDArray[np.float32]
+    target: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Score(Event):
+    """Held-out score of a finetuning run.
+
+    Attributes
+    ----------
+    miou
+        Mean intersection over union over the classes present, 0 to 1.
+    iou
+        The same per class name.
+    pixels
+        Number of held-out painted pixels that it was measured on.
+    """
+
+    step: int
+    miou: float
+    iou: Mapping[str, float]
+    pixels: int
+
+
+@dataclass(frozen=True)
+class CheckpointSaved(Event):
+    """A checkpoint lies on disk, whole."""
+
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Done(Event):
+    """The last event of a job that ended by itself or was stopped.
+
+    Attributes
+    ----------
+    path
+        The model file that the job wrote, if any.
+    stopped
+        True if the job was asked to stop before its budget was used.
+    result
+        Whatever the job computed, for example a :class:`~napari_affmae.engine.segment.SegmentationResult`.
+    summary
+        Small JSON-able figures: final loss, steps, seconds, scores.
+    """
+
+    step: int
+    path: Path | None
+    stopped: bool = False
+    result: Any = None
+    summary: Mapping[str, Any] = field(default_factory=dict)
