@@ -1,0 +1,60 @@
+# Everything on a fresh clone: `make demo` to see it, `make test` to check it. `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= demo-out
+
+# Qt needs a screen; where there is none, a virtual one does.
+SCREEN := $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname -s)))
+VIRTUAL_SCREEN := $(if $(SCREEN),,xvfb-run -a -s "-screen 0 1920x1200x24")
+# Small tensors in many threads on few cores only wait for each other.
+THREADS ?= 2
+TEST_ENVIRONMENT := NAPARI_ENSURE_PLUGIN_MAIN_THREAD=1 OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) QT_API=pyqt6
+PYTEST_ARGUMENTS ?=
+
+.PHONY: help demo test lint format typecheck pytest install clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: install ## the whole loop on data it brings along; without a screen, pictures and layers go to demo-out/
+	$(VIRTUAL_SCREEN) $(BIN)/napari-affmae demo --out $(OUT) $(if $(SCREEN),,--headless)
+
+test: lint typecheck pytest ## everything that must hold: style, types, manifest, tests
+
+lint: install ## style, formatting and the plugin manifest
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/npe2 validate src/napari_affmae/napari.yaml
+
+typecheck: install ## mypy, strict
+	$(BIN)/mypy
+
+pytest: install ## the tests; PYTEST_ARGUMENTS="-k word" runs some of them
+	$(TEST_ENVIRONMENT) $(VIRTUAL_SCREEN) $(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
+
+format: install ## put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: $(VENV)/.package ## .venv with torch, the package (editable), napari and the test tools
+
+$(VENV)/.system: scripts/system_packages.sh
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "Python 3.11 or newer is needed, $$($(PYTHON) --version) came. Run: make PYTHON=python3.12 ..." >&2; exit 1; }
+	scripts/system_packages.sh $(PYTHON)
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.torch: $(VENV)/.system scripts/install_torch.py
+	$(BIN)/python scripts/install_torch.py
+	@touch $@
+
+$(VENV)/.package: $(VENV)/.torch pyproject.toml
+	$(BIN)/python -m pip install --disable-pip-version-check -q -e '.[all,test]'
+	@touch $@
+
+clean: ## remove the environment, the caches and what the demo wrote
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache demo-out
+	find src kernels tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
