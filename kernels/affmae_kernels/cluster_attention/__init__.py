@@ -1,0 +1,1 @@
+"""Attention of off-grid tokens to whole clusters of neighbours."""

@@ -1,0 +1,71 @@
+"""The public cluster attention: what it computes, and the checks before it does."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .._check import check_same_device, check_shape
+from .reference import cluster_attention_reference
+
+
+def cluster_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    positions: Tensor,
+    clusters: Tensor | None,
+    cluster_size: int,
+    bias_weight: Tensor,
+    bias: Tensor,
+    blank_key: Tensor,
+    blank_value: Tensor,
+) -> Tensor:
+    r"""Let every token attend to the members of its neighbour clusters and to one learned blank token per head.
+
+    .. math::
+        l_{ij} = q_i \cdot k_j / \sqrt d + W_h \cdot \varphi(p_j - p_i) + b_h,\qquad l_{i0} = q_i \cdot k_0 / \sqrt d
+
+    with :math:`\varphi` of :func:`~affmae_kernels.relative_features`; softmax over neighbours and blank. Source: AutoFocusFormer
+    (arXiv 2304.12406), section 3.2; AFFMAE (arXiv 2602.16249).
+
+    Parameters
+    ----------
+    query, key, value
+        ``[B, n, H, d]``, tokens in cluster order.
+    positions
+        ``[B, n, 2]``, ``(x, y)`` in patches.
+    clusters
+        int64 ``[B, n, c]``: ids of the clusters that each token attends to; cluster ``i`` is the rows ``i·m .. i·m + m - 1``, and
+        rows beyond n are masked. None lets every token attend to all n tokens.
+    cluster_size
+        ``m``.
+    bias_weight, bias
+        ``[H, 5]`` and ``[H]``, the linear map from relative features to a logit.
+    blank_key, blank_value
+        ``[H, d]``.
+
+    Returns
+    -------
+    Tensor
+        ``[B, n, H, d]``.
+
+    Raises
+    ------
+    ValueError
+        If shapes or devices do not fit.
+    """
+    batch, tokens, heads, dim = query.shape if query.dim() == 4 else (-1, -1, -1, -1)
+    check_shape("query", query, (None, None, None, None), "[B, n, H, d]")
+    check_shape("key", key, (batch, tokens, heads, dim), "[B, n, H, d]")
+    check_shape("value", value, (batch, tokens, heads, dim), "[B, n, H, d]")
+    check_shape("positions", positions, (batch, tokens, 2), "[B, n, 2]")
+    if clusters is not None:
+        check_shape("clusters", clusters, (batch, tokens, None), "[B, n, c]")
+    check_shape("bias_weight", bias_weight, (heads, 5), "[H, 5]")
+    check_shape("bias", bias, (heads,), "[H]")
+    check_shape("blank_key", blank_key, (heads, dim), "[H, d]")
+    check_shape("blank_value", blank_value, (heads, dim), "[H, d]")
+    check_same_device(query=query, key=key, value=value, positions=positions)
+    return cluster_attention_reference(
+        query, key, value, positions, clusters, cluster_size, bias_weight, bias, blank_key, blank_value
+    )

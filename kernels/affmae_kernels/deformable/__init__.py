@@ -1,0 +1,1 @@
+"""Deformable attention whose samples are interpolated from the nearest tokens."""

@@ -1,0 +1,64 @@
+"""The public deformable attention: what it computes, the search it includes, and the checks before it does."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._check import check_same_device, check_shape
+from ..nearest.op import nearest
+from .reference import POINT_NEIGHBOURS, deformable_attention_reference
+
+
+def deformable_attention(
+    value: Tensor,
+    positions: Tensor,
+    points: Tensor,
+    mixing: Tensor,
+    power: Tensor,
+    grid: tuple[int, int] | None = None,
+) -> Tensor:
+    r"""Sample the values at free points, each interpolated from its 4 nearest tokens, and mix the samples of a query.
+
+    .. math:: y_q = \sum_p a_{qp} \sum_{j \in N_4(z_{qp})} \mathrm{softmax}_j(-P (|z_{qp} - p_j| + 10^{-6})) \, v_j
+
+    with :math:`P = \max(\mathrm{power}, 10^{-6})`. Gradients flow to values, points (through the distances), mixing weights and
+    power; the gradient of a distance at 0 is 0. Source: AFFMAE (arXiv 2602.16249), decoder.
+
+    Parameters
+    ----------
+    value
+        ``[B, n, H, d]``.
+    positions
+        ``[B, n, 2]``, ``(x, y)`` in patches.
+    points
+        ``[B, q, H, P, 2]``, P sampling points per query and head.
+    mixing
+        ``[B, q, H, P]``, weights that sum to 1 over P.
+    power
+        Scalar tensor.
+    grid
+        As in :func:`~affmae_kernels.nearest`: ``(h, w)`` if the positions are different cells of a grid.
+
+    Returns
+    -------
+    Tensor
+        ``[B, q, H, d]``.
+
+    Raises
+    ------
+    ValueError
+        If shapes or devices do not fit.
+    """
+    check_shape("value", value, (None, None, None, None), "[B, n, H, d]")
+    batch, count, heads, _ = value.shape
+    check_shape("positions", positions, (batch, count, 2), "[B, n, 2]")
+    check_shape("points", points, (batch, None, heads, None, 2), "[B, q, H, P, 2]")
+    check_shape("mixing", mixing, tuple(points.shape[:-1]), "[B, q, H, P]")
+    check_shape("power", power, (), "a scalar")
+    check_same_device(value=value, positions=positions, points=points, mixing=mixing)
+    flat = points.detach().flatten(1, 3)
+    wide = torch.float64 if value.dtype == torch.float64 else torch.float32
+    found = nearest(flat.to(wide), positions.to(wide), POINT_NEIGHBOURS, grid)
+    neighbours = found.view(*points.shape[:-1], found.shape[-1])
+    return deformable_attention_reference(value, positions, points, mixing, power, neighbours)

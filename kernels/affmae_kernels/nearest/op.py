@@ -1,0 +1,54 @@
+"""The public search: checks, and the choice between the table of distances and the grid."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._check import check_same_device, check_shape
+from .reference import nearest_reference
+from .search import DENSE, nearest_brute_force, nearest_on_grid
+
+
+@torch.no_grad()
+def nearest(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int] | None = None) -> Tensor:
+    """Return the ids of the ``min(k, n)`` sites closest to each point, nearest first, ties to the lower index.
+
+    Exact. Not differentiable: callers that need a gradient compute the few distances again.
+
+    Parameters
+    ----------
+    points
+        ``[B, P, 2]`` positions ``(x, y)``.
+    sites
+        ``[B, n, 2]``, n >= 1.
+    k
+        How many sites to find.
+    grid
+        ``(h, w)`` if the sites of an image are different whole numbers with ``0 <= x < w`` and ``0 <= y < h``; makes the search
+        on densely occupied grids much faster and changes nothing else.
+
+    Returns
+    -------
+    Tensor
+        int64 ``[B, P, min(k, n)]``.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, there is no site, or ``k < 1``.
+    """
+    check_shape("points", points, (None, None, 2), "[B, P, 2]")
+    check_shape("sites", sites, (points.shape[0], None, 2), "[B, n, 2]")
+    check_same_device(points=points, sites=sites)
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    if sites.shape[1] < 1:
+        raise ValueError("sites must hold at least one position, got none")
+    k = min(k, sites.shape[1])
+    if points.dtype == torch.float64 or sites.dtype == torch.float64:
+        return nearest_reference(points, sites, k)
+    points, sites = points.float(), sites.float()
+    if grid is not None and k <= 8 and sites.shape[1] >= DENSE * grid[0] * grid[1]:
+        return nearest_on_grid(points, sites, k, grid)
+    return nearest_brute_force(points, sites, k)

@@ -1,0 +1,1 @@
+"""Merging a neighbourhood into its surviving token."""

@@ -1,0 +1,80 @@
+"""Two ways to the next stage: merge neighbourhoods by learned scores, or keep the tokens of largest norm."""
+
+from __future__ import annotations
+
+import torch
+from affmae_kernels import token_merge
+from torch import Tensor, nn
+
+from .blocks import Block
+from .neighbourhood import Neighbourhood
+from .patch_embedding import gather_tokens
+
+WEIGHTS = 4
+"""Merge weights per neighbour."""
+
+
+def survivor_count(tokens: int, rate: float) -> int:
+    """Return how many of ``tokens`` survive a merge: ``int(n · rate)``, at least one."""
+    return max(1, int(tokens * rate))
+
+
+class ClusterMerge(nn.Module):
+    """Score all tokens; the best survive, in their old order, and gather their attention neighbourhood.
+
+    The choice itself has no gradient: the scores learn because they weight what the survivors gather.
+    """
+
+    def __init__(self, dim: int, next_dim: int, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+        self.score = nn.Linear(dim, 1)
+        self.weight = nn.Linear(5, WEIGHTS)
+        self.weight_norm = nn.LayerNorm(WEIGHTS)
+        self.norm = nn.LayerNorm(WEIGHTS * dim)
+        self.linear = nn.Linear(WEIGHTS * dim, next_dim)
+
+    def forward(self, tokens: Tensor, around: Neighbourhood, last_block: Block) -> tuple[Tensor, Tensor, Tensor]:
+        """Run the stage's last block, then merge: the stage's tokens, and the survivors with their positions."""
+        tokens = last_block(tokens, around)
+        # Scores decide who survives, so half precision would change the network, not only its rounding.
+        with torch.autocast(tokens.device.type, enabled=False):
+            scores = torch.sigmoid(self.score(tokens.to(self.score.weight.dtype))).squeeze(-1)
+        count = survivor_count(tokens.shape[1], self.rate)
+        best = scores.detach().sort(dim=1, descending=True, stable=True).indices[:, :count]
+        survivors = best.sort(dim=1).values
+        merged = token_merge(
+            tokens,
+            scores,
+            around.positions,
+            survivors,
+            around.clusters,
+            around.cluster_size,
+            self.weight.weight,
+            self.weight.bias,
+            self.weight_norm.weight,
+            self.weight_norm.bias,
+            self.weight_norm.eps,
+        )
+        return tokens, self.linear(self.norm(merged)), gather_tokens(around.positions, survivors)
+
+
+class NormMerge(nn.Module):
+    """Token pruning: the tokens of largest L2 norm before the last block are marked, pass it, and go on in falling order."""
+
+    def __init__(self, dim: int, next_dim: int, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+        self.selected = nn.Parameter(torch.empty(1, 1, dim))
+        self.norm = nn.LayerNorm(dim)
+        self.linear = nn.Linear(dim, next_dim)
+
+    def forward(self, tokens: Tensor, around: Neighbourhood, last_block: Block) -> tuple[Tensor, Tensor, Tensor]:
+        """As :meth:`ClusterMerge.forward`."""
+        count = survivor_count(tokens.shape[1], self.rate)
+        norms = torch.linalg.vector_norm(tokens.detach().to(self.norm.weight.dtype), dim=-1)
+        survivors = norms.sort(dim=1, descending=True, stable=True).indices[:, :count]
+        chosen = torch.zeros_like(norms, dtype=torch.bool).scatter_(1, survivors, True)
+        tokens = last_block(tokens + self.selected * chosen.unsqueeze(-1), around)
+        kept = gather_tokens(tokens, survivors)
+        return tokens, self.linear(self.norm(kept)), gather_tokens(around.positions, survivors)
