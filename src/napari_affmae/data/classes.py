@@ -1,0 +1,141 @@
+"""The class table: which ids there are, what they are called and how they look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..card import ClassInfo
+from ..errors import LabelError
+from .label_images import LabelledImage
+
+PALETTE = (
+    "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#cc79a7", "#0072b2", "#b2df8a", "#fb9a99", "#cab2d6",
+)  # fmt: skip
+"""Okabe and Ito's colours for people with and without colour blindness, without black, and three light ones to go on with.
+None is a grey, so that all show on electron micrographs, and the strongest come first. https://jfly.uni-koeln.de/color/"""
+
+BACKGROUND_COLOR = "#0072b2"
+"""Class 0 and whatever is called background recede, but must stay visible as paint."""
+
+MOST_CLASSES = 64
+IGNORE = -1
+"""Target of a pixel that says nothing: not labelled, or held out."""
+
+
+def default_classes(ids: Sequence[int], *, foreground: bool = False) -> tuple[ClassInfo, ...]:
+    """Name and colour classes.
+
+    Parameters
+    ----------
+    ids
+        The ids of the classes, in any order.
+    foreground
+        Whether these are the two classes that :func:`~napari_affmae.data.label_images.to_foreground` makes.
+
+    Returns
+    -------
+    tuple of ClassInfo
+        In order of id. Id 0 is called ``"background"``, the others ``"class 1"`` and so on; two classes 0 and 1, or the two
+        of ``foreground``, are called ``"background"`` and ``"foreground"``.
+    """
+    ordered = sorted(set(ids))
+    two = foreground or ordered == [0, 1]
+    table: list[ClassInfo] = []
+    bright = [color for color in PALETTE if color != BACKGROUND_COLOR]
+    for place, class_id in enumerate(ordered):
+        if two and len(ordered) == 2:
+            name = ("background", "foreground")[place]
+        else:
+            name = "background" if class_id == 0 else f"class {class_id}"
+        if name == "background":
+            color = BACKGROUND_COLOR
+        else:
+            colors = bright if table and table[0].name == "background" else PALETTE
+            color = colors[(place - (colors is bright)) % len(colors)]
+        table.append(ClassInfo(id=class_id, name=name, color=color))
+    return tuple(table)
+
+
+def class_table(
+    examples: Sequence[LabelledImage], *, sparse: bool, num_classes: int | None = None, foreground: bool = False
+) -> tuple[ClassInfo, ...]:
+    """Make the class table that labels call for.
+
+    Parameters
+    ----------
+    examples
+        Labelled images.
+    sparse
+        Whether 0 means not labelled.
+    num_classes
+        Number of classes if some may be missing from the labels: ids 0..K-1, or 1..K if sparse.
+    foreground
+        As in :func:`default_classes`.
+
+    Raises
+    ------
+    LabelError
+        If there is no paint, only one class, more ids than a class table can hold, or ids beyond ``num_classes``.
+    """
+    ids = ids_in(examples, sparse)
+    if not ids:
+        raise LabelError("nothing is painted; paint some pixels of at least two classes (0 means not labelled)")
+    if len(ids) == 1:
+        where = "painted" if sparse else "in the labels"
+        raise LabelError(f"only class {ids[0]} is {where}; paint at least two classes, one of them may be the background")
+    if len(ids) > MOST_CLASSES:
+        raise LabelError(
+            f"the labels hold {len(ids)} different ids, more than {MOST_CLASSES} classes; "
+            "if they number instances, turn them into foreground and background (--foreground)"
+        )
+    if num_classes is not None:
+        expected = range(1, num_classes + 1) if sparse else range(num_classes)
+        beyond = [class_id for class_id in ids if class_id not in expected]
+        if beyond:
+            raise LabelError(
+                f"expected {num_classes} classes with ids {expected[0]} to {expected[-1]}, but the labels hold id {beyond[0]}; "
+                "raise the number of classes, or use --sparse if 0 means not labelled"
+                if not sparse
+                else f"expected {num_classes} classes with ids 1 to {num_classes}, but the labels hold id {beyond[0]}; "
+                "raise the number of classes"
+            )
+        ids = list(expected)
+    return default_classes(ids, foreground=foreground)
+
+
+def ids_in(examples: Sequence[LabelledImage], sparse: bool) -> list[int]:
+    """Return the ids that occur, sorted; 0 does not count if sparse."""
+    found: set[int] = set()
+    for example in examples:
+        found.update(np.unique(example.labels).tolist())
+    return sorted(found - {0} if sparse else found)
+
+
+def to_targets(labels: npt.NDArray[Any], classes: Sequence[ClassInfo], sparse: bool) -> npt.NDArray[np.int64]:
+    """Turn ids ``[H, W]`` into class indices 0..K-1 in the order of the table; -1 where nothing is labelled.
+
+    Raises
+    ------
+    LabelError
+        If an id is not in the table.
+    """
+    table = [info.id for info in classes]
+    order = np.argsort(table)
+    sorted_ids = np.asarray(table)[order]
+    present, inverse = np.unique(labels, return_inverse=True)
+    place = np.searchsorted(sorted_ids, present).clip(max=len(table) - 1)
+    known = sorted_ids[place] == present
+    targets = np.where(known, order[place], IGNORE)
+    if sparse:
+        known |= present == 0
+        targets[present == 0] = IGNORE
+    if not known.all():
+        raise LabelError(
+            f"the labels hold id {present[~known][0]}, but the classes are {', '.join(f'{c.id} ({c.name})' for c in classes)}; "
+            "add the class or correct the labels"
+        )
+    return targets[inverse].reshape(labels.shape).astype(np.int64)

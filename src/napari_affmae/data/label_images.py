@@ -1,0 +1,209 @@
+"""Label images: reading them, pairing them with images, and the two conventions of their ids.
+
+*Dense* labels name a class for every pixel, usually 0..K-1. *Sparse* labels are paint: 0 is not labelled, 1..K are classes
+(one of which may be called background). With ``foreground``, instance ids become two classes:
+
+- dense: 0 stays 0 (background), every instance becomes 1 (foreground);
+- sparse: 0 stays not labelled and 1 stays 1 (painted background), every higher id becomes 2 (foreground).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DataError, LabelError
+from .image_file import SUFFIXES, broken_file_as_data_error, open_image_file
+from .records import ImageRecord, Skipped
+from .scan import scan
+
+LABEL_SUFFIXES = SUFFIXES - {".jpg", ".jpeg"} | {".npy"}
+"""Suffixes of label files. JPEG is missing on purpose: its compression makes up ids."""
+
+_REASONS_SHOWN = 3
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImage:
+    """An image and its labels.
+
+    Attributes
+    ----------
+    record
+        The image.
+    labels
+        Integer ids ``[H, W]`` of the image's size, none negative.
+
+    Raises
+    ------
+    LabelError
+        If the shapes differ or the labels are no ids.
+    """
+
+    record: ImageRecord
+    labels: npt.NDArray[Any]
+
+    def __post_init__(self) -> None:
+        expected = (self.record.height, self.record.width)
+        if self.labels.shape != expected:
+            raise LabelError(
+                f"{self.record.name}: the image has {expected[0]} × {expected[1]} pixels, but its labels have "
+                f"{' × '.join(map(str, self.labels.shape))}; labels must have the shape of their image"
+            )
+        object.__setattr__(self, "labels", as_ids(self.labels, self.record.name))
+
+    @property
+    def name(self) -> str:
+        """Name of the image."""
+        return self.record.name
+
+
+def as_ids(labels: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    """Return labels as integers; raise :class:`LabelError` if some are negative or not whole."""
+    kind = labels.dtype.kind
+    if kind == "b":
+        return labels.astype(np.uint8)
+    if kind == "f":
+        whole = labels.astype(np.int64) if np.isfinite(labels).all() else None
+        if whole is None or not np.array_equal(whole, labels):
+            raise LabelError(f"{name}: labels must be whole numbers, but some are not; is this an image instead of labels?")
+        labels = whole
+    elif kind not in "ui":
+        raise LabelError(f"{name}: labels must be whole numbers, got type {labels.dtype}")
+    if labels.size and labels.min() < 0:
+        raise LabelError(f"{name}: labels must not be negative, but the least is {labels.min()}; use 0 for not labelled")
+    return labels
+
+
+def pair_labels(
+    images: Path | str,
+    labels: Path | str,
+    files: str | None = None,
+    foreground: bool = False,
+    sparse: bool = False,
+    channels: Sequence[int] | None = None,
+) -> tuple[list[LabelledImage], list[Skipped]]:
+    """Find images and their label files, matched by relative path without the suffix.
+
+    Parameters
+    ----------
+    images, labels
+        Two folders with subfolders alike, or two single files. A label stack belongs to an image stack page by page.
+    files, channels
+        As in :func:`~napari_affmae.data.scan.scan`.
+    foreground
+        Turn instance ids into two classes, see the module.
+    sparse
+        Whether 0 means not labelled.
+
+    Returns
+    -------
+    examples, skipped
+        The pairs in order of name, and what was left out: unusable images, images without labels, labels that cannot be read
+        or have another shape, and (sparse) labels without paint.
+
+    Raises
+    ------
+    DataError
+        If no image is usable.
+    LabelError
+        If no pair is left; the message gives the first reasons.
+    """
+    images, labels = Path(images), Path(labels)
+    collection = scan(images, files, channels)
+    skipped = list(collection.skipped)
+    if not labels.exists():
+        raise LabelError(f"{labels} is not there; expected a folder of label images named as the images are")
+    files_by_stem = _label_files(labels)
+    single = not images.is_dir() and not labels.is_dir()
+    root = images if images.is_dir() else images.parent
+    examples: list[LabelledImage] = []
+    stacks: dict[Path, list[npt.NDArray[Any]]] = {}
+    for record in collection.records:
+        if record.path is None:  # scan finds files only
+            continue
+        stem = record.path.relative_to(root).with_suffix("").as_posix()
+        fits = [labels] if single else files_by_stem.get(stem, [])
+        try:
+            if len(fits) != 1:
+                raise LabelError(
+                    f"no label file {stem}.* among the labels"
+                    if not fits
+                    else f"{len(fits)} label files fit: {', '.join(path.name for path in fits)}"
+                )
+            if fits[0] not in stacks:
+                stacks = {fits[0]: read_label_file(fits[0])}
+            ids = _page_of(stacks[fits[0]], record)
+            if foreground:
+                ids = to_foreground(ids, sparse)
+            if sparse and not ids.any():
+                raise LabelError("its labels hold no paint")
+            examples.append(LabelledImage(record, ids))
+        except (DataError, LabelError) as error:
+            skipped.append(Skipped(record.name, str(error).removeprefix(f"{record.name}: ")))
+    if not examples:
+        reasons = "; ".join(f"{item.name}: {item.reason}" for item in skipped[-_REASONS_SHOWN:])
+        raise LabelError(f"no image in {images} has usable labels in {labels} ({reasons}); name each label file as its image")
+    return examples, skipped
+
+
+def read_label_file(path: Path) -> list[npt.NDArray[Any]]:
+    """Return the pages of a label file (PNG, TIFF or npy) as ``[H, W]`` arrays of ids.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read.
+    LabelError
+        If it holds colours, or values that are no ids.
+    """
+    if path.suffix.lower() == ".npy":
+        with broken_file_as_data_error():
+            whole = np.load(path, allow_pickle=False)
+        if whole.ndim not in (2, 3):
+            raise LabelError(f"{path.name}: expected labels of 2 axes, or 3 for a stack, got shape {whole.shape}")
+        planes = [whole] if whole.ndim == 2 else list(whole)
+    else:
+        with open_image_file(path, ids=True) as file:
+            planes = [_one_channel(file.read(page), path.name) for page in range(file.pages)]
+    return [as_ids(plane, path.name) for plane in planes]
+
+
+def to_foreground(ids: npt.NDArray[Any], sparse: bool) -> npt.NDArray[np.uint8]:
+    """Turn instance ids into two classes, see the module."""
+    return np.minimum(ids, 2 if sparse else 1).astype(np.uint8)
+
+
+def _one_channel(pixels: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    first = pixels[..., 0]
+    if any(not np.array_equal(first, pixels[..., channel]) for channel in range(1, pixels.shape[2])):
+        raise LabelError(
+            f"{name}: labels must be one number per pixel, but the file holds {pixels.shape[2]} different channels; "
+            "save label ids, not colours"
+        )
+    return first
+
+
+def _label_files(labels: Path) -> dict[str, list[Path]]:
+    """Label files of a folder by their relative path without suffix."""
+    if not labels.is_dir():
+        return {labels.stem: [labels]}
+    found: dict[str, list[Path]] = {}
+    for path in sorted(labels.rglob("*")):
+        relative = path.relative_to(labels)
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if path.suffix.lower() in LABEL_SUFFIXES and not hidden and path.is_file():
+            found.setdefault(PurePosixPath(relative.as_posix()).with_suffix("").as_posix(), []).append(path)
+    return found
+
+
+def _page_of(planes: Sequence[npt.NDArray[Any]], record: ImageRecord) -> npt.NDArray[Any]:
+    page = record.page or 0
+    if page >= len(planes) or (record.page is None and len(planes) > 1):
+        raise LabelError(f"its labels are a stack of {len(planes)}, which does not fit page {page} of the image")
+    return planes[page]

@@ -1,0 +1,174 @@
+"""Random tiles that hold paint, for finetuning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..card import ClassInfo, Normalisation
+from ..errors import LabelError
+from .classes import IGNORE, to_targets
+from .crops import crop, start_at
+from .held_out import Kind, hold_out
+from .image_cache import DEFAULT_BYTES, ImageCache
+from .label_images import LabelledImage
+from .normalisation import apply
+from .records import ImageRecord
+
+_MOST_PLACES = 100_000
+"""Painted pixels remembered per class and image: enough that every stroke is among them, few enough to keep in memory."""
+
+_MARGIN = 8
+"""The chosen pixel lies at least an eighth of the tile inside its edges, where the image allows."""
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Labels of one image that training does not see.
+
+    Attributes
+    ----------
+    record
+        The image.
+    targets
+        int64 ``[H, W]``: class indices, -1 everywhere else.
+    """
+
+    record: ImageRecord
+    targets: npt.NDArray[np.int64]
+
+
+class LabelledSampler:
+    """Cut batches of tiles around painted pixels, every class equally often.
+
+    For each tile a class is drawn, all present ones equally likely, then a painted pixel of it, then a crop that holds this
+    pixel anywhere but at its very edge. A batch depends on the seed and the step alone.
+
+    Parameters
+    ----------
+    examples, classes
+        Labelled images and the class table.
+    normalisation
+        Statistics of the images.
+    tile, batch
+        Side of the tiles in pixels and tiles per step. Smaller images are padded by reflection, targets with them.
+    seed
+        Seed of everything random.
+    sparse
+        Whether 0 means not labelled.
+    held_out
+        Part of the labels to keep back, see :mod:`~napari_affmae.data.held_out`.
+    cache_bytes
+        Memory for decoded images.
+
+    Attributes
+    ----------
+    held_out
+        What was kept back: one entry per image that has some, empty if the paint cannot spare any.
+    held_out_kind
+        ``"images"``, ``"strokes"``, ``"blocks"`` or ``"none"``.
+    class_pixels
+        int64 ``[K]``: pixels of each class to train on.
+
+    Raises
+    ------
+    LabelError
+        If nothing or only one class is painted, or an id is not in the table.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[LabelledImage],
+        classes: Sequence[ClassInfo],
+        normalisation: Normalisation,
+        tile: int,
+        batch: int,
+        seed: int = 0,
+        *,
+        sparse: bool,
+        held_out: float = 0.0,
+        cache_bytes: int = DEFAULT_BYTES,
+    ) -> None:
+        if not examples:
+            raise LabelError("no labelled images; paint on at least one image")
+        self._normalisation = normalisation
+        self._tile = tile
+        self._batch = batch
+        self._seed = seed
+        self._records = [example.record for example in examples]
+        self._cache = ImageCache(self._records, cache_bytes)
+        targets = [to_targets(example.labels, classes, sparse).astype(np.int8) for example in examples]
+        masks, self.held_out_kind = hold_out(targets, len(classes), held_out, sparse, seed)
+        self.held_out: tuple[HeldOut, ...] = tuple(
+            HeldOut(record, np.where(mask, target, IGNORE).astype(np.int64))
+            for record, target, mask in zip(self._records, targets, masks, strict=True)
+            if mask.any()
+        )
+        self._targets = [np.where(mask, np.int8(IGNORE), target) for target, mask in zip(targets, masks, strict=True)]
+        counts = np.stack([np.bincount(t[t >= 0], minlength=len(classes)) for t in self._targets])
+        self.class_pixels: npt.NDArray[np.int64] = counts.sum(axis=0)
+        self._present = np.flatnonzero(self.class_pixels)
+        if not len(self._present):
+            raise LabelError("nothing is painted; paint some pixels of at least two classes (0 means not labelled)")
+        if len(self._present) == 1:
+            name = classes[int(self._present[0])].name
+            raise LabelError(f"only {name} is painted; paint at least two classes, one of them may be the background")
+        self._image_weights = counts / np.maximum(self.class_pixels, 1)
+        self._places = [_places(target, len(classes), seed) for target in self._targets]
+
+    @property
+    def tiles_per_epoch(self) -> int:
+        """Number of tiles that cover every image with paint once."""
+        return sum(
+            math.ceil(target.shape[0] / self._tile) * math.ceil(target.shape[1] / self._tile)
+            for target in self._targets
+            if (target >= 0).any()
+        )
+
+    def batch(self, step: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Return images float32 ``[B, C, T, T]`` and targets int64 ``[B, T, T]`` of a step; -1 is to be ignored.
+
+        Raises
+        ------
+        DataError
+            If an image cannot be read any more.
+        """
+        rng = np.random.default_rng([self._seed, step])
+        side = self._tile
+        images = np.empty((self._batch, len(self._normalisation.mean), side, side), np.float32)
+        targets = np.empty((self._batch, side, side), np.int64)
+        for place, class_index in enumerate(rng.choice(self._present, self._batch)):
+            index = int(rng.choice(len(self._records), p=self._image_weights[:, class_index]))
+            around = self._places[index][class_index]
+            width = self._targets[index].shape[1]
+            pixel = divmod(int(around[rng.integers(len(around))]), width)
+            row, column = (
+                _start_around(position, size, side, rng)
+                for position, size in zip(pixel, self._targets[index].shape, strict=True)
+            )
+            images[place] = apply(crop(self._cache[index], row, column, side), self._normalisation)
+            targets[place] = crop(self._targets[index], row, column, side)
+        return images, targets
+
+
+def _places(target: npt.NDArray[np.int8], num_classes: int, seed: int) -> list[npt.NDArray[np.int64]]:
+    """Return flat indices of painted pixels per class, thinned out at random where there are very many."""
+    rng = np.random.default_rng([seed, 1])
+    places = []
+    for index in range(num_classes):
+        found = np.flatnonzero(target == index)
+        places.append(found if len(found) <= _MOST_PLACES else rng.choice(found, _MOST_PLACES, replace=False))
+    return places
+
+
+def _start_around(position: int, size: int, tile: int, rng: np.random.Generator) -> int:
+    """Draw the start of a crop that holds ``position`` and stays inside an axis of ``size`` if that is large enough."""
+    if size <= tile:
+        return start_at(rng.random(), size, tile)
+    margin = tile // _MARGIN
+    start = position - int(rng.integers(margin, tile - margin))
+    return min(max(start, 0), size - tile)

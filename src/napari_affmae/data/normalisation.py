@@ -1,0 +1,105 @@
+"""Robust intensity statistics: measured once on a collection, saved with the model, applied to every image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..card import Normalisation
+from ..errors import DataError
+from .records import ImageCollection
+
+PERCENTILES = (0.1, 99.9)
+"""Values beyond these percentiles are clipped: hot pixels and scratches say nothing about contrast."""
+
+PIXELS_PER_IMAGE = 65_536
+
+
+def measure(collection: ImageCollection, sample: int = 64, seed: int = 0) -> Normalisation:
+    """Measure a collection on up to ``sample`` images and 65 536 pixels of each; the same seed gives the same figures.
+
+    Raises
+    ------
+    DataError
+        If no sampled image can be read any more, or every pixel has the same value.
+    """
+    rng = np.random.default_rng(seed)
+    count = min(sample, len(collection))
+    chosen = np.sort(rng.choice(len(collection), count, replace=False))
+    values = []
+    failure: DataError | None = None
+    for index in chosen:
+        try:
+            values.append(_some_pixels(collection.records[index].read(), rng))
+        except DataError as error:
+            failure = error
+    if not values:
+        raise DataError(f"none of {count} sampled images can be read any more, the last because {failure}") from failure
+    return _statistics(np.concatenate(values))
+
+
+def measure_array(image: npt.NDArray[Any]) -> Normalisation:
+    """Measure one image ``[H, W]`` or ``[H, W, C]`` by itself, for a model that was saved without statistics.
+
+    Raises
+    ------
+    DataError
+        If the image is constant or holds NaN or infinite values.
+    """
+    pixels = image[..., None] if image.ndim == 2 else image
+    return _statistics(_some_pixels(pixels, np.random.default_rng(0)))
+
+
+def apply(image: npt.NDArray[Any], normalisation: Normalisation) -> npt.NDArray[np.float32]:
+    """Clip and standardise ``[H, W, C]`` (or ``[H, W]`` for one channel) of any type to float32 ``[C, H, W]``.
+
+    Raises
+    ------
+    DataError
+        If the number of channels is not that of the statistics.
+    """
+    pixels = image[..., None] if image.ndim == 2 else image
+    channels = len(normalisation.mean)
+    if pixels.ndim != 3 or pixels.shape[2] != channels:
+        raise DataError(
+            f"expected an image with {channels} channel(s) in its last axis as the statistics have, "
+            f"got shape {tuple(image.shape)}; choose the channels that the model was trained on"
+        )
+    out = np.empty((channels, *pixels.shape[:2]), np.float32)
+    # Wide integers and doubles may be far from zero: subtract before rounding to float32.
+    working = np.float32 if pixels.dtype.itemsize <= 2 or pixels.dtype == np.float32 else np.float64
+    for channel in range(channels):
+        plane = pixels[..., channel].astype(working)
+        np.clip(plane, normalisation.low[channel], normalisation.high[channel], out=plane)
+        plane -= working(normalisation.mean[channel])
+        np.multiply(plane, working(1 / normalisation.std[channel]), out=out[channel], casting="same_kind")
+    return out
+
+
+def _some_pixels(pixels: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Return up to 65 536 pixels ``[n, C]`` at random places."""
+    flat = pixels.reshape(-1, pixels.shape[-1])
+    if len(flat) > PIXELS_PER_IMAGE:
+        flat = flat[rng.integers(0, len(flat), PIXELS_PER_IMAGE)]
+    return flat.astype(np.float64)
+
+
+def _statistics(values: npt.NDArray[np.float64]) -> Normalisation:
+    if not np.isfinite(values).all():
+        raise DataError("the image holds NaN or infinite values; replace them first")
+    least, most = values.min(axis=0), values.max(axis=0)
+    if (least == most).all():
+        raise DataError(f"every pixel has the value {least[0]:g}; there is no contrast to learn from, choose other images")
+    low, high = np.percentile(values, PERCENTILES, axis=0)
+    # A mask with few bright pixels has equal percentiles; its contrast lies in the extremes.
+    flat = low == high
+    low, high = np.where(flat, least, low), np.where(flat, most, high)
+    clipped = np.clip(values, low, high)
+    std = clipped.std(axis=0)
+    # A dead channel beside live ones becomes zero.
+    std = np.where(std > 0, std, 1.0)
+    return Normalisation(
+        low=tuple(low.tolist()), high=tuple(high.tolist()), mean=tuple(clipped.mean(axis=0).tolist()), std=tuple(std.tolist())
+    )

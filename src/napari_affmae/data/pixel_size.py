@@ -1,0 +1,61 @@
+"""Pixel sizes as file formats state them."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from ..card import PixelSize
+
+Unit = Literal["nanometer", "micrometer", "millimeter"]
+
+_UNITS: dict[str, tuple[float, Unit]] = {
+    "pm": (1e-3, "nanometer"),
+    "å": (0.1, "nanometer"),
+    "a": (0.1, "nanometer"),
+    "nm": (1.0, "nanometer"),
+    "nanometer": (1.0, "nanometer"),
+    "nanometre": (1.0, "nanometer"),
+    "um": (1.0, "micrometer"),
+    "µm": (1.0, "micrometer"),
+    "μm": (1.0, "micrometer"),
+    "micron": (1.0, "micrometer"),
+    "microns": (1.0, "micrometer"),
+    "micrometer": (1.0, "micrometer"),
+    "micrometre": (1.0, "micrometer"),
+    "mm": (1.0, "millimeter"),
+    "millimeter": (1.0, "millimeter"),
+    "millimetre": (1.0, "millimeter"),
+    "cm": (10.0, "millimeter"),
+    "m": (1e3, "millimeter"),
+    "inch": (25.4, "millimeter"),
+}
+
+LARGEST_FROM_RESOLUTION = 10.0
+"""Micrometres. Resolutions of 72 to 2400 dots per inch are left behind by screens and printers and say nothing about a
+specimen, so a coarser pixel is not believed when it comes from a plain resolution tag."""
+
+
+def pixel_size(y: float, x: float, unit: str) -> PixelSize | None:
+    """Return the size of a pixel in one of our units, or None if the numbers or the unit mean nothing."""
+    known = _UNITS.get(unit.strip().replace("\\u00B5", "µ").lower())
+    if known is None or not (math.isfinite(y) and math.isfinite(x) and y > 0 and x > 0):
+        return None
+    factor, name = known
+    return PixelSize(y=y * factor, x=x * factor, unit=name)
+
+
+def pixel_size_from_resolution(per_y: float, per_x: float, centimetre: float) -> PixelSize | None:
+    """Return the pixel size for a resolution in pixels per unit of ``centimetre`` cm, unless it is one of a printer."""
+    if not (math.isfinite(per_y) and math.isfinite(per_x) and per_y > 0 and per_x > 0):
+        return None
+    y, x = centimetre * 1e4 / per_y, centimetre * 1e4 / per_x
+    if max(y, x) >= LARGEST_FROM_RESOLUTION:
+        return None
+    return PixelSize(y=y, x=x, unit="micrometer")
+
+
+def same_pixel_size(first: PixelSize, second: PixelSize, tolerance: float = 1e-3) -> bool:
+    """Whether two pixel sizes agree within a relative tolerance, whatever their units."""
+    pairs = zip(first.nanometres(), second.nanometres(), strict=True)
+    return all(math.isclose(a, b, rel_tol=tolerance) for a, b in pairs)

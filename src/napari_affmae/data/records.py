@@ -1,0 +1,172 @@
+"""What is known about images before their pixels are needed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..card import PixelSize
+from ..errors import DataError
+from .image_file import open_image_file
+from .pixel_size import same_pixel_size
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image that was left out, and why, in words for the user."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image, in a file or in memory.
+
+    Attributes
+    ----------
+    name
+        Unique in its collection: the path relative to the scanned folder with forward slashes, pages as ``stack.tif[3]``.
+    height, width, channels
+        Size in pixels and number of channels after the choice of channels.
+    dtype
+        Name of the data type of the pixels, for example ``"uint16"``.
+    pixel_size
+        Size of a pixel, if stated.
+    path, page
+        Where the pixels are; ``page`` is None in a file of one page, ``path`` is None for an image in memory.
+    chosen_channels
+        Indices of the channels to keep, or None for all.
+    array
+        The pixels of an image in memory: ``[H, W]`` or ``[H, W, C]``, numpy, dask or zarr.
+    """
+
+    name: str
+    height: int
+    width: int
+    channels: int
+    dtype: str
+    pixel_size: PixelSize | None = None
+    path: Path | None = None
+    page: int | None = None
+    chosen_channels: tuple[int, ...] | None = None
+    array: Any = field(default=None, repr=False, compare=False)
+
+    def read(self) -> npt.NDArray[Any]:
+        """Return the pixels as ``[H, W, C]`` in their own data type, all of them finite.
+
+        Raises
+        ------
+        DataError
+            If the file vanished, broke or changed its size since it was scanned, or if pixels are NaN or infinite.
+        """
+        try:
+            if self.path is None:
+                pixels = np.asarray(self.array)
+                pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+            else:
+                with open_image_file(self.path) as file:
+                    pixels = file.read(self.page or 0)
+            pixels = prepare(pixels, self.chosen_channels)
+        except DataError as error:
+            raise DataError(f"{self.name}: {error}") from error
+        if pixels.shape != (self.height, self.width, self.channels):
+            raise DataError(
+                f"{self.name}: expected {self.height} × {self.width} pixels in {self.channels} channels as found before, "
+                f"but it is now {' × '.join(map(str, pixels.shape))}; scan the images again"
+            )
+        return pixels
+
+
+def prepare(pixels: npt.NDArray[Any], chosen_channels: tuple[int, ...] | None) -> npt.NDArray[Any]:
+    """Keep the chosen channels of ``[H, W, C]`` and check that the values are usable numbers.
+
+    Raises
+    ------
+    DataError
+        If a channel is not there, the image has no pixels, values are no real numbers, or some are NaN or infinite.
+    """
+    if not pixels.size:
+        raise DataError(f"no pixels: its size is {' × '.join(map(str, pixels.shape[:2]))}")
+    if chosen_channels is not None:
+        missing = [channel for channel in chosen_channels if not 0 <= channel < pixels.shape[2]]
+        if missing:
+            raise DataError(f"channel {missing[0]} was chosen, but it has {pixels.shape[2]} (counted from 0)")
+        pixels = np.ascontiguousarray(pixels[..., list(chosen_channels)])
+    if pixels.dtype.kind == "b":
+        return pixels.astype(np.uint8)
+    if pixels.dtype.kind not in "uif":
+        raise DataError(f"values of type {pixels.dtype} are not intensities; expected integers or floating point")
+    if pixels.dtype.kind == "f":
+        bad = pixels.size - int(np.count_nonzero(np.isfinite(pixels)))
+        if bad:
+            raise DataError(f"{bad} of {pixels.size} values are NaN or infinite; replace them or leave the image out")
+    return pixels
+
+
+@dataclass(frozen=True)
+class ImageCollection:
+    """Images that can be used together, and those that cannot.
+
+    Attributes
+    ----------
+    records
+        At least one image, all with the same number of channels.
+    skipped
+        Images that were left out, with reasons.
+    ignored
+        Number of files in the folder that are no images: hidden, or of another kind.
+    """
+
+    records: tuple[ImageRecord, ...]
+    skipped: tuple[Skipped, ...] = ()
+    ignored: int = 0
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of every image."""
+        return self.records[0].channels
+
+    @property
+    def pixel_size(self) -> PixelSize | None:
+        """The pixel size, if the images that state one agree."""
+        stated = [record.pixel_size for record in self.records if record.pixel_size is not None]
+        if not stated or not all(same_pixel_size(stated[0], other) for other in stated[1:]):
+            return None
+        return stated[0]
+
+    def describe(self) -> str:
+        """Say in one or two sentences what is here: count, sizes, channels, types, pixel size, what was skipped."""
+        sizes = Counter(f"{record.height} × {record.width}" for record in self.records)
+        shown = ", ".join(f"{count} of {size}" if len(sizes) > 1 else size for size, count in sizes.most_common(3))
+        more = f" and {len(sizes) - 3} more sizes" if len(sizes) > 3 else ""
+        types = ", ".join(sorted({record.dtype for record in self.records}))
+        parts = [
+            f"{len(self)} {'image' if len(self) == 1 else 'images'}, {shown}{more} pixels",
+            f"{self.channels} {'channel' if self.channels == 1 else 'channels'}, {types}",
+            self._pixel_size_in_words(),
+        ]
+        if self.skipped:
+            parts.append(f"{len(self.skipped)} skipped")
+        if self.ignored:
+            parts.append(f"{self.ignored} other {'file' if self.ignored == 1 else 'files'} ignored")
+        return "; ".join(parts)
+
+    def _pixel_size_in_words(self) -> str:
+        size = self.pixel_size
+        if size is None:
+            stated = any(record.pixel_size is not None for record in self.records)
+            return "pixel sizes differ" if stated else "pixel size not stated"
+        y, x = size.nanometres()
+        unit, factor = ("nm", 1.0) if max(y, x) < 1000 else ("µm", 1e-3)
+        if same_pixel_size(size, size.replace(x=size.y)):
+            return f"{y * factor:.4g} {unit} per pixel"
+        return f"{y * factor:.4g} × {x * factor:.4g} {unit} per pixel"

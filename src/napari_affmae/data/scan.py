@@ -1,0 +1,215 @@
+"""Find the images of a folder or of open layers, try each once, and say what was skipped and why."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..card import PixelSize
+from ..errors import DataError
+from .file_lists import read_file_list, select_listed
+from .image_file import SUFFIXES, is_image_name, open_image_file
+from .records import ImageCollection, ImageRecord, Skipped, prepare
+
+_WORKERS = min(4, os.cpu_count() or 1)
+_REASONS_SHOWN = 3
+
+Found = tuple[list[ImageRecord], list[Skipped]]
+
+
+def scan(
+    path: Path | str,
+    files: str | None = None,
+    channels: Sequence[int] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> ImageCollection:
+    """Find images in a folder and its subfolders, or take a single file; decode each once to know that it is usable.
+
+    Parameters
+    ----------
+    path
+        A folder, or one PNG, JPEG or TIFF file. Planes of a TIFF stack count as images.
+    files
+        Optional list of names, see :func:`~napari_affmae.data.file_lists.read_file_list`.
+    channels
+        Channels to keep, counted from 0; None keeps all.
+    on_progress
+        Called in this thread as ``on_progress(done, total)`` after each file. What it raises ends the scan.
+
+    Returns
+    -------
+    ImageCollection
+        Images in order of name. Left out, with a reason each: damaged, empty, truncated or constant images, NaN or infinite
+        values, and images whose channel count is not that of the majority.
+
+    Raises
+    ------
+    DataError
+        If the path is not there, or no image is left; the message gives the first reasons.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path} is not there; expected a folder of images or an image file")
+    if path.is_dir():
+        root = path
+        names, ignored = find_images(root)
+    else:
+        if not is_image_name(path.name):
+            raise DataError(f"{path.name} is no image that is read; expected {', '.join(sorted(SUFFIXES))}")
+        root, names, ignored = path.parent, [path.name], 0
+    skipped: list[Skipped] = []
+    if files is not None:
+        names, skipped = select_listed(read_file_list(files, root), names)
+    if not names and not skipped:
+        raise DataError(
+            f"no images in {path}: found {ignored} other files, expected {', '.join(sorted(SUFFIXES))}; choose another folder"
+        )
+    chosen = None if channels is None else tuple(channels)
+    records: list[ImageRecord] = []
+    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="scan") as pool:
+        try:
+            for done, (found, bad) in enumerate(pool.map(lambda name: _try_file(root, name, chosen), names), start=1):
+                records += found
+                skipped += bad
+                if on_progress is not None:
+                    on_progress(done, len(names))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return _collect(records, skipped, ignored, str(path))
+
+
+def collection_from_arrays(
+    arrays: Mapping[str, Any],
+    pixel_size: PixelSize | None = None,
+    rgb: bool = False,
+    channels: Sequence[int] | None = None,
+) -> ImageCollection:
+    """Make a collection of images in memory, for example of open napari layers.
+
+    Parameters
+    ----------
+    arrays
+        By name: ``[..., H, W]``, or ``[..., H, W, 3 or 4]`` if ``rgb`` (alpha is dropped). Planes along leading axes count as
+        images and are read when they are needed; numpy, dask and zarr arrays do.
+    pixel_size
+        Size of a pixel of every array, if known.
+    rgb
+        Whether the last axis holds colours.
+    channels
+        As in :func:`scan`.
+
+    Raises
+    ------
+    DataError
+        If no usable image is left.
+    """
+    chosen = None if channels is None else tuple(channels)
+    records: list[ImageRecord] = []
+    skipped: list[Skipped] = []
+    for name, array in arrays.items():
+        shape = tuple(int(side) for side in array.shape)
+        inner = 3 if rgb else 2
+        if len(shape) < inner:
+            skipped.append(Skipped(name, f"expected at least {inner} axes, but its shape is {shape}"))
+            continue
+        outer = shape[:-inner]
+        for index in np.ndindex(outer):
+            place = ",".join(map(str, index))
+            plane = array[index] if index else array
+            if rgb and shape[-1] == 4:
+                plane = plane[..., :3]
+            record = ImageRecord(
+                f"{name}[{place}]" if index else name, 0, 0, 0, "", pixel_size, chosen_channels=chosen, array=plane
+            )
+            try:
+                pixels = np.asarray(plane)
+                records.append(_checked(record, pixels[..., None] if pixels.ndim == 2 else pixels))
+            except DataError as error:
+                skipped.append(Skipped(record.name, str(error)))
+    return _collect(records, skipped, 0, "the open layers")
+
+
+def find_images(root: Path) -> tuple[list[str], int]:
+    """Return the image files below a folder, relative with forward slashes and sorted, and the number of other files.
+
+    Hidden files and folders (a leading dot) are not looked at; links are followed, but no folder is entered twice.
+    """
+    names: list[str] = []
+    ignored = 0
+    entered = {os.path.realpath(root)}
+    for where, folders, files in os.walk(root, followlinks=True):
+        kept = []
+        for folder in sorted(folders):
+            real = os.path.realpath(os.path.join(where, folder))
+            if not folder.startswith(".") and real not in entered:
+                entered.add(real)
+                kept.append(folder)
+        folders[:] = kept
+        for file in files:
+            if is_image_name(file) and not file.startswith("."):
+                names.append(Path(where, file).relative_to(root).as_posix())
+            else:
+                ignored += 1
+    return sorted(names), ignored
+
+
+def _try_file(root: Path, name: str, chosen: tuple[int, ...] | None) -> Found:
+    records: list[ImageRecord] = []
+    skipped: list[Skipped] = []
+    path = root / name
+    try:
+        with open_image_file(path) as file:
+            for page in range(file.pages):
+                many = file.pages > 1
+                record = ImageRecord(
+                    f"{name}[{page}]" if many else name, 0, 0, 0, "", file.pixel_size, path, page if many else None, chosen
+                )
+                try:
+                    records.append(_checked(record, file.read(page)))
+                except DataError as error:
+                    skipped.append(Skipped(record.name, str(error)))
+            if not file.pages:
+                skipped.append(Skipped(name, "the file holds no image"))
+    except DataError as error:
+        skipped.append(Skipped(name, str(error)))
+    return records, skipped
+
+
+def _checked(record: ImageRecord, pixels: npt.NDArray[Any]) -> ImageRecord:
+    """Fill in what the pixels say, or raise :class:`DataError` if they are of no use."""
+    pixels = prepare(pixels, record.chosen_channels)
+    height, width, channels = pixels.shape
+    low = pixels.min()
+    if low == pixels.max():
+        raise DataError(f"constant: every value is {low.item()}")
+    return replace(record, height=height, width=width, channels=channels, dtype=pixels.dtype.name)
+
+
+def _collect(records: list[ImageRecord], skipped: list[Skipped], ignored: int, source: str) -> ImageCollection:
+    if records:
+        counts: Counter[int] = Counter(record.channels for record in records)
+        majority = counts.most_common(1)[0][0]
+        for record in records:
+            if record.channels != majority:
+                reason = f"it has {_channels(record.channels)}, but most images here have {_channels(majority)}"
+                skipped.append(Skipped(record.name, reason))
+        records = [record for record in records if record.channels == majority]
+    if not records:
+        reasons = "; ".join(f"{item.name}: {item.reason}" for item in skipped[:_REASONS_SHOWN])
+        more = f"; and {len(skipped) - _REASONS_SHOWN} more" if len(skipped) > _REASONS_SHOWN else ""
+        raise DataError(f"no usable image in {source} ({reasons}{more}); repair the files or choose others")
+    return ImageCollection(tuple(records), tuple(skipped), ignored)
+
+
+def _channels(count: int) -> str:
+    return f"{count} channel" if count == 1 else f"{count} channels"
+

@@ -1,0 +1,162 @@
+"""TIFF files: stacks, channels, 16 bits, floats, and the pixel size in its several dialects."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from xml.etree import ElementTree
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+from PIL import Image
+
+from ..card import PixelSize
+from ..errors import DataError
+from .image_file import broken_file_as_data_error
+from .pixel_size import pixel_size, pixel_size_from_resolution
+
+Pixels = npt.NDArray[Any]
+
+
+class TiffFile:
+    """An open TIFF file. Every plane along time, depth or an unnamed axis is a page; a channel axis stays with its page."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._tiff = tifffile.TiffFile(path)
+        try:
+            self._planes = [(series, plane) for series in self._tiff.series for plane in range(_plane_count(series))]
+            self.pixel_size = _stated_pixel_size(self._tiff)
+        except BaseException:
+            self._tiff.close()
+            raise
+        self.pages = len(self._planes)
+
+    def read(self, page: int) -> Pixels:
+        """Return page ``page`` as ``[H, W, C]`` in native byte order."""
+        if not 0 <= page < self.pages:
+            raise DataError(f"page {page} was asked for, but the file has {self.pages}")
+        with broken_file_as_data_error():
+            series, plane = self._planes[page]
+            pixels = self._plane(series, plane)
+            return np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("="), copy=False))
+
+    def _plane(self, series: tifffile.TiffPageSeries, plane: int) -> Pixels:
+        """Read one plane, touching only the pages that hold it where the file allows."""
+        axes, shape = series.axes, series.shape
+        outer = [i for i, axis in enumerate(axes) if axis not in "YXSC"]
+        where = dict(zip(outer, np.unravel_index(plane, [shape[i] for i in outer]), strict=True)) if outer else {}
+        selection = tuple(int(where[i]) if i in where else slice(None) for i in range(len(axes)))
+        kept = "".join(axis for i, axis in enumerate(axes) if i not in where)
+        if series.dataoffset is not None:
+            self._check_length(series.dataoffset + math.prod(shape) * series.dtype.itemsize)
+            whole = self._tiff.filehandle.memmap_array(
+                self._tiff.byteorder + series.dtype.char, shape, offset=series.dataoffset
+            )
+            pixels = np.array(whole[selection])
+        else:
+            keyframe = series.keyframe
+            leading = len(shape) - len(keyframe.shape)
+            if shape[leading:] != keyframe.shape or math.prod(shape[:leading]) != len(series.pages):
+                pixels = self._decode(series, None)[selection]
+            else:
+                numbers = np.arange(len(series.pages)).reshape(shape[:leading])[selection[:leading]]
+                parts = [self._decode(series, int(number)) for number in numbers.ravel()]
+                pixels = np.stack(parts).reshape(*numbers.shape, *keyframe.shape)[
+                    (slice(None),) * numbers.ndim + selection[leading:]
+                ]
+        return _channels_last(pixels, kept, series.keyframe)
+
+    def _decode(self, series: tifffile.TiffPageSeries, number: int | None) -> Pixels:
+        pages = series.pages if number is None else [series.pages[number]]
+        for page in pages:
+            if page is not None:
+                self._check_length(max((o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0))
+        try:
+            return np.asarray(self._tiff.asarray(key=number, series=series))
+        except ValueError as error:
+            if number is None or "imagecodecs" not in str(error):
+                raise
+            return self._decode_with_pillow(series.pages[number])
+
+    def _decode_with_pillow(self, page: Any) -> Pixels:
+        """Read a page whose compression tifffile leaves to an optional package (LZW, JPEG): Pillow knows the common ones."""
+        with Image.open(self._path, formats=("TIFF",)) as picture:
+            picture.seek(page.index)
+            pixels = np.array(picture)
+        if pixels.size != math.prod(page.shape):
+            raise DataError(f"compression {page.compression.name} needs a package: pip install imagecodecs")
+        return pixels.reshape(page.shape).astype(page.dtype, copy=False)
+
+    def _check_length(self, end: int) -> None:
+        size = self._tiff.filehandle.size
+        if end > size:
+            raise DataError(f"truncated: the pixels should reach byte {end}, but the file ends at {size}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._tiff.close()
+
+
+def _plane_count(series: tifffile.TiffPageSeries) -> int:
+    if "Y" not in series.axes or "X" not in series.axes:
+        raise DataError(f"axes {series.axes} hold no image; expected rows (Y) and columns (X)")
+    return math.prod(size for axis, size in zip(series.axes, series.shape, strict=True) if axis not in "YXSC")
+
+
+def _channels_last(pixels: Pixels, axes: str, keyframe: Any) -> Pixels:
+    """Reorder a plane with axes Y, X and maybe C and S to ``[H, W, C]``, without alpha."""
+    order = [axes.index(axis) for axis in "YXCS" if axis in axes]
+    pixels = pixels.transpose(order)
+    if "S" in axes and _has_alpha(keyframe, pixels.shape[-1]):
+        pixels = pixels[..., :-1]
+    return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def _has_alpha(keyframe: Any, samples: int) -> bool:
+    colors = 3 if keyframe.photometric == tifffile.PHOTOMETRIC.RGB else 1
+    return samples == colors + 1 and samples in (2, 4) and (samples == 4 or any(keyframe.extrasamples))
+
+
+def _stated_pixel_size(tiff: tifffile.TiffFile) -> PixelSize | None:
+    """Pixel size from OME-XML, ImageJ, or the plain resolution tags, in this order."""
+    if tiff.is_ome and tiff.ome_metadata:
+        return _ome_pixel_size(tiff.ome_metadata)
+    page = tiff.pages.first
+    per_x, per_y = (_ratio(page.tags.get(name)) for name in ("XResolution", "YResolution"))
+    if not (per_x and per_y):
+        return None
+    if tiff.is_imagej:
+        unit = str((tiff.imagej_metadata or {}).get("unit", ""))
+        stated = pixel_size(1 / per_y, 1 / per_x, unit)
+        if stated is not None or unit:
+            return stated
+    tag = page.tags.get("ResolutionUnit")
+    centimetre = {2: 2.54, 3: 1.0}.get(int(tag.value)) if tag is not None else None
+    return pixel_size_from_resolution(per_y, per_x, centimetre) if centimetre else None
+
+
+def _ratio(tag: Any) -> float:
+    """Value of a rational tag, 0 if it is missing or senseless."""
+    if tag is None or not isinstance(tag.value, tuple) or len(tag.value) != 2 or not tag.value[1]:
+        return 0.0
+    return float(tag.value[0]) / float(tag.value[1])
+
+
+def _ome_pixel_size(text: str) -> PixelSize | None:
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError:
+        return None
+    for element in root.iter():
+        if element.tag.rsplit("}", 1)[-1] == "Pixels":
+            y, x = element.get("PhysicalSizeY"), element.get("PhysicalSizeX")
+            unit = element.get("PhysicalSizeXUnit", "µm")
+            if y and x and unit == element.get("PhysicalSizeYUnit", "µm"):
+                return pixel_size(float(y), float(x), unit)
+    return None
