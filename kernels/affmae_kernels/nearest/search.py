@@ -12,13 +12,14 @@ from torch import Tensor
 CHUNK = 1 << 22
 """Largest table of distances held at a time, in elements; larger problems go through in chunks."""
 
-REACH = 2
-"""Half width, in cells, of the window that the grid search looks into first."""
+REACHES = (2, 4, 8)
+"""Half widths, in cells, of the windows that the grid search looks into, one after the other."""
 
-DENSE = 0.2
+DENSE = 0.1
 """Least occupied part of the grid for which looking into windows beats the table of all distances."""
 
-NOTHING = torch.iinfo(torch.int64).max
+INDEX = (1 << 32) - 1
+"""The lower half of a key, which holds the index."""
 
 
 def nearest_brute_force(points: Tensor, sites: Tensor, k: int) -> Tensor:
@@ -32,9 +33,9 @@ def nearest_brute_force(points: Tensor, sites: Tensor, k: int) -> Tensor:
 def nearest_on_grid(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int]) -> Tensor:
     """Return the same ids for sites that lie on different cells of a grid, looking only at cells around each point.
 
-    A point rounds to a cell; every site outside the window of half width ``REACH`` around it is at least ``REACH + 0.5`` away,
-    so an answer whose k-th site is closer than that is final. The few other points (in holes of the mask, or outside of the
-    image) are searched by brute force.
+    A point rounds to a cell (the closest one inside the grid). Every site outside the window of half width ``r`` around that cell
+    is at least ``r + 0.5`` away from the point, so an answer whose k-th site is closer than that is final. What a small window
+    leaves open (points in holes of the mask) a larger one mostly settles; the rest is searched by brute force.
 
     Parameters
     ----------
@@ -46,50 +47,72 @@ def nearest_on_grid(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int]
         ``(h, w)``.
     """
     batch, count = points.shape[:2]
-    height, width = grid
-    occupant = _index_grid(sites, height, width)
+    margin = max(REACHES)
+    padded_width = grid[1] + 2 * margin
+    occupant = _index_grid(sites, grid, margin)
+    flat = points.reshape(-1, 2)
+    image = torch.arange(batch, device=points.device).repeat_interleave(count)
+    column = flat[:, 0].round().clamp(0, grid[1] - 1)
+    row = flat[:, 1].round().clamp(0, grid[0] - 1)
+    cell = torch.stack((column, row), dim=1)
+    home = (image * (grid[0] + 2 * margin) + row.long() + margin) * padded_width + column.long() + margin
 
-    cell = points.round().long()
-    column = cell[..., 0].clamp(0, width - 1) + REACH
-    row = cell[..., 1].clamp(0, height - 1) + REACH
-    padded_width = width + 2 * REACH
-    image = torch.arange(batch, device=points.device).view(batch, 1) * (height + 2 * REACH) * padded_width
-    home = image + row * padded_width + column
-    side = torch.arange(-REACH, REACH + 1, device=points.device)
-    window = (side.view(-1, 1) * padded_width + side.view(1, -1)).flatten()
-
-    ids = torch.empty(batch, count, k, dtype=torch.int64, device=points.device)
-    step = max(1, CHUNK // (batch * window.numel()))
-    table = sites.reshape(-1, 2)
-    for start in range(0, count, step):
-        here = slice(start, start + step)
-        candidates = occupant.index_select(0, (home[:, here].unsqueeze(-1) + window).flatten()).view(batch, -1, window.numel())
-        empty = candidates < 0
-        rows = candidates.clamp_min(0) + (torch.arange(batch, device=points.device) * sites.shape[1]).view(batch, 1, 1)
-        place = table.index_select(0, rows.flatten()).view(*rows.shape, 2)
-        distance = (place - points[:, here].unsqueeze(2)).square().sum(-1)
-        keys = _pack(distance, candidates).masked_fill_(empty, NOTHING)
-        best = keys.topk(k, dim=-1, largest=False, sorted=True).values
-        ids[:, here] = best & 0xFFFFFFFF
-        # The k-th key holds the k-th distance; a missing site makes it NOTHING, which is larger than any bound.
-        bound = torch.tensor((REACH + 0.5) ** 2, dtype=torch.float32).view(torch.int32).item()
-        ids[:, here, 0] = torch.where((best[..., -1] >> 32) < bound, ids[:, here, 0], -1)
-
+    ids = torch.empty(batch * count, k, dtype=torch.int64, device=points.device)
+    open_points = torch.arange(batch * count, device=points.device)
+    for reach in REACHES:
+        side = torch.arange(-reach, reach + 1, device=points.device)
+        window = (side.view(-1, 1) * padded_width + side).flatten()
+        still_open = []
+        for chunk in open_points.split(max(1, CHUNK // window.numel())):
+            occupants = occupant.index_select(0, (home[chunk].unsqueeze(1) + window).flatten()).view(-1, window.numel())
+            ids[chunk], final = _look_around(flat[chunk], cell[chunk], side, occupants, k)
+            still_open.append(chunk[~final])
+        open_points = torch.cat(still_open)
     for b in range(batch):
-        open_points = (ids[b, :, 0] < 0).nonzero().squeeze(1)
-        if open_points.numel():
-            ids[b, open_points] = nearest_brute_force(points[b : b + 1, open_points], sites[b : b + 1], k)[0]
-    return ids
+        here = open_points[image[open_points] == b]
+        if here.numel():
+            ids[here] = nearest_brute_force(flat[here].unsqueeze(0), sites[b : b + 1], k)[0]
+    return ids.view(batch, count, k)
 
 
-def _index_grid(sites: Tensor, height: int, width: int) -> Tensor:
-    """Return which site occupies each cell of the grid, -1 for none, flat, with a border of ``REACH`` empty cells."""
+def _look_around(points: Tensor, cell: Tensor, side: Tensor, occupants: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Search a square window around each point's cell.
+
+    Distances are sums of one part per column and one per row of the window, computed from whole-number places exactly as a table
+    of all distances would be, so that ties fall alike.
+
+    Parameters
+    ----------
+    points, cell
+        ``[P, 2]``: the points and the cells at the centres of their windows.
+    side
+        int64 ``[2r + 1]``, ``-r .. r``.
+    occupants
+        int64 ``[P, (2r + 1)²]``: the site in each cell of the window, -1 for none.
+
+    Returns
+    -------
+    ids
+        int64 ``[P, k]``.
+    final
+        bool ``[P]``: whether these are certainly the nearest.
+    """
+    squared = (cell.unsqueeze(2) + side - points.unsqueeze(2)).square_()
+    distance = (squared[:, 0].unsqueeze(1) + squared[:, 1].unsqueeze(2)).flatten(1)
+    distance.masked_fill_(occupants < 0, torch.inf)
+    best = _pack(distance, occupants).topk(k, dim=-1, largest=False, sorted=True)
+    farthest = distance.gather(1, best.indices[:, -1:]).squeeze(1)
+    return best.values & INDEX, farthest < (side.numel() / 2) ** 2
+
+
+def _index_grid(sites: Tensor, grid: tuple[int, int], margin: int) -> Tensor:
+    """Return which site occupies each cell of the grid, -1 for none, flat, with a border of empty cells."""
     batch, count = sites.shape[:2]
-    padded_width = width + 2 * REACH
-    cells = (height + 2 * REACH) * padded_width
+    padded_width = grid[1] + 2 * margin
+    cells = (grid[0] + 2 * margin) * padded_width
     column, row = sites.long().unbind(-1)
     image = torch.arange(batch, device=sites.device).view(batch, 1) * cells
-    address = image + (row + REACH) * padded_width + column + REACH
+    address = image + (row + margin) * padded_width + column + margin
     occupant = torch.full((batch * cells,), -1, dtype=torch.int64, device=sites.device)
     occupant[address.flatten()] = torch.arange(count, device=sites.device).repeat(batch)
     return occupant
@@ -102,8 +125,8 @@ def _squared(points: Tensor, sites: Tensor) -> Tensor:
 
 
 def _pack(distance: Tensor, index: Tensor) -> Tensor:
-    return distance.contiguous().view(torch.int32).long().bitwise_left_shift_(32).bitwise_or_(index)
+    return distance.contiguous().view(torch.int32).long().bitwise_left_shift_(32).bitwise_or_(index & INDEX)
 
 
 def _smallest(distance: Tensor, index: Tensor, k: int) -> Tensor:
-    return _pack(distance, index).topk(k, dim=-1, largest=False, sorted=True).values & 0xFFFFFFFF
+    return _pack(distance, index).topk(k, dim=-1, largest=False, sorted=True).values & INDEX
