@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 def member_rows(clusters: Tensor, cluster_size: int, tokens: int) -> tuple[Tensor, Tensor]:
@@ -40,3 +41,16 @@ def gather_rows(values: Tensor, rows: Tensor) -> Tensor:
     base = torch.arange(batch, device=values.device).view(batch, 1, 1) * count
     flat = values.reshape(batch * count, *values.shape[2:])
     return flat.index_select(0, (rows + base).flatten()).view(*rows.shape, *values.shape[2:])
+
+
+def weighted_rows(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
+    """Return ``sum_j weights[i, j] · table[rows[i, j]]``, ``[I, D]``, without holding the gathered rows, forward or backward.
+
+    Parameters
+    ----------
+    table
+        ``[N, D]``.
+    rows, weights
+        ``[I, J]``, int64 and of the table's dtype.
+    """
+    return functional.embedding_bag(rows, table, per_sample_weights=weights, mode="sum")

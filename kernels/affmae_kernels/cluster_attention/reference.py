@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..neighbourhood import gather_rows, member_rows
+from ..neighbourhood import gather_rows, member_rows, weighted_rows
 from ..relative import relative_features
 
 
@@ -47,5 +47,16 @@ def cluster_attention_reference(
     if clusters is None:
         mixed = torch.einsum("bnhm,bmhd->bnhd", near, value)
     else:
-        mixed = torch.einsum("bnhm,bnmhd->bnhd", near, gather_rows(value, rows))
+        mixed = _mix(near, value, rows)
     return mixed + blank * blank_value.to(value.dtype)
+
+
+def _mix(weights: Tensor, value: Tensor, rows: Tensor) -> Tensor:
+    """Sum ``value [B, n, H, d]`` over neighbours ``rows [B, n, M]`` with ``weights [B, n, H, M]``: ``[B, n, H, d]``."""
+    batch, count, heads, dim = value.shape
+    image = torch.arange(batch, device=value.device).view(batch, 1, 1, 1) * count
+    head = torch.arange(heads, device=value.device).view(1, 1, heads, 1)
+    address = (rows.unsqueeze(2) + image) * heads + head
+    reach = rows.shape[-1]
+    mixed = weighted_rows(value.reshape(-1, dim), address.view(-1, reach), weights.reshape(-1, reach))
+    return mixed.view(batch, count, heads, dim)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..neighbourhood import weighted_rows
+
 POINT_NEIGHBOURS = 4
 """Tokens that a sampling point is interpolated from."""
 
@@ -25,9 +27,12 @@ def deformable_attention_reference(
     weights = (mixing.to(accumulate).unsqueeze(-1) * closeness).view(batch, queries, heads, samples * near)
 
     head = torch.arange(heads, device=value.device).view(1, 1, heads, 1, 1)
-    values = value.reshape(batch * count * heads, dim).index_select(0, (rows * heads + head).flatten())
-    values = values.view(batch, queries, heads, samples * near, dim)
-    return torch.einsum("bqhs,bqhsd->bqhd", weights.to(value.dtype), values)
+    mixed = weighted_rows(
+        value.reshape(batch * count * heads, dim),
+        (rows * heads + head).view(-1, samples * near),
+        weights.view(-1, samples * near).to(value.dtype),
+    )
+    return mixed.view(batch, queries, heads, dim)
 
 
 def safe_norm(vectors: Tensor) -> Tensor:

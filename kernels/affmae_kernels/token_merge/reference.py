@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..neighbourhood import gather_rows, member_rows
+from ..neighbourhood import gather_rows, member_rows, weighted_rows
 from ..relative import relative_features
 
 
@@ -38,5 +38,10 @@ def token_merge_reference(
     hidden = functional.linear(features, weight.to(accumulate), bias.to(accumulate))
     hidden = functional.layer_norm(hidden, (hidden.shape[-1],), norm_weight.to(accumulate), norm_bias.to(accumulate), eps)
     weights = functional.gelu(hidden) * (gather_rows(scores.to(accumulate), rows) * real).unsqueeze(-1)
-    merged = torch.einsum("bsmk,bsmd->bskd", weights.to(tokens.dtype), gather_rows(tokens, rows))
-    return merged.flatten(-2)
+    image = torch.arange(batch, device=tokens.device).view(batch, 1, 1) * count
+    kinds = weights.shape[-1]
+    bags = (rows + image).unsqueeze(2).expand(-1, -1, kinds, -1).reshape(-1, rows.shape[-1])
+    merged = weighted_rows(
+        tokens.reshape(batch * count, dim), bags, weights.transpose(2, 3).reshape(bags.shape).to(tokens.dtype)
+    )
+    return merged.view(batch, survivors.shape[1], kinds * dim)
