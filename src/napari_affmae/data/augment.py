@@ -63,4 +63,5 @@ def jitter_intensity(images: Tensor, strength: float, generator: torch.Generator
         return images
     draws = torch.rand(2, images.shape[0], 1, 1, 1, generator=generator, device=generator.device).to(images.device)
     contrast, brightness = (draws * 2 - 1) * strength
-    return images * (1 + contrast) + brightness
+    jittered: Tensor = images * (1 + contrast) + brightness
+    return jittered

@@ -31,9 +31,7 @@ BLOCKS_PER_SIDE = 8
 _TRIES = 64
 
 
-def hold_out(
-    targets: Sequence[Targets], num_classes: int, part: float, sparse: bool, seed: int
-) -> tuple[list[Mask], Kind]:
+def hold_out(targets: Sequence[Targets], num_classes: int, part: float, sparse: bool, seed: int) -> tuple[list[Mask], Kind]:
     """Choose the pixels to keep back.
 
     Parameters
@@ -63,9 +61,7 @@ def hold_out(
         if chosen is not None:
             return [(target >= 0) & bool(take) for target, take in zip(targets, chosen, strict=True)], "images"
     pieces = [_strokes(target, num_classes) if sparse else _blocks(target) for target in targets]
-    counts = np.concatenate(
-        [_piece_counts(target, piece, num_classes) for target, piece in zip(targets, pieces, strict=True)]
-    )
+    counts = np.concatenate([_piece_counts(target, piece, num_classes) for target, piece in zip(targets, pieces, strict=True)])
     chosen = _choose(counts, part, rng)
     if chosen is None:
         return nothing, "none"
@@ -108,7 +104,7 @@ def _class_counts(targets: Sequence[Targets], num_classes: int) -> npt.NDArray[n
 
 
 def _strokes(target: Targets, num_classes: int) -> npt.NDArray[np.int32]:
-    """Number the connected strokes of each class from 0; -1 elsewhere."""
+    """Return the number of the connected stroke that each pixel belongs to, from 0; -1 elsewhere."""
     numbers = np.full(target.shape, IGNORE, np.int32)
     count = 0
     for index in range(num_classes):
@@ -120,10 +116,11 @@ def _strokes(target: Targets, num_classes: int) -> npt.NDArray[np.int32]:
 
 
 def _blocks(target: Targets) -> npt.NDArray[np.int32]:
-    """Number square blocks from 0, about eight along the longer side."""
+    """Return the number of the square block that each pixel lies in, from 0; about eight along the longer side."""
     side = max(1, -(-max(target.shape) // BLOCKS_PER_SIDE))
     rows, columns = (np.arange(size, dtype=np.int32) // side for size in target.shape)
-    return rows[:, None] * (columns[-1] + 1) + columns
+    numbers: npt.NDArray[np.int32] = rows[:, None] * (columns[-1] + 1) + columns
+    return numbers
 
 
 def _piece_counts(target: Targets, pieces: npt.NDArray[np.int32], num_classes: int) -> npt.NDArray[np.int64]:

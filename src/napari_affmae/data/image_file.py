@@ -1,11 +1,12 @@
 """Decode one image file: PNG and JPEG with Pillow, TIFF with tifffile.
 
 An open file has ``pages`` images; each is read as ``[H, W, C]`` in its own data type, alpha dropped. Whatever is wrong with
-a file becomes a :class:`~napari_affmae.errors.DataError` that says what; the message leaves out the name, which the caller adds.
+a file becomes a :class:`~napari_affmae.errors.DataError` that says what; the caller adds the name.
 """
 
 from __future__ import annotations
 
+import stat
 import struct
 import zlib
 from collections.abc import Iterator
@@ -74,7 +75,10 @@ def open_image_file(path: Path, ids: bool = False) -> ImageFile:
     """
     suffix = path.suffix.lower()
     with broken_file_as_data_error():
-        if path.stat().st_size == 0:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError("not a regular file")
+        if status.st_size == 0:
             raise DataError("the file is empty (0 bytes)")
         if suffix in TIFF_SUFFIXES:
             from .tiff_file import TiffFile

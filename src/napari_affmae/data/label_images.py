@@ -176,11 +176,12 @@ def read_label_file(path: Path) -> list[npt.NDArray[Any]]:
 
 def to_foreground(ids: npt.NDArray[Any], sparse: bool) -> npt.NDArray[np.uint8]:
     """Turn instance ids into two classes, see the module."""
-    return np.minimum(ids, 2 if sparse else 1).astype(np.uint8)
+    classes: npt.NDArray[np.uint8] = np.minimum(ids, 2 if sparse else 1).astype(np.uint8)
+    return classes
 
 
 def _one_channel(pixels: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
-    first = pixels[..., 0]
+    first: npt.NDArray[Any] = pixels[..., 0]
     if any(not np.array_equal(first, pixels[..., channel]) for channel in range(1, pixels.shape[2])):
         raise LabelError(
             f"{name}: labels must be one number per pixel, but the file holds {pixels.shape[2]} different channels; "

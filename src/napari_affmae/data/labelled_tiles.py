@@ -102,7 +102,8 @@ class LabelledSampler:
         self._records = [example.record for example in examples]
         self._cache = ImageCache(self._records, cache_bytes)
         targets = [to_targets(example.labels, classes, sparse).astype(np.int8) for example in examples]
-        masks, self.held_out_kind = hold_out(targets, len(classes), held_out, sparse, seed)
+        masks, kind = hold_out(targets, len(classes), held_out, sparse, seed)
+        self.held_out_kind: Kind = kind
         self.held_out: tuple[HeldOut, ...] = tuple(
             HeldOut(record, np.where(mask, target, IGNORE).astype(np.int64))
             for record, target, mask in zip(self._records, targets, masks, strict=True)

@@ -73,8 +73,8 @@ def apply(image: npt.NDArray[Any], normalisation: Normalisation) -> npt.NDArray[
     for channel in range(channels):
         plane = pixels[..., channel].astype(working)
         np.clip(plane, normalisation.low[channel], normalisation.high[channel], out=plane)
-        plane -= working(normalisation.mean[channel])
-        np.multiply(plane, working(1 / normalisation.std[channel]), out=out[channel], casting="same_kind")
+        np.subtract(plane, normalisation.mean[channel], out=plane)
+        np.divide(plane, normalisation.std[channel], out=out[channel], casting="same_kind")
     return out
 
 

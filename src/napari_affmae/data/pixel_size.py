@@ -12,7 +12,6 @@ Unit = Literal["nanometer", "micrometer", "millimeter"]
 _UNITS: dict[str, tuple[float, Unit]] = {
     "pm": (1e-3, "nanometer"),
     "å": (0.1, "nanometer"),
-    "a": (0.1, "nanometer"),
     "nm": (1.0, "nanometer"),
     "nanometer": (1.0, "nanometer"),
     "nanometre": (1.0, "nanometer"),

@@ -56,23 +56,24 @@ def scan(
         If the path is not there, or no image is left; the message gives the first reasons.
     """
     path = Path(path)
+    chosen = _chosen(channels)
     if not path.exists():
         raise DataError(f"{path} is not there; expected a folder of images or an image file")
+    skipped: list[Skipped] = []
     if path.is_dir():
         root = path
-        names, ignored = find_images(root)
+        names, ignored, skipped = find_images(root)
     else:
         if not is_image_name(path.name):
             raise DataError(f"{path.name} is no image that is read; expected {', '.join(sorted(SUFFIXES))}")
         root, names, ignored = path.parent, [path.name], 0
-    skipped: list[Skipped] = []
     if files is not None:
-        names, skipped = select_listed(read_file_list(files, root), names)
+        names, missing = select_listed(read_file_list(files, root), names)
+        skipped += missing
     if not names and not skipped:
         raise DataError(
             f"no images in {path}: found {ignored} other files, expected {', '.join(sorted(SUFFIXES))}; choose another folder"
         )
-    chosen = None if channels is None else tuple(channels)
     records: list[ImageRecord] = []
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="scan") as pool:
         try:
@@ -112,7 +113,7 @@ def collection_from_arrays(
     DataError
         If no usable image is left.
     """
-    chosen = None if channels is None else tuple(channels)
+    chosen = _chosen(channels)
     records: list[ImageRecord] = []
     skipped: list[Skipped] = []
     for name, array in arrays.items():
@@ -138,15 +139,22 @@ def collection_from_arrays(
     return _collect(records, skipped, 0, "the open layers")
 
 
-def find_images(root: Path) -> tuple[list[str], int]:
-    """Return the image files below a folder, relative with forward slashes and sorted, and the number of other files.
+def _chosen(channels: Sequence[int] | None) -> tuple[int, ...] | None:
+    if channels is not None and not channels:
+        raise DataError("no channel is chosen; choose at least one, counted from 0")
+    return None if channels is None else tuple(channels)
+
+
+def find_images(root: Path) -> tuple[list[str], int, list[Skipped]]:
+    """Return the image files below a folder (relative, forward slashes, sorted), the number of other files, and what is barred.
 
     Hidden files and folders (a leading dot) are not looked at; links are followed, but no folder is entered twice.
     """
     names: list[str] = []
     ignored = 0
+    barred: list[OSError] = []
     entered = {os.path.realpath(root)}
-    for where, folders, files in os.walk(root, followlinks=True):
+    for where, folders, files in os.walk(root, onerror=barred.append, followlinks=True):
         kept = []
         for folder in sorted(folders):
             real = os.path.realpath(os.path.join(where, folder))
@@ -159,7 +167,8 @@ def find_images(root: Path) -> tuple[list[str], int]:
                 names.append(Path(where, file).relative_to(root).as_posix())
             else:
                 ignored += 1
-    return sorted(names), ignored
+    skipped = [Skipped(str(error.filename), f"cannot look into this folder: {error.strerror}") for error in barred]
+    return sorted(names), ignored, skipped
 
 
 def _try_file(root: Path, name: str, chosen: tuple[int, ...] | None) -> Found:
@@ -212,4 +221,3 @@ def _collect(records: list[ImageRecord], skipped: list[Skipped], ignored: int, s
 
 def _channels(count: int) -> str:
     return f"{count} channel" if count == 1 else f"{count} channels"
-

@@ -52,16 +52,15 @@ def scribbles(labels: npt.NDArray[Any], fraction: float = 0.02, seed: int = 0) -
         depth = ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
         places = np.flatnonzero(region)
         wanted = fraction * len(places)
-        painted = strokes = 0
-        # A class of scattered crumbs may not hold its share of strokes: the number of attempts is bounded.
-        for _ in range(20 * _LEAST_STROKES + int(wanted)):
+        painted = 0
+        # Strokes that cross earlier ones add little: the number of attempts is bounded.
+        for strokes in range(20 * _LEAST_STROKES + int(wanted)):
             if painted >= wanted and strokes >= _LEAST_STROKES:
                 break
             window, stroke = _stroke(depth, int(rng.choice(places)), rng)
             fresh = stroke & (paint[window] == 0)
             paint[window][fresh] = class_id + 1
             painted += int(fresh.sum())
-            strokes += 1
     return paint
 
 
@@ -78,7 +77,9 @@ def _stroke(
     ends = np.flatnonzero(own)
     end = divmod(int(rng.choice(ends)), local.shape[1])
     cost = np.where(own, 1 + 6 / (1 + np.minimum(local, 12)), 1e6)
-    path, _ = route_through_array(cost, (row - top, column - left), end, fully_connected=True, geometric=True)
+    path, _ = route_through_array(  # type: ignore[no-untyped-call]
+        cost, (row - top, column - left), end, fully_connected=True, geometric=True
+    )
     line = np.zeros(local.shape, np.bool_)
     line[tuple(np.transpose(path))] = True
     return window, (ndimage.distance_transform_edt(~line) <= _BRUSH) & own

@@ -18,6 +18,7 @@ from ..card import ClassInfo, PixelSize
 from .label_images import LabelledImage
 from .records import ImageCollection
 from .scan import collection_from_arrays
+from .smooth_noise import Field, smooth_noise
 
 CYTOPLASM, MEMBRANE, MITOCHONDRION = 0, 1, 2
 
@@ -32,11 +33,6 @@ SYNTHETIC_PAINT = tuple(info.replace(id=info.id + 1) for info in SYNTHETIC_CLASS
 """The same classes as :func:`~napari_affmae.data.scribbles.scribbles` paints them: ids from 1, since 0 is not labelled."""
 
 SYNTHETIC_PIXEL_SIZE = PixelSize(y=4, x=4, unit="nanometer")
-
-_CELL = 58.0
-"""Typical width of a neurite in pixels."""
-
-Field = npt.NDArray[np.float32]
 
 
 def synthetic_em(size: int | tuple[int, int] = 512, seed: int = 0) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
@@ -90,88 +86,75 @@ class _Tissue:
     count: int
 
 
-def _noise(shape: tuple[int, int], scale: float, rng: np.random.Generator) -> Field:
-    """Return smooth noise of mean 0 and variance near 1 whose bumps are about ``scale`` pixels wide."""
-    coarse = rng.standard_normal([int(side / scale) + 4 for side in shape])
-    rows, columns = (np.arange(side) / scale + 1 for side in shape)
-    # Separable cubic interpolation: one axis at a time is several times faster than a map over all pixels.
-    smooth = coarse
-    for axis, places in ((0, rows), (1, columns)):
-        smooth = _resample(smooth, places, axis)
-    return (smooth * 1.45).astype(np.float32)
-
-
-def _resample(values: npt.NDArray[np.float64], places: npt.NDArray[np.float64], axis: int) -> npt.NDArray[np.float64]:
-    """Cubic B-spline weights at ``places`` along an axis."""
-    first = places.astype(int)
-    t = places - first
-    weights = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
-    moved = np.moveaxis(values, axis, 0)
-    column = (slice(None), None)
-    total = sum(w[column] / 6 * moved[np.minimum(first - 1 + k, len(moved) - 1)] for k, w in enumerate(weights))
-    return np.moveaxis(np.asarray(total), 0, axis)
-
-
 def _cells(shape: tuple[int, int], rng: np.random.Generator) -> _Tissue:
-    """Divide the section into cells of uneven size with curved borders: a power diagram seen through a warp."""
-    height, width = shape
-    margin = 2 * _CELL
-    area = (height + 2 * margin) * (width + 2 * margin)
-    count = int(area / _CELL**2)
-    seeds = rng.uniform((-margin, -margin), (height + margin, width + margin), (4 * count, 2))
-    seeds = _spread(seeds, 0.62 * _CELL, count)
-    # Weights of a power diagram: a few cells grow at the cost of their neighbours.
-    weight = (_CELL * 0.62) ** 2 * rng.beta(0.7, 1.6, len(seeds))
-    height_in_lift = np.sqrt(weight.max() - weight)
+    """Divide the section into cells of very uneven size with wavy borders: the power diagram of a disc packing, warped."""
+    margin = 70.0
+    centres, radii = _packed_discs((shape[0] + 2 * margin, shape[1] + 2 * margin), rng)
+    centres -= margin
     rows, columns = np.indices(shape, np.float32)
-    for scale, strength in ((90, 20.0), (34, 5.5), (12, 1.1)):
-        rows = rows + strength * _noise(shape, scale, rng)
-        columns = columns + strength * _noise(shape, scale, rng)
+    for scale, strength in ((120, 26.0), (42, 9.0), (14, 1.9)):
+        rows = rows + strength * smooth_noise(shape, scale, rng)
+        columns = columns + strength * smooth_noise(shape, scale, rng)
+    # The power distance |x - c|² - r² becomes a plain distance, plus a constant, with one more coordinate.
+    lift = np.sqrt(radii.max() ** 2 - radii**2)
     places = np.column_stack((rows.ravel(), columns.ravel(), np.zeros(rows.size)))
-    distance, nearest = cKDTree(np.column_stack((seeds, height_in_lift))).query(places, k=2)
-    apart = np.hypot(*(seeds[nearest[:, 0]] - seeds[nearest[:, 1]]).T)
+    distance, nearest = cKDTree(np.column_stack((centres, lift))).query(places, k=2)
+    apart = np.hypot(*(centres[nearest[:, 0]] - centres[nearest[:, 1]]).T)
     border = (distance[:, 1] ** 2 - distance[:, 0] ** 2) / (2 * apart)
-    return _Tissue(nearest[:, 0].reshape(shape), border.reshape(shape).astype(np.float32), len(seeds))
+    return _Tissue(nearest[:, 0].reshape(shape), border.reshape(shape).astype(np.float32), len(centres))
 
 
-def _spread(points: npt.NDArray[np.float64], apart: float, most: int) -> npt.NDArray[np.float64]:
-    """Keep points in order, leaving out those too close to one that was kept."""
-    close = cKDTree(points).query_ball_point(points, apart)
-    kept = np.zeros(len(points), np.bool_)
-    for index, others in enumerate(close):
-        kept[index] = not kept[others].any()
-    return points[kept][:most]
+def _packed_discs(
+    area: tuple[float, float], rng: np.random.Generator
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Throw discs, large ones first, and keep those that hardly overlap."""
+    thrown = round(area[0] * area[1] / 170)
+    radii = np.sort(np.exp(rng.normal(np.log(21), 0.62, thrown)).clip(10, 88))[::-1]
+    places = rng.uniform((0, 0), area, (thrown, 2))
+    # Each disc stands in for what lies around it: a large one is tried only so often, or it would fill the section.
+    tried = rng.random(thrown) < np.minimum(1, (24 / radii) ** 1.75)
+    places, radii = places[tried], radii[tried]
+    kept = np.zeros(len(places), np.bool_)
+    for index, (place, radius) in enumerate(zip(places, radii, strict=True)):
+        gap = np.hypot(*(places[:index][kept[:index]] - place).T)
+        kept[index] = bool((gap > 0.86 * (radius + radii[:index][kept[:index]])).all())
+    return places[kept], radii[kept]
 
 
 def _cytoplasm(tissue: _Tissue, rng: np.random.Generator) -> Field:
     """Return the shade of the cytoplasm, 0 black to 1 white: cells differ in tone and in how grainy they are."""
-    shape = (tissue.cell.shape[0], tissue.cell.shape[1])
-    tone = rng.normal(0.70, 0.045, tissue.count).astype(np.float32)
-    grain = rng.uniform(0.5, 1.4, tissue.count).astype(np.float32)
-    fine = ndimage.gaussian_filter(rng.standard_normal(shape, np.float32), 1.1) * 3.6
-    clumps = _noise(shape, 5.0, rng)
-    texture = 0.030 * fine + 0.035 * clumps - 0.03 * np.maximum(clumps - 0.9, 0)
-    return tone[tissue.cell] + grain[tissue.cell] * texture + 0.02 * _noise(shape, 22, rng)
+    shape = tissue.border.shape
+    tone = rng.normal(0.69, 0.05, tissue.count) - 0.16 * rng.binomial(1, 0.12, tissue.count)
+    grain = rng.uniform(0.5, 1.6, tissue.count)
+    fine = ndimage.gaussian_filter(rng.standard_normal(shape, np.float32), 1.3) * 4.6
+    clumps = smooth_noise(shape, 4.0, rng)
+    texture = 0.026 * fine - 0.085 * np.maximum(clumps - 0.75, 0) + 0.034 * smooth_noise(shape, 8, rng)
+    shade: Field = tone.astype(np.float32)[tissue.cell] + grain.astype(np.float32)[tissue.cell] * texture
+    # Endoplasmic reticulum: level lines of a smooth field, in some places only.
+    level = smooth_noise(shape, 20, rng) / 0.085
+    shade -= 0.22 * np.exp(-((np.abs(level) - 1.1) ** 2)) * np.clip(2.2 * smooth_noise(shape, 38, rng) - 2.3, 0, 1)
+    return shade + 0.028 * smooth_noise(shape, 26, rng)
 
 
 def _draw_membranes(shade: Field, tissue: _Tissue, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
     """Darken the borders, wide and faint where the section cuts them at a slant, and return what is labelled."""
-    shape = (shade.shape[0], shade.shape[1])
-    slant = np.maximum(_noise(shape, 46, rng) - 0.55, 0)
-    half_width = 2.7 + 0.35 * _noise(shape, 15, rng) + 4.0 * slant
-    depth = (0.50 + 0.05 * _noise(shape, 28, rng)) / (1 + 0.75 * slant)
+    shape = shade.shape
+    slant = np.maximum(smooth_noise(shape, 46, rng) - 0.55, 0)
+    half_width = 2.5 + 0.3 * smooth_noise(shape, 15, rng) + 4.5 * slant
+    depth = (0.56 + 0.05 * smooth_noise(shape, 28, rng)) / (1 + 0.75 * slant)
     across = tissue.border / half_width
     shade -= depth * np.exp(-(across**2) * 1.1)
     # The gap between the two membranes shows where the cut is straight.
     shade += 0.10 * np.exp(-((tissue.border / 0.8) ** 2)) * (slant == 0)
-    return across < 1
+    inside: npt.NDArray[np.bool_] = across < 1
+    return inside
 
 
 def _draw_mitochondria(shade: Field, tissue: _Tissue, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
     """Draw mitochondria into cells with room for them and return where they are."""
     height, width = shade.shape
     taken = np.zeros(shade.shape, np.bool_)
-    wanted = max(1, round(height * width / 150**2))
+    wanted = max(1, round(height * width / 160**2))
     room = np.flatnonzero(tissue.border > 13)
     if not len(room):
         return taken
@@ -179,7 +162,7 @@ def _draw_mitochondria(shade: Field, tissue: _Tissue, rng: np.random.Generator) 
         if wanted == 0:
             break
         row, column = divmod(int(centre), width)
-        half_minor = min(float(tissue.border[row, column]) - 4.5, rng.uniform(11, 24))
+        half_minor = min(float(tissue.border[row, column]) - 4.5, rng.uniform(11, 30))
         half_major = half_minor * rng.uniform(1.15, 2.3)
         if _draw_mitochondrion(shade, taken, tissue, (row, column), (half_major, half_minor), rng):
             wanted -= 1
@@ -200,24 +183,24 @@ def _draw_mitochondrion(
     reach = int(half_major * 1.3) + 8
     window = (slice(max(0, row - reach), row + reach), slice(max(0, column - reach), column + reach))
     local = shade[window]
-    shape = (local.shape[0], local.shape[1])
+    shape = local.shape
     dr, dc = np.indices(shape, np.float32)
     dr += window[0].start - row
     dc += window[1].start - column
     angle = rng.uniform(0, np.pi)
     along, across = dc * np.cos(angle) + dr * np.sin(angle), dr * np.cos(angle) - dc * np.sin(angle)
     across = across + rng.uniform(-0.3, 0.3) * half_minor * (along / half_major) ** 2  # slightly bent
-    radius = np.hypot(along / half_major, across / half_minor) * (1 + 0.06 * _noise(shape, 14, rng))
+    radius = np.hypot(along / half_major, across / half_minor) * (1 + 0.06 * smooth_noise(shape, 14, rng))
     # Pixels to the hull; the neurite's own membrane keeps its distance.
-    inside = np.minimum((1 - radius) * half_minor, tissue.border[window] - 4.5)
+    inside = -2.5 * np.logaddexp((radius - 1) * half_minor / 2.5, (4.5 - tissue.border[window]) / 2.5)
     inside[tissue.cell[window] != tissue.cell[row, column]] = -9
     here = inside > 0
     if (ndimage.binary_dilation(here, iterations=5) & taken[window]).any() or here.sum() < 250:
         return False
     period = rng.uniform(6.5, 9.5)
-    phase = along / period + 0.45 * _noise(shape, 16, rng) + 0.02 * across
-    lamella = np.clip(1.6 * np.cos(2 * np.pi * phase) - 0.55 + 0.5 * _noise(shape, 11, rng), 0, 1)
-    matrix = rng.uniform(0.40, 0.50) + 0.05 * _noise(shape, 4, rng)
+    phase = along / period + 0.55 * smooth_noise(shape, 13, rng) + 0.03 * across
+    lamella = np.clip(1.6 * np.cos(2 * np.pi * phase) - 0.6 + 0.9 * smooth_noise(shape, 9, rng), 0, 1)
+    matrix = rng.uniform(0.40, 0.50) + 0.05 * smooth_noise(shape, 4, rng)
     body = matrix - 0.20 * lamella * np.clip((inside - 2.5) / 2, 0, 1)
     body -= 0.27 * np.exp(-(((inside - 0.9) / 1.3) ** 2)) - 0.07 * np.exp(-(((inside - 3.2) / 1.0) ** 2))
     soft = np.clip(inside + 0.5, 0, 1)
@@ -271,10 +254,11 @@ def _dab(shade: Field, row: float, column: float, radius: float, depth: float, h
 
 def _photograph(shade: Field, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """Expose the section: uneven stain, the microscope's blur, noise, 8 bits."""
-    shape = (shade.shape[0], shade.shape[1])
-    stained = shade * (1 + 0.05 * _noise(shape, 170, rng)) + 0.035 * _noise(shape, 110, rng)
-    exposed = ndimage.gaussian_filter(stained, 0.75)
+    shape = shade.shape
+    stained = shade * (1 + 0.05 * smooth_noise(shape, 170, rng)) + 0.035 * smooth_noise(shape, 110, rng)
+    exposed = ndimage.gaussian_filter(stained, 0.8)
     shot = rng.standard_normal(shape, np.float32)
-    exposed += 0.035 * shot + 0.09 * ndimage.gaussian_filter(shot, 0.8)
-    gain, offset = rng.normal(1.0, 0.04), rng.normal(0.0, 0.015)
-    return np.clip((exposed * gain + offset) * 255, 0, 255).astype(np.uint8)
+    exposed += 0.03 * shot + 0.08 * ndimage.gaussian_filter(shot, 0.8)
+    contrast, brightness = rng.normal(1.25, 0.06), rng.normal(-0.26, 0.02)
+    grey: npt.NDArray[np.uint8] = np.clip((exposed * contrast + brightness) * 255, 0, 255).astype(np.uint8)
+    return grey

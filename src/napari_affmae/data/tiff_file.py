@@ -124,9 +124,11 @@ def _has_alpha(keyframe: Any, samples: int) -> bool:
 
 
 def _stated_pixel_size(tiff: tifffile.TiffFile) -> PixelSize | None:
-    """Pixel size from OME-XML, ImageJ, or the plain resolution tags, in this order."""
+    """Pixel size from OME-XML, a microscope's own tags, ImageJ, or the plain resolution tags, in this order."""
     if tiff.is_ome and tiff.ome_metadata:
         return _ome_pixel_size(tiff.ome_metadata)
+    if tiff.is_fei or tiff.is_sem:
+        return _microscope_pixel_size(tiff)
     page = tiff.pages.first
     per_x, per_y = (_ratio(page.tags.get(name)) for name in ("XResolution", "YResolution"))
     if not (per_x and per_y):
@@ -139,6 +141,19 @@ def _stated_pixel_size(tiff: tifffile.TiffFile) -> PixelSize | None:
     tag = page.tags.get("ResolutionUnit")
     centimetre = {2: 2.54, 3: 1.0}.get(int(tag.value)) if tag is not None else None
     return pixel_size_from_resolution(per_y, per_x, centimetre) if centimetre else None
+
+
+def _microscope_pixel_size(tiff: tifffile.TiffFile) -> PixelSize | None:
+    """Pixel size from the tags of Thermo Fisher (FEI) and Zeiss electron microscopes."""
+    if tiff.is_fei:
+        scan = (tiff.fei_metadata or {}).get("Scan", {})
+        sides = scan.get("PixelHeight"), scan.get("PixelWidth")
+        return pixel_size(*sides, "m") if all(isinstance(side, float) for side in sides) else None
+    for key in ("ap_image_pixel_size", "ap_pixel_size"):
+        entry = (tiff.sem_metadata or {}).get(key, ())
+        if len(entry) == 3:
+            return pixel_size(entry[1], entry[1], str(entry[2]))
+    return None
 
 
 def _ratio(tag: Any) -> float:

@@ -62,9 +62,7 @@ class TileSampler:
     @property
     def tiles_per_epoch(self) -> int:
         """Number of tiles that cover every image once."""
-        return sum(
-            math.ceil(record.height / self._tile) * math.ceil(record.width / self._tile) for record in self._records
-        )
+        return sum(math.ceil(record.height / self._tile) * math.ceil(record.width / self._tile) for record in self._records)
 
     def batch(self, step: int) -> npt.NDArray[np.float32]:
         """Return the tiles of a step, float32 ``[B, C, T, T]``.

@@ -61,9 +61,7 @@ def write_probabilities_tiff(
     return _write_tiff(Path(path), pixels, "CYX", pixel_size, overwrite)
 
 
-def _write_tiff(
-    path: Path, pixels: npt.NDArray[Any], axes: str, pixel_size: PixelSize | None, overwrite: bool
-) -> Path:
+def _write_tiff(path: Path, pixels: npt.NDArray[Any], axes: str, pixel_size: PixelSize | None, overwrite: bool) -> Path:
     imagej = pixels.dtype in (np.uint8, np.uint16, np.float32)
     metadata: dict[str, Any] = {"axes": axes}
     resolution = None

@@ -85,12 +85,12 @@ def _multiscale(
     more: dict[str, Any] | None = None,
 ) -> None:
     """Write ``[..., H, W]`` and its coarser scales into a group, with the metadata that place them."""
-    axes: list[dict[str, str]] = [{"name": "c", "type": "channel"}] * (pixels.ndim - 2)
+    axes = [{"name": "c", "type": "channel"}] * (pixels.ndim - 2)
     unit = {} if pixel_size is None else {"unit": pixel_size.unit}
     axes += [{"name": axis, "type": "space", **unit} for axis in "yx"]
     side = (1.0, 1.0) if pixel_size is None else (pixel_size.y, pixel_size.x)
     datasets = []
-    level = factor = 0
+    level = 0
     while True:
         factor = 2**level
         array = group.create_array(
@@ -117,8 +117,8 @@ def _multiscale(
             break
         pixels = halve(pixels)
         level += 1
-    multiscales = [{"name": name, "axes": axes, "datasets": datasets}]
-    group.attrs["ome"] = {"version": _VERSION, "multiscales": multiscales, **(more or {})}
+    ome: dict[str, Any] = {"version": _VERSION, "multiscales": [{"name": name, "axes": axes, "datasets": datasets}]}
+    group.attrs["ome"] = {**ome, **(more or {})}
 
 
 def _mean(pixels: Pixels) -> Pixels:
