@@ -1,0 +1,162 @@
+"""The dock widget: four steps in order, one status line, one job at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtWidgets import QApplication, QFrame, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+
+from .images_step import ImagesStep
+from .jobs import Engine
+from .label_step import LabelStep
+from .look_step import LookStep
+from .pretrain_step import PretrainStep
+from .section import Section
+from .session import Session
+from .settings_store import SettingsStore
+from .state import LoopState, Phase
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+    from qtpy.QtGui import QCloseEvent
+
+MINIMUM_WIDTH = 360
+
+
+class AffmaeDock(QWidget):
+    """The whole loop in one dock: images, pretraining, paint and training, looking inside.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer that shows images and overlays.
+    engine
+        What runs the jobs; tests put a fake here.
+    store
+        Where the settings live; None takes the user's configuration folder.
+    """
+
+    def __init__(self, napari_viewer: Viewer, engine: Engine | None = None, store: SettingsStore | None = None) -> None:
+        super().__init__()
+        self.setObjectName("napari-affmae")
+        self.setMinimumWidth(MINIMUM_WIDTH)
+        self.session = Session(napari_viewer, engine or Engine(), store or SettingsStore())
+        self.images = ImagesStep(self.session)
+        self.pretrain = PretrainStep(self.session)
+        self.label = LabelStep(self.session)
+        self.look = LookStep(self.session)
+        self.sections = (
+            Section("1  Images", self.images),
+            Section("2  Pretrain", self.pretrain),
+            Section("3  Label and train", self.label),
+            Section("4  Look inside", self.look),
+        )
+        self.status = QLabel()
+        self._lay_out()
+        self._connect(napari_viewer)
+        self.sections[0].open()
+        self.session.say("Choose images to begin.")
+
+    def _lay_out(self) -> None:
+        steps = QWidget()
+        inner = QVBoxLayout(steps)
+        inner.setContentsMargins(4, 4, 4, 4)
+        inner.setSpacing(4)
+        for section in self.sections:
+            inner.addWidget(section)
+        inner.addStretch(1)
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidget(steps)
+        self.status.setWordWrap(True)
+        self.status.setTextFormat(Qt.TextFormat.PlainText)
+        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.status.setContentsMargins(10, 4, 10, 6)
+        self.status.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.status.setObjectName("affmae-status")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(scroll, 1)
+        layout.addWidget(self.status)
+
+    def _connect(self, viewer: Viewer) -> None:
+        session = self.session
+        session.status.connect(self._show_status)
+        session.runner.batch.connect(self.pretrain.draw)
+        session.state.events.connect(self._render)
+        viewer.events.theme.connect(self._use_theme)
+        self._viewer = viewer
+        self._use_theme()
+        # The dock's own window may be deleted without any other word to us.
+        self.destroyed.connect(lambda: session.close(0))
+        application = QApplication.instance()
+        if application is not None:
+            application.aboutToQuit.connect(session.close)
+        window = viewer.window._qt_window
+        window.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Close with napari's window. If the user may still change their mind, napari stops the job itself."""
+        if event is not None and event.type() == QEvent.Type.Close and not event.spontaneous():
+            self.shut_down()
+        return bool(super().eventFilter(watched, event))
+
+    def changeEvent(self, event: QEvent | None) -> None:
+        """Close when napari takes the widget out of its dock."""
+        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.shut_down()
+        super().changeEvent(event)
+
+    def closeEvent(self, event: QCloseEvent | None) -> None:
+        """Close when shown as a window of its own."""
+        self.shut_down()
+        super().closeEvent(event)
+
+    def shut_down(self) -> None:
+        """Keep settings and paint and stop the job; the layers stay in the viewer."""
+        self._viewer.events.theme.disconnect(self._use_theme)
+        self.session.close()
+
+    def load_model(self, path: Path) -> None:
+        """Use a model file, for example one dropped onto the viewer."""
+        self.pretrain.load_model(path)
+
+    def open_step(self, number: int) -> None:
+        """Open step 1 to 4 and close the others."""
+        for place, section in enumerate(self.sections, start=1):
+            section.open(place == number)
+
+    def _show_status(self, text: str, is_error: bool) -> None:
+        self.status.setText(text)
+        self.status.setProperty("error", is_error)
+        self._color_status()
+
+    def _use_theme(self) -> None:
+        self.pretrain.curve.use_theme(self._viewer.theme)
+        self._color_status()
+
+    def _color_status(self) -> None:
+        from napari.utils.theme import get_theme
+
+        theme = get_theme(self._viewer.theme)
+        color = theme.error if self.status.property("error") else theme.text
+        self.status.setStyleSheet(f"#affmae-status {{ color: {color.as_hex('long')}; }}")
+
+    def _render(self) -> None:
+        for section, summary in zip(self.sections, summaries(self.session.state), strict=True):
+            section.set_summary(summary)
+
+
+def summaries(state: LoopState) -> tuple[str, str, str, str]:
+    """Return what each step has reached, for its heading."""
+    images = "" if state.images is None else f"{len(state.images)} images"
+    running = {"pretrain": 1, "finetune": 2, "segment": 2, "inspect": 3}.get(state.job or "")
+    said = [images, "" if state.pretrained is None else "model ready", "" if state.segmenter is None else "trained", ""]
+    if running is not None and state.phase is not Phase.IDLE:
+        said[running] = state.phase.value
+    return said[0], said[1], said[2], said[3]

@@ -1,0 +1,166 @@
+"""Small pieces that the four forms share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QProgressBar,
+    QPushButton,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ..events import Progress
+
+SPACING = 6
+
+
+def form_layout() -> QFormLayout:
+    """Return an empty form whose fields share the width."""
+    form = QFormLayout()
+    form.setContentsMargins(0, 0, 0, 0)
+    form.setSpacing(SPACING)
+    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+    return form
+
+
+def step_layout(widget: QWidget) -> QVBoxLayout:
+    """Give a step its outer layout."""
+    layout = QVBoxLayout(widget)
+    layout.setContentsMargins(10, 2, 6, 10)
+    layout.setSpacing(SPACING)
+    return layout
+
+
+def row(*widgets: QWidget) -> QHBoxLayout:
+    """Put widgets side by side, equally wide."""
+    layout = QHBoxLayout()
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(SPACING)
+    for widget in widgets:
+        layout.addWidget(widget, 1)
+    return layout
+
+
+def note(text: str = "") -> QLabel:
+    """Return a label for sentences: it wraps, can be copied, and takes no room while it is empty."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    label.setTextFormat(Qt.TextFormat.PlainText)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    label.setVisible(bool(text))
+    return label
+
+
+def set_note(label: QLabel, text: str) -> None:
+    """Write a :func:`note`; an empty one disappears."""
+    if label.text() != text:
+        label.setText(text)
+    label.setVisible(bool(text))
+
+
+def set_live(button: QPushButton, why_not: str | None, what: str) -> None:
+    """Enable a button, or disable it and let its tooltip say why."""
+    button.setEnabled(why_not is None)
+    button.setToolTip(why_not or what)
+
+
+class PathField(QWidget):
+    """A line for a path with a button that opens a dialog.
+
+    Parameters
+    ----------
+    title
+        Title of the dialog.
+    placeholder
+        Shown while the line is empty.
+    """
+
+    chosen = Signal(str)
+
+    def __init__(self, title: str, placeholder: str = "") -> None:
+        super().__init__()
+        self._title = title
+        self.line = QLineEdit()
+        self.line.setPlaceholderText(placeholder)
+        self.line.setClearButtonEnabled(True)
+        self.button = QToolButton()
+        self.button.setText("…")
+        self.button.setToolTip(title)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(SPACING)
+        layout.addWidget(self.line, 1)
+        layout.addWidget(self.button)
+        self.setFocusProxy(self.line)
+        self.button.clicked.connect(self._browse)
+        self.line.editingFinished.connect(lambda: self.chosen.emit(self.text()))
+
+    def text(self) -> str:
+        """Return the path as typed, without blanks around it."""
+        return str(self.line.text()).strip()
+
+    def set_text(self, text: str) -> None:
+        """Show a path; long ones show their end in the tooltip."""
+        self.line.setText(text)
+        self.line.setToolTip(text)
+
+    def _browse(self) -> None:
+        start = self.text() or str(Path.home())
+        folder = QFileDialog.getExistingDirectory(self, self._title, start)
+        if folder:
+            self.set_text(folder)
+            self.chosen.emit(folder)
+
+
+class JobBar(QProgressBar):
+    """A progress bar that shows how far a job is, how fast, and how long it will take."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+        self.setRange(0, 1000)
+        self.setTextVisible(True)
+        self.setVisible(False)
+
+    def start(self) -> None:
+        """Show that something is coming."""
+        self.setRange(0, 0)
+        self.setFormat("starting …")
+        self.setVisible(True)
+
+    def show_progress(self, progress: Progress) -> None:
+        """Show the state of a job."""
+        parts = [f"{progress.fraction:.0%}"]
+        if progress.eta_seconds is not None:
+            parts.append(f"{duration(progress.eta_seconds)} left")
+        if progress.images_per_second > 0:
+            parts.append(f"{progress.images_per_second:.1f} {self._unit}/s")
+        self.show_fraction(progress.fraction, " · ".join(parts))
+
+    def show_fraction(self, fraction: float, text: str) -> None:
+        """Show a fraction from 0 to 1 and a text."""
+        self.setRange(0, 1000)
+        self.setValue(round(fraction * 1000))
+        # Qt reads %p and %v in the format.
+        self.setFormat(text.replace("%", "%%") if "%p" in text or "%v" in text else text)
+        self.setVisible(True)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds for people: ``"42 s"``, ``"3:05 min"``, ``"2:10 h"``."""
+    total = max(0, round(seconds))
+    if total < 60:
+        return f"{total} s"
+    if total < 3600:
+        return f"{total // 60}:{total % 60:02} min"
+    return f"{total // 3600}:{total % 3600 // 60:02} h"

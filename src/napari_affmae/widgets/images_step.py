@@ -1,0 +1,208 @@
+"""Step 1: choose a folder or the open layers, see what was found, open an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari.qt.threading import create_worker
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QListWidget, QListWidgetItem, QMenu, QPushButton, QToolButton, QWidget
+
+from ..data.records import ImageCollection, ImageRecord
+from .forms import JobBar, PathField, form_layout, note, row, set_live, set_note, step_layout
+from .jobs import OpenLayer, ScanDone, layers_job, scan_job
+from .placement import pixel_size_of
+from .plane import Plane, full_resolution
+from .section import Section
+from .state import choose_channels, why_not_scan, why_not_stop
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from .session import Session
+
+
+class ImagesStep(QWidget):
+    """The form of step 1."""
+
+    scanned = Signal(int, int)
+    """Files read and files in all; emitted from the worker thread."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self._found: ImageCollection | None = None
+        self._pending_source = ""
+        self._wanted: str | None = None
+        self.folder = PathField("Choose a folder of images", "Folder of PNG, JPEG or TIFF images")
+        self.folder.set_text(session.settings.folder)
+        self.scan = QPushButton("Read folder")
+        self.use_layers = QPushButton("Use open layers")
+        self.bar = JobBar("images")
+        self.stop = QPushButton("Stop")
+        self.channels = QToolButton()
+        self.channels.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.channels.setToolTip("Which channels of the images to use")
+        self._channel_menu = QMenu(self.channels)
+        self.channels.setMenu(self._channel_menu)
+        self.summary = note()
+        self.list = QListWidget()
+        self.list.setFixedHeight(120)
+        self.list.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.list.setToolTip("Click an image to open it as a layer")
+        self.skipped = QListWidget()
+        self.skipped.setWordWrap(True)
+        self.skipped.setFixedHeight(90)
+        self.skipped_section = Section("Skipped", self.skipped)
+        self._lay_out()
+        self._connect()
+        self._render()
+
+    def _lay_out(self) -> None:
+        layout = step_layout(self)
+        self.form = form_layout()
+        self.form.addRow("Folder", self.folder)
+        self.form.addRow("Channels", self.channels)
+        layout.addLayout(self.form)
+        layout.addLayout(row(self.scan, self.use_layers))
+        layout.addLayout(row(self.bar, self.stop))
+        layout.addWidget(self.summary)
+        layout.addWidget(self.list)
+        layout.addWidget(self.skipped_section)
+        self.form.setRowVisible(self.channels, False)
+        for widget in (self.list, self.skipped_section, self.stop):
+            widget.setVisible(False)
+
+    def _connect(self) -> None:
+        self.folder.chosen.connect(self._on_folder_chosen)
+        self.scan.clicked.connect(self.read_folder)
+        self.use_layers.clicked.connect(self._use_layers)
+        self.stop.clicked.connect(self._session.stop)
+        self.list.itemClicked.connect(self._open_item)
+        self.list.itemActivated.connect(self._open_item)
+        self._channel_menu.triggered.connect(self._choose_channels)
+        self.scanned.connect(self._on_scanned)
+        self._session.event.connect(self._on_event)
+        self._session.job_ended.connect(self._on_job_ended)
+        self._session.state.events.connect(self._render)
+
+    # Actions
+
+    def _on_folder_chosen(self, folder: str) -> None:
+        if folder and folder != self._session.settings.folder and why_not_scan(self._session.state) is None:
+            self.read_folder()
+
+    def read_folder(self) -> None:
+        """Read the folder in the line, in the worker."""
+        folder = self.folder.text()
+        self._session.settings = self._session.settings.replace(folder=folder)
+        self._pending_source = folder
+        path = Path(folder).expanduser()
+        self._begin(f"reading {path.name}")
+        self._session.start("scan", scan_job(self._session.engine, path, None, self.scanned.emit))
+
+    def _use_layers(self) -> None:
+        layers = [
+            OpenLayer(Plane(image, ()).group, full_resolution(image), image.rgb, pixel_size_of(image))
+            for image in self._session.layers.images()
+            if image.visible
+        ]
+        self._pending_source = "open layers"
+        self._begin("reading layers")
+        self._session.start("scan", layers_job(self._session.engine, layers))
+
+    def _begin(self, what: str) -> None:
+        self.bar.start()
+        self.stop.setVisible(True)
+        self.bar.setAccessibleName(what)
+
+    def _open_item(self, item: QListWidgetItem) -> None:
+        self.open_record(item.data(Qt.ItemDataRole.UserRole))
+
+    def open_record(self, record: ImageRecord) -> None:
+        """Show an image as a layer; its file is read beside the window's thread."""
+        self._wanted = record.name
+        worker = create_worker(record.read, _start_thread=False, _ignore_errors=True)
+        worker.returned.connect(lambda pixels: self._show(record, pixels))
+        worker.errored.connect(self._session.fail)
+        worker.start()
+
+    def _show(self, record: ImageRecord, pixels: npt.NDArray[np.generic]) -> None:
+        # Whoever clicks through a list wants the last image, not each that was late.
+        if record.name == self._wanted and not self._session.closed:
+            self._session.layers.open_image(record, pixels)
+
+    def _choose_channels(self) -> None:
+        chosen = [place for place, action in enumerate(self._channel_menu.actions()) if action.isChecked()]
+        if self._found is not None and chosen:
+            self._session.state.images = choose_channels(self._found, chosen)
+            self._fill_list()
+        self._name_channels(chosen)
+
+    # Reactions
+
+    def _on_event(self, event: object) -> None:
+        if not isinstance(event, ScanDone):
+            return
+        self._found = event.images
+        self._session.state.source = self._pending_source
+        self._session.state.images = event.images
+        self._channel_menu.clear()
+        for channel in range(event.images.channels):
+            action = self._channel_menu.addAction(f"channel {channel}")
+            action.setCheckable(True)
+            action.setChecked(True)
+        self.form.setRowVisible(self.channels, event.images.channels > 1)
+        self._name_channels(range(event.images.channels))
+        self._fill_list()
+        self._session.say(f"Found {event.images.describe()}.")
+
+    def _on_scanned(self, done: int, total: int) -> None:
+        self.bar.show_fraction(done / max(total, 1), f"{done} of {total}")
+
+    def _on_job_ended(self, name: str) -> None:
+        if name == "scan":
+            self.bar.setVisible(False)
+            self.stop.setVisible(False)
+
+    def _name_channels(self, chosen: Sequence[int]) -> None:
+        count = len(chosen)
+        total = self._found.channels if self._found else 0
+        self.channels.setText(f"all {total}" if count == total else f"{count} of {total}" if count else "choose at least one")
+
+    def _fill_list(self) -> None:
+        images = self._session.state.images
+        if images is None:
+            return
+        self.list.clear()
+        for record in images.records:
+            item = QListWidgetItem(record.name)
+            item.setData(Qt.ItemDataRole.UserRole, record)
+            item.setToolTip(f"{record.name}\n{record.height} × {record.width}, {record.channels} channels, {record.dtype}")
+            self.list.addItem(item)
+        self.skipped.clear()
+        for one in images.skipped:
+            self.skipped.addItem(f"{one.name}: {one.reason}")
+        self.skipped_section.set_summary(f"{len(images.skipped)} of {len(images.skipped) + len(images)}")
+        self.skipped_section.setVisible(bool(images.skipped))
+        self.list.setVisible(True)
+
+    def _render(self) -> None:
+        state = self._session.state
+        set_live(self.scan, why_not_scan(state) or self._nothing_typed(), "Read the folder and its subfolders")
+        layers = any(image.visible for image in self._session.layers.images())
+        no_layer = None if layers else "No image layer is open and visible."
+        set_live(self.use_layers, why_not_scan(state) or no_layer, "Use the visible image layers instead of a folder")
+        set_live(self.stop, why_not_stop(state, "scan"), "Stop reading")
+        self.channels.setEnabled(why_not_scan(state) is None)
+        set_note(self.summary, _sentence(state.images) if state.images is not None else "")
+
+    def _nothing_typed(self) -> str | None:
+        return None if self.folder.text() else "Choose a folder first."
+
+
+def _sentence(images: ImageCollection) -> str:
+    return images.describe().replace("; ", "\n")

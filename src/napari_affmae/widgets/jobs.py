@@ -1,0 +1,278 @@
+"""What the worker thread runs: each function here returns a job for :class:`~.job_runner.JobRunner`.
+
+The engine is imported inside :class:`Engine`'s methods, which run in the worker: opening the dock costs no torch, and the
+seconds that importing it takes do not freeze the window.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..card import ClassInfo, PixelSize
+from ..config import DeviceName, FinetuneConfig, PretrainConfig
+from ..control import JobControl
+from ..data.records import ImageCollection, ImageRecord, Skipped
+from ..errors import AffmaeError, DataError
+from ..events import Done, Event
+from .job_runner import SECONDS_BETWEEN_BATCHES, Job
+from .state import ModelOnDisk
+
+if TYPE_CHECKING:
+    from ..data.labels import LabelledImage
+
+
+@dataclass(frozen=True)
+class ScanDone:
+    """The images were read."""
+
+    images: ImageCollection
+
+
+@dataclass(frozen=True)
+class ModelRead:
+    """The header of a model file was read."""
+
+    model: ModelOnDisk
+
+
+@dataclass(frozen=True)
+class OpenLayer:
+    """The pixels of an open layer: ``[..., H, W]``, or ``[..., H, W, 3 or 4]`` if ``rgb``."""
+
+    name: str
+    pixels: Any
+    rgb: bool
+    pixel_size: PixelSize | None
+
+
+@dataclass(frozen=True)
+class ImageDone:
+    """A result for one image: a segmentation, or a look inside."""
+
+    name: str
+    result: Any
+
+
+@dataclass(frozen=True)
+class ImageFailed:
+    """One of several images could not be segmented; the others go on."""
+
+    name: str
+    error: AffmaeError
+
+
+@dataclass(frozen=True)
+class Working:
+    """Which image is being worked on: number ``place`` (from 1) of ``count``."""
+
+    name: str
+    place: int
+    count: int
+
+
+class Engine:
+    """The functions of the package that the dock calls. Tests put a fake in its place."""
+
+    def scan(
+        self, path: Path, channels: Sequence[int] | None, on_progress: Callable[[int, int], None]
+    ) -> ImageCollection:
+        """See :func:`napari_affmae.data.scan.scan`."""
+        from ..data.scan import scan
+
+        return scan(path, channels=channels, on_progress=on_progress)
+
+    def read_layer(self, layer: OpenLayer) -> ImageCollection:
+        """See :func:`napari_affmae.data.scan.collection_from_arrays`."""
+        from ..data.scan import collection_from_arrays
+
+        return collection_from_arrays({layer.name: layer.pixels}, layer.pixel_size, layer.rgb)
+
+    def pretrain(
+        self, images: ImageCollection, run: Path, config: PretrainConfig, *, resume: bool, control: JobControl
+    ) -> Iterator[Event]:
+        """See :func:`napari_affmae.pretrain`."""
+        from ..engine.pretrain import pretrain
+
+        return pretrain(images, run, config, resume=resume, control=control)
+
+    def interrupted(self, run: Path) -> bool:
+        """Whether a run folder holds a pretraining run that can be taken up again."""
+        from ..engine.run_folder import RunFolder
+
+        return RunFolder(run).checkpoint.is_file()
+
+    def interrupted_config(self, run: Path) -> PretrainConfig:
+        """Return the settings that an interrupted run was started with."""
+        from ..engine.run_folder import RunFolder
+
+        return PretrainConfig(**RunFolder(run).read_settings("pretrain")["settings"])
+
+    def finetune(
+        self,
+        model: Path | str,
+        examples: Sequence[LabelledImage],
+        run: Path,
+        config: FinetuneConfig,
+        *,
+        classes: Sequence[ClassInfo],
+        control: JobControl,
+    ) -> Iterator[Event]:
+        """See :func:`napari_affmae.finetune`; paint is sparse."""
+        from ..engine.finetune import finetune
+
+        return finetune(model, examples, run, config, classes=classes, sparse=True, control=control)
+
+    def segment(
+        self, model: Path, image: Any, *, device: DeviceName, pixel_size: PixelSize | None, control: JobControl
+    ) -> Iterator[Event]:
+        """See :func:`napari_affmae.engine.segment.segment_events`."""
+        from ..engine.segment import segment_events
+
+        return segment_events(model, image, device=device, pixel_size=pixel_size, control=control)
+
+    def inspect(self, model: Path, image: Any, *, device: DeviceName) -> Any:
+        """See :func:`napari_affmae.inspect`."""
+        from ..engine.inspect import inspect
+
+        return inspect(model, image, device=device)
+
+    def read_model(self, path: Path) -> ModelOnDisk:
+        """Read the header of a model file; see :func:`napari_affmae.model.model_file.read_card`."""
+        from ..model.model_file import read_card
+
+        header = read_card(path)
+        return ModelOnDisk(Path(path), header.config.in_channels, header.num_classes or 0, header.card)
+
+
+class _Stopped(Exception):
+    """Unwinds a scan that was asked to stop."""
+
+
+def scan_job(
+    engine: Engine, path: Path, channels: Sequence[int] | None, report: Callable[[int, int], None]
+) -> Job:
+    """Read a folder. ``report(done, total)`` is called in the worker thread, at most ten times a second."""
+
+    def job(control: JobControl) -> Iterator[object]:
+        last = 0.0
+
+        def on_progress(done: int, total: int) -> None:
+            nonlocal last
+            if control.stop_requested:
+                raise _Stopped
+            if time.monotonic() - last >= SECONDS_BETWEEN_BATCHES:
+                last = time.monotonic()
+                report(done, total)
+
+        try:
+            yield ScanDone(engine.scan(path, channels, on_progress))
+        except _Stopped:
+            return
+
+    return job
+
+
+def layers_job(engine: Engine, layers: Sequence[OpenLayer]) -> Job:
+    """Take the images of open layers. Those whose channel count is not that of the majority are skipped."""
+
+    def job(control: JobControl) -> Iterator[object]:
+        records: list[ImageRecord] = []
+        skipped: list[Skipped] = []
+        for layer in layers:
+            if control.stop_requested:
+                return
+            try:
+                found = engine.read_layer(layer)
+            except DataError as error:
+                skipped.append(Skipped(layer.name, str(error)))
+                continue
+            records += found.records
+            skipped += found.skipped
+        if not records:
+            reasons = "; ".join(f"{one.name}: {one.reason}" for one in skipped) or "there are none"
+            raise DataError(f"no usable image among the open layers ({reasons}); open an image or choose a folder")
+        [(channels, _)] = Counter(record.channels for record in records).most_common(1)
+        for record in records:
+            if record.channels != channels:
+                skipped.append(Skipped(record.name, f"has {record.channels} channels, most have {channels}"))
+        yield ScanDone(ImageCollection(tuple(one for one in records if one.channels == channels), tuple(skipped)))
+
+    return job
+
+
+def load_job(engine: Engine, path: Path) -> Job:
+    """Read what a model file says about itself."""
+
+    def job(control: JobControl) -> Iterator[object]:
+        yield ModelRead(engine.read_model(path))
+
+    return job
+
+
+def pretrain_job(engine: Engine, images: ImageCollection, run: Path, config: PretrainConfig, resume: bool) -> Job:
+    """Pretrain into the folder ``run``."""
+
+    def job(control: JobControl) -> Iterator[object]:
+        yield from engine.pretrain(images, run, config, resume=resume, control=control)
+
+    return job
+
+
+def finetune_job(
+    engine: Engine,
+    model: Path | str,
+    paint: Sequence[tuple[ImageRecord, Any]],
+    run: Path,
+    config: FinetuneConfig,
+    classes: Sequence[ClassInfo],
+) -> Job:
+    """Train on ``paint``: for each image its record and a copy of its painted labels ``[H, W]``."""
+
+    def job(control: JobControl) -> Iterator[object]:
+        from ..data.labels import LabelledImage
+
+        examples = [LabelledImage(record, labels) for record, labels in paint]
+        yield from engine.finetune(model, examples, run, config, classes=classes, control=control)
+
+    return job
+
+
+def segment_job(
+    engine: Engine, model: Path, images: Sequence[tuple[ImageRecord, PixelSize | None]], device: DeviceName
+) -> Job:
+    """Segment images one after the other; a pixel size rescales that image to the model's pixels.
+
+    With several images, one that fails is reported as :class:`ImageFailed` and the others go on.
+    """
+
+    def job(control: JobControl) -> Iterator[object]:
+        for place, (record, pixel_size) in enumerate(images, start=1):
+            if control.stop_requested:
+                return
+            yield Working(record.name, place, len(images))
+            try:
+                for event in engine.segment(model, record.read(), device=device, pixel_size=pixel_size, control=control):
+                    if not isinstance(event, Done):
+                        yield event
+                    elif event.result is not None:
+                        yield ImageDone(record.name, event.result)
+            except AffmaeError as error:
+                if len(images) == 1:
+                    raise
+                yield ImageFailed(record.name, error)
+
+    return job
+
+
+def inspect_job(engine: Engine, model: Path, record: ImageRecord, device: DeviceName) -> Job:
+    """Look inside the network at one image."""
+
+    def job(control: JobControl) -> Iterator[object]:
+        yield ImageDone(record.name, engine.inspect(model, record.read(), device=device))
+
+    return job

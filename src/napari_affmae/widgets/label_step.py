@@ -1,0 +1,315 @@
+"""Step 3: name classes, paint a few pixels of each, train, segment."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFileDialog, QPushButton, QSpinBox, QWidget
+
+from ..card import PixelSize
+from ..config import Budget, FinetuneConfig
+from ..errors import LabelError, StorageError
+from ..events import Done, Progress, Score
+from .class_table import ClassTable
+from .forms import JobBar, form_layout, note, row, set_live, set_note, step_layout
+from .jobs import ImageDone, ImageFailed, Working, finetune_job, segment_job
+from .paint_store import load_paint
+from .plane import Plane
+from .project import next_run
+from .state import (
+    add_class,
+    edit_class,
+    few_pixels_warning,
+    pixel_size_mismatch,
+    why_not_paint,
+    why_not_segment,
+    why_not_stop,
+    why_not_train,
+)
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+class LabelStep(QWidget):
+    """The form of step 3."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self._planes: dict[str, Plane] = {}
+        self._working = Working("", 1, 1)
+        settings = session.settings
+        self.image_note = note()
+        self.classes = ClassTable()
+        self.add = QPushButton("Add class")
+        self.remove = QPushButton("Remove class")
+        self.paint = QPushButton("Paint")
+        self.brush = QSpinBox()
+        self.brush.setRange(1, 200)
+        self.brush.setPrefix("brush ")
+        self.brush.setSuffix(" px")
+        self.brush.setValue(settings.brush)
+        self.save_paint = QPushButton("Save paint")
+        self.hint = note()
+        self.minutes = QDoubleSpinBox()
+        self.minutes.setRange(0.1, 10_000)
+        self.minutes.setDecimals(1)
+        self.minutes.setSuffix(" min")
+        self.minutes.setValue(settings.train_minutes)
+        self.from_scratch = QCheckBox("From scratch, without pretraining")
+        self.from_scratch.setChecked(settings.from_scratch)
+        self.from_scratch.setToolTip("Train a new network of step 2's size on the paint alone, for comparison")
+        self.train = QPushButton("Train")
+        self.stop = QPushButton("Stop")
+        self.bar = JobBar("tiles")
+        self.score = note()
+        self.pixel_note = note()
+        self.rescale = QCheckBox("Rescale images to the model's pixel size")
+        self.rescale.setChecked(True)
+        self.segment = QPushButton("Segment image")
+        self.segment_visible = QPushButton("Segment visible")
+        self.probabilities = QCheckBox("Show the probability of each class")
+        self.probabilities.setChecked(settings.probabilities)
+        self.save_model = QPushButton("Save model …")
+        self._lay_out()
+        self._connect()
+        self._render()
+
+    def _lay_out(self) -> None:
+        layout = step_layout(self)
+        layout.addWidget(self.image_note)
+        layout.addWidget(self.classes)
+        layout.addLayout(row(self.add, self.remove))
+        layout.addLayout(row(self.paint, self.brush, self.save_paint))
+        layout.addWidget(self.hint)
+        form = form_layout()
+        form.addRow("Time", self.minutes)
+        layout.addLayout(form)
+        layout.addWidget(self.from_scratch)
+        layout.addLayout(row(self.train, self.stop))
+        layout.addWidget(self.bar)
+        layout.addWidget(self.score)
+        layout.addWidget(self.pixel_note)
+        layout.addWidget(self.rescale)
+        layout.addLayout(row(self.segment, self.segment_visible))
+        layout.addWidget(self.probabilities)
+        layout.addWidget(self.save_model)
+
+    def _connect(self) -> None:
+        session = self._session
+        self.classes.class_selected.connect(self._hold_brush)
+        self.classes.edited.connect(self._edit_class)
+        self.add.clicked.connect(self._add_class)
+        self.remove.clicked.connect(self._remove_class)
+        self.paint.clicked.connect(self._paint)
+        self.brush.valueChanged.connect(self._on_brush)
+        self.save_paint.clicked.connect(self._save_paint)
+        self.minutes.valueChanged.connect(self._remember)
+        self.from_scratch.toggled.connect(self._remember)
+        self.probabilities.toggled.connect(self._remember)
+        self.train.clicked.connect(self._train)
+        self.stop.clicked.connect(session.stop)
+        self.segment.clicked.connect(self._segment_current)
+        self.segment_visible.clicked.connect(self._segment_visible)
+        self.save_model.clicked.connect(self._save_model)
+        session.event.connect(self._on_event)
+        session.job_ended.connect(self._on_job_ended)
+        session.state.events.connect(self._render)
+        session.state.events.classes.connect(session.layers.color_classes)
+
+    # Classes and paint
+
+    def _add_class(self) -> None:
+        self._session.state.classes = add_class(self._session.state.classes)
+        self.classes.selectRow(self.classes.rowCount() - 1)
+        self._remember()
+
+    def _remove_class(self) -> None:
+        info = self.classes.selected()
+        if info is not None:
+            self._session.layers.erase_class(info.id)
+            self._session.state.classes = tuple(other for other in self._session.state.classes if other.id != info.id)
+            self._remember()
+
+    def _edit_class(self, place: int, name: str, color: str) -> None:
+        try:
+            self._session.state.classes = edit_class(self._session.state.classes, place, name, color)
+        except LabelError as error:
+            self._session.fail(error)
+            self.classes.restore()
+        self._remember()
+
+    def _paint(self) -> None:
+        plane = self._session.layers.current()
+        info = self.classes.selected()
+        if plane is None or info is None:
+            return
+        saved = None
+        if self._session.layers.paint_layer(plane.group) is None:
+            saved = load_paint(self._session.project, plane.group)
+        layer = self._session.layers.create_paint(plane, self._session.state.classes, saved)
+        self._session.layers.hold_brush(layer, info.id, self.brush.value())
+        self._session.say(f"Painting “{info.name}” on {plane.name}.")
+
+    def _hold_brush(self) -> None:
+        """Take the brush of the selected class, if the current image has paint."""
+        plane = self._session.layers.current()
+        if plane is not None and self._session.layers.paint_layer(plane.group) is not None:
+            self._paint()
+
+    def _on_brush(self) -> None:
+        self._remember()
+        self._hold_brush()
+
+    def _save_paint(self) -> None:
+        try:
+            written = self._session.save_paint()
+        except StorageError as error:
+            self._session.fail(error)
+            return
+        self._session.say(f"Saved {len(written)} paint file(s) in {self._session.project / 'paint'}.")
+
+    def _remember(self) -> None:
+        self._session.settings = self._session.settings.replace(
+            brush=self.brush.value(),
+            train_minutes=self.minutes.value(),
+            from_scratch=self.from_scratch.isChecked(),
+            probabilities=self.probabilities.isChecked(),
+            classes=self._session.state.classes,
+        )
+        self._render()
+
+    # Jobs
+
+    def _train(self) -> None:
+        session = self._session
+        try:
+            session.save_paint()
+        except StorageError as error:
+            session.fail(error)
+            return
+        paint = list(session.layers.painted_planes())
+        classes = [info for info in session.state.classes if session.state.painted.get(info.id)]
+        model: Path | str
+        if self.from_scratch.isChecked() or session.state.pretrained is None:
+            model = f"scratch:{session.settings.preset}"
+        else:
+            model = session.state.pretrained.path
+        config = FinetuneConfig(budget=Budget(minutes=self.minutes.value()), device=session.settings.device)
+        self.bar.start()
+        set_note(self.score, "")
+        run = next_run(session.project, "finetune")
+        session.start("finetune", finetune_job(session.engine, model, paint, run, config, classes))
+
+    def _segment_current(self) -> None:
+        plane = self._session.layers.current()
+        if plane is not None:
+            self._segment([plane])
+
+    def _segment_visible(self) -> None:
+        self._segment(self._session.layers.visible_planes())
+
+    def _segment(self, planes: list[Plane]) -> None:
+        session = self._session
+        model = session.state.segmenter
+        if model is None or not planes:
+            return
+        self._planes = {plane.name: plane for plane in planes}
+        images = []
+        for plane in planes:
+            record = plane.record()
+            size: PixelSize | None = plane.current_image().pixel_size if self.rescale.isChecked() else None
+            images.append((record, size))
+        session.layers.lay_down_brush()
+        self.bar.start()
+        session.start("segment", segment_job(session.engine, model.path, images, session.settings.device))
+
+    def _save_model(self) -> None:
+        model = self._session.state.segmenter
+        if model is None:
+            return
+        path, _ = QFileDialog.getSaveFileName(
+            self, "Save the model", str(self._session.project / "segmenter.safetensors"), "Models (*.safetensors)"
+        )
+        if not path:
+            return
+        try:
+            shutil.copyfile(model.path, path)
+        except OSError as error:
+            self._session.fail(StorageError(f"cannot write {path}: {error.strerror or error}; choose another folder"))
+            return
+        self._session.say(f"Saved the model as {path}.")
+
+    # Reactions
+
+    def _on_event(self, event: object) -> None:
+        job = self._session.state.job
+        if job not in ("finetune", "segment"):
+            return
+        if isinstance(event, Working):
+            self._working = event
+        elif isinstance(event, Progress):
+            self._show_progress(event)
+        elif isinstance(event, Score):
+            each = ", ".join(f"{name} {value:.2f}" for name, value in event.iou.items())
+            set_note(self.score, f"Held-out IoU {event.miou:.2f} ({each}), on {event.pixels:,} painted pixels kept back")
+        elif isinstance(event, ImageDone):
+            self._show_segmentation(event)
+        elif isinstance(event, ImageFailed):
+            self._session.fail(event.error)
+        elif isinstance(event, Done) and job == "finetune":
+            self._on_trained(event)
+
+    def _show_progress(self, progress: Progress) -> None:
+        if self._session.state.job == "finetune" or self._working.count == 1:
+            self.bar.show_progress(progress)
+        else:
+            fraction = (self._working.place - 1 + progress.fraction) / self._working.count
+            self.bar.show_fraction(fraction, f"image {self._working.place} of {self._working.count}")
+
+    def _show_segmentation(self, done: ImageDone) -> None:
+        model = self._session.state.segmenter
+        plane = self._planes.get(done.name)
+        # The user may have removed the image while it was being segmented.
+        if model is not None and plane is not None and plane.layer in self._session.layers.images():
+            self._session.layers.show_segmentation(plane, done.result, model.card.classes, self.probabilities.isChecked())
+
+    def _on_trained(self, done: Done) -> None:
+        ended = "Stopped" if done.stopped else "Finished"
+        self.bar.show_fraction(1.0 if not done.stopped else self.bar.value() / 1000, f"{ended} after {done.step} steps")
+        if done.path is not None:
+            self._session.state.segmenter = self._session.engine.read_model(done.path)
+            self._session.inform(f"{ended} training after {done.step} steps. Now press Segment.")
+        if not self.score.text():
+            set_note(self.score, "No held-out score: paint a little more of every class to get one.")
+
+    def _on_job_ended(self, name: str) -> None:
+        if name == "segment":
+            self.bar.setVisible(False)
+            self._session.say("Segmentation is done.")
+        elif name == "finetune" and self.bar.maximum() == 0:
+            self.bar.setVisible(False)
+
+    def _render(self) -> None:
+        state = self._session.state
+        self.classes.show_classes(state.classes, state.painted)
+        image = state.image
+        set_note(self.image_note, "" if image is None else f"Image: {image.name}, {image.height} × {image.width}")
+        set_live(self.paint, why_not_paint(state), "Paint the selected class on the current image")
+        set_live(self.remove, None if len(state.classes) > 2 else "At least two classes are needed.", "Remove it and its paint")
+        set_live(self.save_paint, None if state.painted else "There is no paint yet.", "Save the paint as TIFF in the project")
+        set_note(self.hint, few_pixels_warning(state))
+        set_live(self.train, why_not_train(state, self.from_scratch.isChecked()), "Train on the painted pixels of all images")
+        set_live(self.stop, why_not_stop(state, "finetune", "segment"), "Save what is there and end")
+        set_live(self.segment, why_not_segment(state), "Segment the current image")
+        set_live(self.segment_visible, why_not_segment(state), "Segment every visible image layer")
+        no_model = None if state.segmenter is not None else "There is no segmentation network yet."
+        set_live(self.save_model, no_model, "Save the network with its classes in one file")
+        mismatch = None
+        if state.segmenter is not None and image is not None:
+            mismatch = pixel_size_mismatch(image.pixel_size, state.segmenter.card.pixel_size)
+        set_note(self.pixel_note, mismatch or "")
+        self.rescale.setVisible(mismatch is not None)

@@ -1,0 +1,151 @@
+"""Step 4: look inside the network at the current image: tokens, merge map, density, features as colours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QComboBox, QPushButton, QWidget
+
+from .forms import JobBar, form_layout, note, row, set_live, set_note, step_layout
+from .jobs import ImageDone, inspect_job
+from .plane import Plane, full_resolution
+from .state import DECODER, VIEWS, why_not_look
+
+if TYPE_CHECKING:
+    from ..engine.inspect import Inspection, StageInspection
+    from .session import Session
+
+VIEW_WORDS = {
+    "res2": "stage 1 – every patch",
+    "res3": "stage 2",
+    "res4": "stage 3",
+    "res5": "stage 4 – fewest tokens",
+    DECODER: "decoder – every patch",
+}
+
+Key = tuple[str, Path, int, int]
+"""What an inspection belongs to: image, model file, its time of writing, identity of the pixels."""
+
+
+class LookStep(QWidget):
+    """The form of step 4."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self._key: Key | None = None
+        self._inspection: Inspection | None = None
+        self._plane: Plane | None = None
+        self._wanted: Callable[[], None] | None = None
+        self.image_note = note()
+        self.view = QComboBox()
+        for name in VIEWS:
+            self.view.addItem(VIEW_WORDS[name], name)
+        self.view.setCurrentIndex(1)
+        self.tokens = QPushButton("Token map")
+        self.merge_map = QPushButton("Merge map")
+        self.pca = QPushButton("PCA")
+        self.density = QPushButton("Token density")
+        self.bar = JobBar("images")
+        self.figures = note()
+        layout = step_layout(self)
+        layout.addWidget(self.image_note)
+        form = form_layout()
+        form.addRow("Stage", self.view)
+        layout.addLayout(form)
+        layout.addLayout(row(self.tokens, self.merge_map))
+        layout.addLayout(row(self.density, self.pca))
+        layout.addWidget(self.bar)
+        layout.addWidget(self.figures)
+        self.view.currentIndexChanged.connect(self._render)
+        self.tokens.clicked.connect(lambda: self._look(self._show_tokens))
+        self.merge_map.clicked.connect(lambda: self._look(self._show_merge_map))
+        self.density.clicked.connect(lambda: self._look(self._show_density))
+        self.pca.clicked.connect(lambda: self._look(self._show_pca))
+        session.event.connect(self._on_event)
+        session.job_ended.connect(self._on_job_ended)
+        session.state.events.connect(self._render)
+        self._render()
+
+    def _look(self, show: Callable[[], None]) -> None:
+        """Show something of the current image, after running the network if it has not seen it yet."""
+        session = self._session
+        plane, model = session.layers.current(), session.state.model
+        if plane is None or model is None:
+            return
+        key = (plane.name, model.path, model.path.stat().st_mtime_ns, id(full_resolution(plane.layer)))
+        self._plane, self._wanted = plane, show
+        if key == self._key and self._inspection is not None:
+            show()
+            return
+        self._key, self._inspection = key, None
+        session.layers.lay_down_brush()
+        self.bar.start()
+        session.start("inspect", inspect_job(session.engine, model.path, plane.record(), session.settings.device))
+
+    def _on_event(self, event: object) -> None:
+        if self._session.state.job == "inspect" and isinstance(event, ImageDone):
+            self._inspection = event.result
+            if self._wanted is not None and self._plane is not None and self._plane.layer in self._session.layers.images():
+                self._wanted()
+            self._session.say(f"Looked inside at {event.name}.")
+
+    def _on_job_ended(self, name: str) -> None:
+        if name == "inspect":
+            self.bar.setVisible(False)
+            self._render()
+
+    def _stage(self) -> StageInspection | None:
+        view = self.view.currentData()
+        if self._inspection is None:
+            return None
+        return next((stage for stage in self._inspection.stages if stage.name == view), None)
+
+    def _show_tokens(self) -> None:
+        stage = self._stage()
+        if stage is not None and self._plane is not None:
+            self._session.layers.show_tokens(self._plane, stage)
+            self._render()
+
+    def _show_merge_map(self) -> None:
+        stage = self._stage()
+        if stage is not None and self._plane is not None:
+            self._session.layers.show_merge_map(self._plane, stage)
+            self._render()
+
+    def _show_density(self) -> None:
+        stage = self._stage()
+        if stage is not None and self._plane is not None:
+            self._session.layers.show_density(self._plane, stage)
+            self._render()
+
+    def _show_pca(self) -> None:
+        if self._inspection is None or self._plane is None:
+            return
+        stage = self._stage()
+        features = self._inspection.pca if stage is None else stage.pca
+        self._session.layers.show_pca(self._plane, self.view.currentData(), features)
+        self._render()
+
+    def _render(self) -> None:
+        state = self._session.state
+        view = self.view.currentData()
+        staged = why_not_look(state, view, needs_stage=True)
+        set_live(self.tokens, staged, "Where the tokens of this stage sit, each as large as its area")
+        set_live(self.merge_map, staged, "Which token owns each pixel")
+        set_live(self.density, staged, "How densely the tokens lie")
+        set_live(self.pca, why_not_look(state, view, needs_stage=False), "The three main components of the features as colours")
+        image, model = state.image, state.model
+        both = image is not None and model is not None
+        set_note(self.image_note, f"{model.path.parent.name}/{model.path.name} at {image.name}" if both and model and image else "")
+        stage = self._stage()
+        if stage is None:
+            set_note(self.figures, "")
+        else:
+            set_note(
+                self.figures,
+                f"{len(stage.positions_rc)} tokens, effective rank {stage.effective_rank:.1f} "
+                f"({stage.effective_rank_normalised:.0%} of what is possible)",
+            )

@@ -1,0 +1,70 @@
+"""The live loss curve, in the colours of the napari theme."""
+
+from __future__ import annotations
+
+import pyqtgraph as pg
+from napari.utils.theme import get_theme
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+MOST_POINTS = 600
+
+
+class LossCurve(QWidget):
+    """Loss against steps. A long run is thinned, so that drawing never gets slower."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._steps: list[int] = []
+        self._losses: list[float] = []
+        self._every = 1
+        self._seen = 0
+        self.plot = pg.PlotWidget()
+        self.plot.setMenuEnabled(False)
+        self.plot.setMouseEnabled(x=False, y=False)
+        self.plot.hideButtons()
+        self.plot.setLabel("left", "loss")
+        self.plot.setLabel("bottom", "step")
+        self.plot.getAxis("left").enableAutoSIPrefix(False)
+        self.plot.getAxis("bottom").enableAutoSIPrefix(False)
+        self.plot.getAxis("left").setWidth(48)
+        self._curve = self.plot.plot([], [])
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.plot)
+        self.setFixedHeight(130)
+        self.setVisible(False)
+
+    def clear(self) -> None:
+        """Forget the run before."""
+        self._steps, self._losses, self._every, self._seen = [], [], 1, 0
+        self._curve.setData([], [])
+
+    def add(self, step: int, loss: float) -> None:
+        """Remember a step; :meth:`draw` shows it."""
+        self._seen += 1
+        if self._seen % self._every:
+            return
+        self._steps.append(step)
+        self._losses.append(loss)
+        if len(self._steps) > MOST_POINTS:
+            self._steps, self._losses = self._steps[1::2], self._losses[1::2]
+            self._every *= 2
+
+    def draw(self) -> None:
+        """Show what was added."""
+        self._curve.setData(self._steps, self._losses)
+        self.setVisible(bool(self._steps))
+
+    def points(self) -> tuple[list[int], list[float]]:
+        """Return the steps and losses that are shown."""
+        return self._steps, self._losses
+
+    def use_theme(self, theme_id: str) -> None:
+        """Take the colours of a napari theme."""
+        theme = get_theme(theme_id)
+        self.plot.setBackground(theme.background.as_hex("long"))
+        for name in ("left", "bottom"):
+            axis = self.plot.getAxis(name)
+            axis.setPen(theme.secondary.as_hex("long"))
+            axis.setTextPen(theme.text.as_hex("long"))
+        self._curve.setPen(pg.mkPen(theme.current.as_hex("long"), width=2))

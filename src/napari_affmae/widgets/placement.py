@@ -1,0 +1,72 @@
+"""Where a layer lies in the world: scale, translate, units and axis labels, and the pixel size that follows from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ..card import PixelSize
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+_UNITS: dict[str, tuple[Literal["nanometer", "micrometer", "millimeter"], float]] = {
+    "angstrom": ("nanometer", 0.1),
+    "nanometer": ("nanometer", 1.0),
+    "micrometer": ("micrometer", 1.0),
+    "micron": ("micrometer", 1.0),
+    "millimeter": ("millimeter", 1.0),
+    "centimeter": ("millimeter", 10.0),
+    "meter": ("millimeter", 1000.0),
+}
+"""napari's name of a unit → ours and the factor between them. Pixels are no length and are not here."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The part of a layer's transform that its overlays share, one value per axis."""
+
+    scale: tuple[float, ...]
+    translate: tuple[float, ...]
+    units: tuple[str, ...]
+    axis_labels: tuple[str, ...]
+
+    @classmethod
+    def of_layer(cls, layer: Layer, ndim: int) -> Placement:
+        """Return the placement of the last ``ndim`` axes of a layer."""
+        return cls(
+            tuple(float(value) for value in layer.scale[-ndim:]),
+            tuple(float(value) for value in layer.translate[-ndim:]),
+            tuple(str(unit) for unit in layer.units[-ndim:]),
+            tuple(layer.axis_labels[-ndim:]),
+        )
+
+    @classmethod
+    def of_pixels(cls, size: PixelSize | None, translate: tuple[float, float] = (0.0, 0.0)) -> Placement:
+        """Return the placement of a plane of pixels of this size, rows then columns."""
+        if size is None:
+            return cls((1.0, 1.0), translate, ("pixel", "pixel"), ("y", "x"))
+        return cls((size.y, size.x), translate, (size.unit, size.unit), ("y", "x"))
+
+    def apply(self, layer: Layer) -> None:
+        """Give a layer of as many axes this placement, touching only what differs."""
+        if not np.array_equal(layer.scale, self.scale):
+            layer.scale = self.scale
+        if not np.array_equal(layer.translate, self.translate):
+            layer.translate = self.translate
+        if tuple(str(unit) for unit in layer.units) != self.units:
+            layer.units = self.units
+        if tuple(layer.axis_labels) != self.axis_labels:
+            layer.axis_labels = self.axis_labels
+
+
+def pixel_size_of(layer: Layer) -> PixelSize | None:
+    """Return the pixel size that a layer's scale and units state, or None if its unit is the pixel."""
+    units = [_UNITS.get(str(unit)) for unit in layer.units[-2:]]
+    if units[0] is None or units[1] is None or units[0][0] != units[1][0]:
+        return None
+    (unit, factor_y), (_, factor_x) = units[0], units[1]
+    scale: Any = layer.scale
+    return PixelSize(y=abs(float(scale[-2])) * factor_y, x=abs(float(scale[-1])) * factor_x, unit=unit)

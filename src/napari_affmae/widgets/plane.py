@@ -1,0 +1,88 @@
+"""One plane of an image layer: what a job reads, and where its overlays go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..card import PixelSize
+from ..data.records import ImageRecord
+from .placement import pixel_size_of
+from .state import CurrentImage
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+RECORD = "napari_affmae_record"
+"""Key in ``layer.metadata`` of an image opened from the list: its :class:`ImageRecord`."""
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The plane ``index`` (one number per axis above rows and columns) of an image layer."""
+
+    layer: Image
+    index: tuple[int, ...]
+
+    @property
+    def group(self) -> str:
+        """Name that the layer's overlays carry."""
+        record = self.layer.metadata.get(RECORD)
+        return record.name if isinstance(record, ImageRecord) else str(self.layer.name)
+
+    @property
+    def name(self) -> str:
+        """Name of the image; planes of a stack as ``stack[3]``."""
+        return self.group + (f"[{','.join(map(str, self.index))}]" if self.index else "")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        height, width = spatial_shape(self.layer)[-2:]
+        return height, width
+
+    def record(self) -> ImageRecord:
+        """Return the record that jobs read: the file's own, or one over the layer's pixels."""
+        record = self.layer.metadata.get(RECORD)
+        if isinstance(record, ImageRecord):
+            return record
+        pixels = full_resolution(self.layer)[self.index]
+        channels = min(int(pixels.shape[-1]), 3) if self.layer.rgb else 1
+        # Alpha is no intensity.
+        pixels = pixels[..., :3] if self.layer.rgb else pixels
+        return ImageRecord(self.name, *self.shape, channels, str(pixels.dtype), pixel_size_of(self.layer), array=pixels)
+
+    def current_image(self) -> CurrentImage:
+        """Return what the forms say about it."""
+        return CurrentImage(self.name, *self.shape, pixel_size_of(self.layer))
+
+
+def full_resolution(layer: Image) -> Any:
+    """Return the pixels of a layer, of the finest level if it has several."""
+    return layer.data[0] if layer.multiscale else layer.data
+
+
+def spatial_shape(layer: Image) -> tuple[int, ...]:
+    """Return the shape of a layer without its colours."""
+    shape = tuple(int(size) for size in full_resolution(layer).shape)
+    return shape[:-1] if layer.rgb else shape
+
+
+def for_display(pixels: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], bool]:
+    """Turn ``[H, W, C]`` into what an image layer shows, and say whether that is RGB.
+
+    One channel stays as it is. Otherwise the first three become red, green and blue, each stretched to its own range unless
+    they are bytes. Only the display is changed: jobs read the file.
+    """
+    if pixels.shape[2] == 1:
+        return pixels[..., 0], False
+    shown = pixels[..., :3]
+    if shown.dtype != np.uint8:
+        low, high = np.percentile(shown, (0.1, 99.9), axis=(0, 1))
+        shown = np.clip((shown - low) / np.maximum(high - low, 1e-12), 0, 1).astype(np.float32)
+    if shown.shape[2] == 2:
+        shown = np.concatenate([shown, np.zeros_like(shown[..., :1])], axis=2)
+    return shown, True

@@ -1,0 +1,222 @@
+"""Step 2: pretrain on the images, watch it, or load a model file and skip it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFileDialog, QPushButton, QSpinBox, QWidget
+
+from ..config import PRESETS, Budget, DeviceName, ModelConfig, PresetName, PretrainConfig
+from ..errors import AffmaeError
+from ..events import CheckpointSaved, Done, Preview, Progress
+from .forms import JobBar, PathField, form_layout, note, row, set_live, set_note, step_layout
+from .jobs import ModelRead, load_job, pretrain_job
+from .loss_curve import LossCurve
+from .project import next_run, runs
+from .state import ModelOnDisk, Phase, why_not_pause, why_not_pretrain, why_not_resume, why_not_scan, why_not_stop
+
+if TYPE_CHECKING:
+    from .session import Session
+
+PRESET_WORDS = {"tiny": "tiny – for CPUs", "small": "small – for graphics cards", "base": "base – for large graphics cards"}
+DEVICE_WORDS = {"auto": "automatic", "cpu": "CPU", "cuda": "CUDA graphics card", "mps": "Apple graphics (MPS)"}
+TILES = (64, 128, 256, 512, 1024)
+
+
+class PretrainStep(QWidget):
+    """The form of step 2."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        settings = session.settings
+        self.preset = QComboBox()
+        for name in PRESETS:
+            self.preset.addItem(PRESET_WORDS[name], name)
+        self.preset.setCurrentIndex(self.preset.findData(settings.preset))
+        self.tile = QComboBox()
+        for side in sorted({*TILES, settings.tile}):
+            self.tile.addItem(f"{side} × {side} pixels", side)
+        self.tile.setCurrentIndex(self.tile.findData(settings.tile))
+        self.tile.setToolTip("Side of the square crops. Larger ones show more context and need more memory.")
+        self.minutes = QDoubleSpinBox()
+        self.minutes.setRange(0.1, 10_000)
+        self.minutes.setDecimals(1)
+        self.minutes.setSuffix(" min")
+        self.minutes.setValue(settings.minutes)
+        self.minutes.setToolTip("Training ends after this time; pauses do not count.")
+        self.device = QComboBox()
+        for name, words in DEVICE_WORDS.items():
+            self.device.addItem(words, name)
+        self.device.setCurrentIndex(self.device.findData(settings.device))
+        self.project = PathField("Choose a project folder for runs and paint")
+        self.project.set_text(settings.project)
+        self.start = QPushButton("Start")
+        self.pause = QPushButton("Pause")
+        self.stop = QPushButton("Stop")
+        self.bar = JobBar("tiles")
+        self.curve = LossCurve()
+        self.load = QPushButton("Load a model file instead …")
+        self.model_note = note()
+        self._lay_out()
+        self._connect()
+        self.refresh()
+
+    def _lay_out(self) -> None:
+        layout = step_layout(self)
+        form = form_layout()
+        form.addRow("Network", self.preset)
+        form.addRow("Tile", self.tile)
+        form.addRow("Time", self.minutes)
+        form.addRow("Device", self.device)
+        form.addRow("Project", self.project)
+        layout.addLayout(form)
+        layout.addLayout(row(self.start, self.pause, self.stop))
+        layout.addWidget(self.bar)
+        layout.addWidget(self.curve)
+        layout.addWidget(self.load)
+        layout.addWidget(self.model_note)
+
+    def _connect(self) -> None:
+        for box in (self.preset, self.tile, self.device):
+            box.currentIndexChanged.connect(self._remember)
+        self.minutes.valueChanged.connect(self._remember)
+        self.project.chosen.connect(self._remember)
+        self.start.clicked.connect(self._start)
+        self.pause.clicked.connect(self._pause_or_resume)
+        self.stop.clicked.connect(self._session.stop)
+        self.load.clicked.connect(self._choose_model)
+        self._session.event.connect(self._on_event)
+        self._session.job_ended.connect(self._on_job_ended)
+        self._session.state.events.connect(self._render)
+        self._session.state.events.source.connect(self.refresh)
+
+    # Actions
+
+    def _remember(self) -> None:
+        self._session.settings = self._session.settings.replace(
+            preset=self.preset.currentData(),
+            tile=self.tile.currentData(),
+            minutes=self.minutes.value(),
+            device=self.device.currentData(),
+            project=self.project.text(),
+        )
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look for an interrupted run in the project folder, and show where the project goes."""
+        self.project.line.setPlaceholderText(str(self._session.project))
+        existing = runs(self._session.project, "pretrain")
+        last = existing[-1] if existing else None
+        self._session.state.interrupted = last if last and self._session.engine.interrupted(last) else None
+        self._render()
+
+    def _start(self) -> None:
+        self._run(next_run(self._session.project, "pretrain"), resume=False)
+
+    def _pause_or_resume(self) -> None:
+        state = self._session.state
+        if state.phase is Phase.PAUSED:
+            self._session.resume()
+        elif state.phase is Phase.RUNNING:
+            self._session.pause()
+        elif state.interrupted is not None:
+            self._run(state.interrupted, resume=True)
+
+    def _run(self, run: Path, resume: bool) -> None:
+        images = self._session.state.images
+        if images is None:
+            return
+        try:
+            config = self._session.engine.interrupted_config(run) if resume else self._config(images.channels)
+        except AffmaeError as error:
+            self._session.fail(error)
+            return
+        self.curve.clear()
+        self.bar.start()
+        self._session.start("pretrain", pretrain_job(self._session.engine, images, run, config, resume))
+
+    def _config(self, channels: int) -> PretrainConfig:
+        preset = cast(PresetName, self.preset.currentData())
+        return PretrainConfig(
+            model=ModelConfig.preset(preset, in_channels=channels),
+            budget=Budget(minutes=self.minutes.value()),
+            tile=self.tile.currentData(),
+            device=cast(DeviceName, self.device.currentData()),
+        )
+
+    def _choose_model(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(
+            self, "Load a model", str(self._session.project), "Models of napari-affmae (*.safetensors)"
+        )
+        if path:
+            self.load_model(Path(path))
+
+    def load_model(self, path: Path) -> None:
+        """Read a model file, in the worker, and use it from now on."""
+        why_not = why_not_scan(self._session.state)
+        if why_not is not None:
+            self._session.warn(why_not)
+            return
+        self._session.start("load", load_job(self._session.engine, path))
+
+    # Reactions
+
+    def _on_event(self, event: object) -> None:
+        if isinstance(event, ModelRead):
+            self._take(event.model)
+            self._session.say(f"Loaded {event.model.describe()}.")
+        if self._session.state.job != "pretrain":
+            return
+        if isinstance(event, Progress):
+            self.bar.show_progress(event)
+            self.curve.add(event.step, event.loss)
+        elif isinstance(event, Preview):
+            images = self._session.state.images
+            self._session.layers.show_preview(event, images.pixel_size if images is not None else None)
+        elif isinstance(event, CheckpointSaved):
+            self._session.say(f"Checkpoint saved after {event.step} steps.")
+        elif isinstance(event, Done):
+            self._on_done(event)
+
+    def _on_done(self, done: Done) -> None:
+        ended = "Stopped" if done.stopped else "Finished"
+        self.bar.show_fraction(1.0 if not done.stopped else self.bar.value() / 1000, f"{ended} after {done.step} steps")
+        if done.path is not None:
+            self._take(self._session.engine.read_model(done.path))
+            self._session.inform(f"{ended} pretraining after {done.step} steps; the model is in {done.path}.")
+
+    def _take(self, model: ModelOnDisk) -> None:
+        """Use a model: any file can be finetuned further, one with classes can segment."""
+        self._session.state.pretrained = model
+        if model.is_segmenter:
+            self._session.state.segmenter = model
+            if model.card.classes:
+                self._session.state.classes = model.card.classes
+
+    def _on_job_ended(self, name: str) -> None:
+        if name == "pretrain":
+            if self.bar.maximum() == 0:
+                self.bar.setVisible(False)
+            self.refresh()
+
+    def draw(self) -> None:
+        """Draw what the last events brought; called once per batch."""
+        self.curve.draw()
+
+    def _render(self) -> None:
+        state = self._session.state
+        set_live(self.start, why_not_pretrain(state), "Pretrain a new network on the images of step 1")
+        resumes = state.phase is Phase.PAUSED or (state.idle and state.interrupted is not None)
+        self.pause.setText("Resume" if resumes else "Pause")
+        if resumes:
+            what = "Go on" if state.interrupted is None else f"Take up the interrupted run {state.interrupted.name}"
+            set_live(self.pause, why_not_resume(state), what)
+        else:
+            set_live(self.pause, why_not_pause(state), "Hold still after the current step")
+        set_live(self.stop, why_not_stop(state, "pretrain"), "Save a checkpoint and end")
+        set_live(self.load, why_not_scan(state), "Skip pretraining with a model that was trained before")
+        for field in (self.preset, self.tile, self.minutes, self.device, self.project):
+            field.setEnabled(state.idle)
+        set_note(self.model_note, "" if state.pretrained is None else f"In use: {state.pretrained.describe()}")

@@ -1,0 +1,280 @@
+"""What the dock knows, and what follows from it: which buttons are live, and why not.
+
+Nothing here imports Qt. Widgets listen to ``state.events`` and ask the ``why_not_*`` functions; each returns None when the
+action makes sense now, or one sentence for the button's tooltip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from psygnal import SignalGroupDescriptor
+
+from ..card import ClassInfo, ModelCard, PixelSize
+from ..config import STAGE_NAMES
+from ..errors import LabelError
+
+if TYPE_CHECKING:
+    from ..data.records import ImageCollection
+
+JobName = Literal["scan", "load", "pretrain", "finetune", "segment", "inspect"]
+
+JOB_WORDS: dict[JobName, str] = {
+    "scan": "reading images",
+    "load": "reading the model",
+    "pretrain": "pretraining",
+    "finetune": "training",
+    "segment": "segmenting",
+    "inspect": "looking inside",
+}
+"""How a running job is called in a sentence."""
+
+DECODER = "decoder"
+"""The choice in step 4 behind the four encoder stages."""
+
+VIEWS = (*STAGE_NAMES, DECODER)
+
+FEW_PIXELS = 200
+"""Below this many painted pixels a class gets a gentle warning."""
+
+PALETTE = ("#4c78a8", "#e45756", "#54a24b", "#eeca3b", "#b279a2", "#ff9da6", "#9d755d", "#72b7b2", "#f58518", "#bab0ac")
+"""Colours of new classes, in order; after the last one they start over."""
+
+DEFAULT_CLASSES = (
+    ClassInfo(id=1, name="background", color=PALETTE[0]),
+    ClassInfo(id=2, name="structure", color=PALETTE[1]),
+)
+
+
+class Phase(Enum):
+    """Where the one job of the dock stands."""
+
+    IDLE = "idle"
+    STARTING = "starting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True)
+class ModelOnDisk:
+    """A model file and what its header says."""
+
+    path: Path
+    channels: int
+    num_classes: int
+    card: ModelCard
+
+    @property
+    def is_segmenter(self) -> bool:
+        """Whether the file holds a network with classes."""
+        return self.num_classes > 0
+
+    def describe(self) -> str:
+        """Return one line for people."""
+        kind = f"segmentation network, {self.num_classes} classes" if self.is_segmenter else "pretrained network"
+        channels = "1 channel" if self.channels == 1 else f"{self.channels} channels"
+        return f"{self.path.name}: {kind}, {channels}, pixel size {describe_pixel_size(self.card.pixel_size)}"
+
+
+@dataclass(frozen=True)
+class CurrentImage:
+    """The image that steps 3 and 4 work on: one plane of one layer."""
+
+    name: str
+    height: int
+    width: int
+    pixel_size: PixelSize | None
+
+
+@dataclass
+class LoopState:
+    """Everything the four steps share. Assigning a field emits ``events`` (psygnal), so that every form follows.
+
+    Attributes
+    ----------
+    images
+        The collection chosen in step 1.
+    source
+        Where it comes from, for people.
+    image
+        The image that is worked on now.
+    pretrained
+        The network that finetuning starts from, or None.
+    segmenter
+        The network that segments, or None.
+    interrupted
+        Run folder of a pretraining run that can be taken up again.
+    classes
+        The class table, in order.
+    painted
+        Painted pixels per class id in all paint layers.
+    job, phase
+        The running job, if any, and where it stands.
+    """
+
+    events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
+
+    images: ImageCollection | None = None
+    source: str = ""
+    image: CurrentImage | None = None
+    pretrained: ModelOnDisk | None = None
+    segmenter: ModelOnDisk | None = None
+    interrupted: Path | None = None
+    classes: tuple[ClassInfo, ...] = DEFAULT_CLASSES
+    painted: Mapping[int, int] = field(default_factory=dict)
+    job: JobName | None = None
+    phase: Phase = Phase.IDLE
+
+    @property
+    def idle(self) -> bool:
+        """Whether a new job can start."""
+        return self.phase is Phase.IDLE
+
+    @property
+    def model(self) -> ModelOnDisk | None:
+        """The network to look into: the newest one, with classes if there is one."""
+        return self.segmenter or self.pretrained
+
+
+def _busy(state: LoopState) -> str | None:
+    if state.idle or state.job is None:
+        return None
+    return f"Wait until {JOB_WORDS[state.job]} has ended, or stop it."
+
+
+def why_not_scan(state: LoopState) -> str | None:
+    """Choosing images, classes or models anew."""
+    return _busy(state)
+
+
+def why_not_pretrain(state: LoopState) -> str | None:
+    """Starting to pretrain."""
+    if state.images is None:
+        return "Choose images in step 1 first."
+    return _busy(state)
+
+
+def why_not_resume(state: LoopState) -> str | None:
+    """Going on: with the paused job, or with an interrupted run."""
+    if state.phase is Phase.PAUSED:
+        return None
+    if state.images is None:
+        return "Choose images in step 1 first."
+    if state.idle and state.interrupted is None:
+        return "The run folder holds no interrupted run."
+    return _busy(state)
+
+
+def why_not_pause(state: LoopState) -> str | None:
+    """Pausing pretraining."""
+    if state.job == "pretrain" and state.phase is Phase.RUNNING:
+        return None
+    return "Nothing is training now." if state.phase is not Phase.STARTING else "The job is still starting."
+
+
+def why_not_stop(state: LoopState, *jobs: JobName) -> str | None:
+    """Stopping one of the named jobs."""
+    if state.job not in jobs or state.idle:
+        return "Nothing is running here."
+    return "It is being stopped; the checkpoint is written first." if state.phase is Phase.STOPPING else None
+
+
+def why_not_paint(state: LoopState) -> str | None:
+    """Painting on the current image."""
+    return None if state.image is not None else "Open an image first: click one in the list of step 1."
+
+
+def why_not_train(state: LoopState, from_scratch: bool = False) -> str | None:
+    """Training on the paint."""
+    if state.pretrained is None and not from_scratch:
+        return "Pretrain in step 2 or load a model file first, or choose “from scratch”."
+    painted = [info for info in state.classes if state.painted.get(info.id, 0)]
+    if len(painted) < 2:
+        return "Paint some pixels of at least two classes first."
+    return _busy(state)
+
+
+def why_not_segment(state: LoopState) -> str | None:
+    """Segmenting images."""
+    if state.segmenter is None:
+        return "Train on your paint, or load a segmentation network first."
+    return why_not_paint(state) or _busy(state)
+
+
+def why_not_look(state: LoopState, view: str, needs_stage: bool) -> str | None:
+    """Showing tokens, a merge map or features of ``view``, one of :data:`VIEWS`."""
+    if state.model is None:
+        return "Pretrain in step 2 or load a model file first."
+    if needs_stage and view == DECODER:
+        return "The decoder has no tokens of its own: choose one of the four stages."
+    return why_not_paint(state) or _busy(state)
+
+
+def choose_channels(found: ImageCollection, chosen: Sequence[int]) -> ImageCollection:
+    """Return the collection with only some of the channels that were found in its files, counted from 0."""
+    if len(chosen) == found.channels:
+        return found
+    records = tuple(
+        replace(record, channels=len(chosen), chosen_channels=tuple((record.chosen_channels or range(found.channels))[c] for c in chosen))
+        for record in found.records
+    )
+    return replace(found, records=records)
+
+
+def few_pixels_warning(state: LoopState) -> str:
+    """Return a gentle sentence about classes with little paint, or an empty string."""
+    few = [info.name for info in state.classes if 0 < state.painted.get(info.id, 0) < FEW_PIXELS]
+    none = [info.name for info in state.classes if not state.painted.get(info.id, 0)]
+    parts = []
+    if few:
+        parts.append(f"Few pixels for {', '.join(few)}: a little more paint will help.")
+    if none and any(state.painted.values()):
+        parts.append(f"No paint for {', '.join(none)} yet.")
+    return " ".join(parts)
+
+
+def add_class(classes: tuple[ClassInfo, ...]) -> tuple[ClassInfo, ...]:
+    """Return the table with one more class: the smallest free id from 1, the next colour, a name to be changed."""
+    used = {info.id for info in classes}
+    new_id = next(number for number in range(1, 256) if number not in used)
+    return (*classes, ClassInfo(id=new_id, name=f"class {new_id}", color=PALETTE[(new_id - 1) % len(PALETTE)]))
+
+
+def edit_class(classes: tuple[ClassInfo, ...], row: int, name: str, color: str) -> tuple[ClassInfo, ...]:
+    """Return the table with one row renamed or recoloured.
+
+    Raises
+    ------
+    LabelError
+        If the name is empty or taken.
+    """
+    name = name.strip()
+    if not name:
+        raise LabelError("a class needs a name; type one")
+    if any(info.name == name for place, info in enumerate(classes) if place != row):
+        raise LabelError(f"there is already a class called {name!r}; choose another name")
+    changed = classes[row].replace(name=name, color=color)
+    return (*classes[:row], changed, *classes[row + 1 :])
+
+
+def describe_pixel_size(size: PixelSize | None) -> str:
+    """Return a pixel size for people, for example ``"4.6 nm"`` or ``"0.5 × 0.25 µm"``."""
+    if size is None:
+        return "unknown"
+    unit = {"nanometer": "nm", "micrometer": "µm", "millimeter": "mm"}[size.unit]
+    return f"{size.y:g} {unit}" if size.y == size.x else f"{size.y:g} × {size.x:g} {unit}"
+
+
+def pixel_size_mismatch(image: PixelSize | None, model: PixelSize | None, tolerance: float = 0.1) -> str | None:
+    """Return a sentence if both sizes are known and differ by more than ``tolerance`` (relative), else None."""
+    if image is None or model is None:
+        return None
+    ratios = [here / there for here, there in zip(image.nanometres(), model.nanometres(), strict=True)]
+    if all(1 / (1 + tolerance) <= ratio <= 1 + tolerance for ratio in ratios):
+        return None
+    return f"Image pixels are {describe_pixel_size(image)}, the model was trained on {describe_pixel_size(model)}."

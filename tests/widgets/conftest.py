@@ -1,0 +1,200 @@
+"""A dock with a fake engine: the same events as the real one, made in milliseconds and without torch."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+from skimage.io import imsave
+
+from napari_affmae.card import ModelCard, PixelSize
+from napari_affmae.config import PretrainConfig
+from napari_affmae.data.records import ImageCollection
+from napari_affmae.errors import StorageError
+from napari_affmae.events import CheckpointSaved, Done, Preview, Progress, Score, Started
+from napari_affmae.widgets import dock as dock_module
+from napari_affmae.widgets import settings_store
+from napari_affmae.widgets.jobs import Engine
+from napari_affmae.widgets.state import ModelOnDisk
+
+os.environ["NAPARI_ENSURE_PLUGIN_MAIN_THREAD"] = "1"
+
+
+@dataclass
+class FakeSegmentation:
+    labels: np.ndarray
+    probabilities: np.ndarray
+
+
+@dataclass
+class FakeStage:
+    name: str
+    positions_rc: np.ndarray
+    merge_map: np.ndarray
+    density: np.ndarray
+    pca: np.ndarray
+    effective_rank: float = 12.0
+    effective_rank_normalised: float = 0.5
+
+
+@dataclass
+class FakeInspection:
+    stages: list[FakeStage]
+    pca: np.ndarray
+
+
+class FakeEngine(Engine):
+    """Counts its calls in ``calls`` and keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.steps = 20
+        self.step_seconds = 0.005
+        self.fail_with: Exception | None = None
+        self.models: dict[Path, ModelOnDisk] = {}
+        self.half_done: set[Path] = set()
+        self.examples: list[Any] = []
+        self.segment_pixel_size: PixelSize | None = None
+        self.model_pixel_size: PixelSize | None = None
+        self.config: PretrainConfig | None = None
+
+    def _train(self, job, run, control, channels):
+        run.mkdir(parents=True, exist_ok=True)
+        yield Started(job, self.steps, "cpu (fake)", "Plain PyTorch runs.")
+        if self.fail_with is not None:
+            raise self.fail_with
+        step = 0
+        for step in range(1, self.steps + 1):
+            control.wait_while_paused()
+            if control.stop_requested:
+                break
+            time.sleep(self.step_seconds)
+            left = (self.steps - step) * self.step_seconds
+            yield Progress(job, step, self.steps, step / self.steps, 1 / step, {}, 1e-3, 8.0, left, step * self.step_seconds)
+            if job == "pretrain" and step % 5 == 1:
+                tile = np.random.default_rng(step).random((32, 32), np.float32)
+                yield Preview(job, step, tile, tile, tile)
+        path = run / "model.safetensors"
+        path.touch()
+        yield CheckpointSaved(job, step, path)
+        return step, path
+
+    def pretrain(self, images: ImageCollection, run, config, *, resume, control):
+        self.calls.append("resume" if resume else "pretrain")
+        self.config = config
+        step, path = yield from self._train("pretrain", run, control, images.channels)
+        self.models[path] = ModelOnDisk(path, images.channels, 0, ModelCard(pixel_size=self.model_pixel_size))
+        stopped = control.stop_requested
+        (self.half_done.add if stopped else self.half_done.discard)(run)
+        yield Done("pretrain", step, path, stopped=stopped)
+
+    def interrupted(self, run):
+        return run in self.half_done
+
+    def interrupted_config(self, run):
+        if self.config is None:
+            raise StorageError("no run")
+        return self.config
+
+    def finetune(self, model, examples, run, config, *, classes, control):
+        self.calls.append(f"finetune {model if isinstance(model, str) else model.name}")
+        self.examples = list(examples)
+        step, path = yield from self._train("finetune", run, control, 1)
+        card = ModelCard(classes=tuple(classes), pixel_size=self.model_pixel_size)
+        self.models[path] = ModelOnDisk(path, 1, len(classes), card)
+        yield Score("finetune", step, 0.71, {info.name: 0.7 for info in classes}, 1234)
+        yield Done("finetune", step, path, stopped=control.stop_requested)
+
+    def segment(self, model, image, *, device, pixel_size, control):
+        self.calls.append("segment")
+        self.segment_pixel_size = pixel_size
+        classes = self.models[model].card.classes
+        gray = image.mean(axis=2)
+        chosen = (gray > np.median(gray)).astype(int)
+        ids = np.array([info.id for info in classes])
+        probabilities = np.stack([(chosen == place).astype(np.float32) for place in range(len(classes))])
+        yield Progress("segment", 1, 1, 1.0, 0.0, {}, 0.0, 3.0, 0.0, 0.1)
+        yield Done("segment", 1, None, result=FakeSegmentation(ids[np.minimum(chosen, len(ids) - 1)], probabilities))
+
+    def inspect(self, model, image, *, device):
+        self.calls.append("inspect")
+        height, width = image.shape[:2]
+        rows, columns = np.indices((height, width))
+        stages = []
+        for level, name in enumerate(("res2", "res3", "res4", "res5")):
+            side = 8 * 2**level
+            grid = (height // side, width // side)
+            positions = np.stack(np.indices(grid), -1).reshape(-1, 2) * float(side) + side / 2
+            owner = np.minimum(rows // side, grid[0] - 1) * grid[1] + np.minimum(columns // side, grid[1] - 1)
+            colors = np.random.default_rng(level).random((height, width, 3), np.float32)
+            stages.append(FakeStage(name, positions, owner.astype(np.int32), (owner % 7 / 6).astype(np.float32), colors))
+        return FakeInspection(stages, np.full((height, width, 3), 0.5, np.float32))
+
+    def read_model(self, path):
+        return self.models[Path(path)]
+
+
+@pytest.fixture(autouse=True)
+def _settings_elsewhere(tmp_path, monkeypatch):
+    """No test reads or writes the user's settings or home."""
+    monkeypatch.setattr(settings_store, "default_path", lambda: tmp_path / "settings" / "dock.json")
+    monkeypatch.setattr("napari_affmae.widgets.project.Path.home", lambda: tmp_path / "home")
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def image_folder(tmp_path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for seed in range(3):
+        pixels = np.random.default_rng(seed).integers(0, 255, (64, 96), np.uint8)
+        imsave(folder / f"em_{seed}.png", pixels, check_contrast=False)
+    (folder / "broken.png").write_bytes(b"not a picture")
+    return folder
+
+
+@pytest.fixture
+def make_dock(make_napari_viewer, qtbot, engine, tmp_path):
+    """Return a function that opens the dock in a viewer."""
+
+    def make(viewer=None, fake=True):
+        viewer = viewer or make_napari_viewer()
+        dock = dock_module.AffmaeDock(viewer, engine if fake else None)
+        viewer.window.add_dock_widget(dock, name="AFFMAE", area="right")
+        dock.open_step(1)
+        for section in dock.sections:
+            section.open()
+        return dock
+
+    return make
+
+
+@pytest.fixture
+def click(qtbot):
+    """Return a function that clicks a button which must be live."""
+
+    def click(button):
+        assert button.isEnabled(), f"{button.text()}: {button.toolTip()}"
+        qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+    return click
+
+
+@pytest.fixture
+def wait_idle(qtbot):
+    """Return a function that waits until the dock's job has ended."""
+
+    def wait(dock, timeout=20_000):
+        qtbot.waitUntil(lambda: dock.session.state.idle, timeout=timeout)
+
+    return wait
