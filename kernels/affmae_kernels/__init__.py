@@ -16,11 +16,11 @@ from ._load_triton import load_triton
 load_triton()  # before torch can do it the dangerous way; see that module
 
 from ._dispatch import OperatorReport, describe, report  # noqa: E402
-from .cluster_attention.op import cluster_attention  # noqa: E402
+from .attention.op import cluster_attention  # noqa: E402
 from .deformable.op import deformable_attention  # noqa: E402
-from .nearest.op import nearest  # noqa: E402
+from .merging.op import token_merge  # noqa: E402
 from .relative import relative_features  # noqa: E402
-from .token_merge.op import token_merge  # noqa: E402
+from .search.op import nearest  # noqa: E402
 
 __all__ = [
     "OperatorReport",

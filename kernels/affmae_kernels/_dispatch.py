@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 OPERATORS = ("nearest", "cluster_attention", "token_merge", "deformable_attention")
 
+WHY = "the only implementation in this release; runs on every device"
+
 
 @dataclass(frozen=True)
 class OperatorReport:
@@ -22,7 +24,7 @@ class OperatorReport:
 
 def report() -> list[OperatorReport]:
     """Return which implementation runs for each operator."""
-    return [OperatorReport(name, "pytorch", "the only implementation in this release; runs on every device") for name in OPERATORS]
+    return [OperatorReport(name, "pytorch", WHY) for name in OPERATORS]
 
 
 def describe() -> str:

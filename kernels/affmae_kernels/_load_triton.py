@@ -60,7 +60,9 @@ def _load() -> TritonGuard:
     if not sys.platform.startswith("linux") or not hasattr(os, "RTLD_DEEPBIND"):
         return TritonGuard("not needed", f"{sys.platform} does not mix the symbols of two libraries")
     if MODULE in sys.modules:
-        return TritonGuard("too late", "Triton was imported before affmae_kernels; if opening a viewer crashes, import us first")
+        return TritonGuard(
+            "too late", "Triton was imported before affmae_kernels; if opening a viewer crashes, import us first"
+        )
     library = _find_library()
     if library is None:
         return TritonGuard("absent", "Triton is not installed; operators run in PyTorch")

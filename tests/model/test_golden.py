@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from napari_affmae import ModelConfig, load_reference_checkpoint
 from torch import Tensor
+
+from napari_affmae import ModelConfig, load_reference_checkpoint
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .._check import check_same_device, check_shape
-from ..nearest.op import nearest
+from ..search.op import nearest
 from .reference import POINT_NEIGHBOURS, deformable_attention_reference
 
 

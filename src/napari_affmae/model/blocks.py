@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from affmae_kernels import cluster_attention
 from torch import Tensor, nn
 from torch.nn import functional
+
+from affmae_kernels import cluster_attention
 
 from .neighbourhood import Neighbourhood
 
@@ -18,6 +19,7 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, branch: Tensor) -> Tensor:
+        """Return the branch ``[B, ...]``, dropped or scaled per image."""
         if not self.training or self.rate == 0:
             return branch
         keep = 1 - self.rate
@@ -39,6 +41,7 @@ class ClusterAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, tokens: Tensor, around: Neighbourhood) -> Tensor:
+        """Attend among tokens ``[B, n, D]`` in cluster order."""
         batch, count, dim = tokens.shape
         head_dim = dim // self.heads
         query = self.q(tokens).view(batch, count, self.heads, head_dim)
@@ -72,5 +75,7 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, tokens: Tensor, around: Neighbourhood) -> Tensor:
+        """Transform tokens ``[B, n, D]`` in cluster order."""
         tokens = tokens + self.drop_path(self.attention(self.norm1(tokens), around))
-        return tokens + self.drop_path(self.fc2(functional.gelu(self.fc1(self.norm2(tokens)))))
+        output: Tensor = tokens + self.drop_path(self.fc2(functional.gelu(self.fc1(self.norm2(tokens)))))
+        return output

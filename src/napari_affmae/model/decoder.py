@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from affmae_kernels import deformable_attention
 from torch import Tensor, nn
 from torch.nn import functional
+
+from affmae_kernels import deformable_attention
 
 from ..config import STAGES, ModelConfig
 from .encoder import Stage
@@ -59,6 +60,7 @@ class DecoderBlock(nn.Module):
         self.dropout = nn.Dropout(DROPOUT)
 
     def forward(self, queries: Tensor, places: Tensor, source: Tensor, source_places: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Transform queries ``[B, q, D]`` at ``[B, q, 2]`` that look at source tokens ``[B, n, D]`` at ``[B, n, 2]``."""
         attended = self.self_attention(queries, places, queries, places, grid)
         queries = self.norm1(queries + self.dropout(attended))
         attended = self.cross_attention(queries, places, source, source_places, grid)
@@ -89,6 +91,8 @@ class Decoder(nn.Module):
     def forward(self, stages: list[Stage], places: Tensor, grid: tuple[int, int]) -> list[Tensor]:
         """Decode at places ``[B, q, 2]`` into four results ``[B, q, decoder_dim]``, deepest stage first."""
         queries = self.query_token + self.code(places, grid).to(self.query_token.dtype)
+        if places.shape[1] == 0:  # an image of one patch: it stays visible, so there is nothing to ask
+            return [queries] * STAGES
         results = []
         for stage, projection, block in zip(reversed(stages), self.projections, self.blocks, strict=True):
             source = projection(stage.tokens)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from ..config import STAGES, ModelConfig
@@ -66,7 +65,8 @@ class Encoder(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        rates = torch.linspace(0, MAX_DROP_PATH, sum(config.depths)).tolist()
+        total = sum(config.depths)
+        rates = [MAX_DROP_PATH * block / max(1, total - 1) for block in range(total)]
         self.stages = nn.ModuleList()
         for level, depth in enumerate(config.depths):
             self.stages.append(EncoderStage(config, level, rates[:depth]))

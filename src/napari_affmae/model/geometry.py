@@ -9,8 +9,9 @@ import math
 from dataclasses import dataclass
 
 import torch
-from affmae_kernels import nearest
 from torch import Tensor
+
+from affmae_kernels import nearest
 
 
 def grid_positions(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -56,9 +57,9 @@ class Anchors:
 def cluster_order(positions: Tensor, cluster_size: int, grid: tuple[int, int]) -> Tensor:
     """Return the order that makes every ``cluster_size`` consecutive tokens a compact cluster: int64 ``[B, n]``.
 
-    Tokens are ranked by the cell they lie in and, inside a cell, by how far they are on their way from the previous cell's centre
-    to the next one's. The key is float32 whatever the dtype of the model: another rounding changes which tokens share a cluster.
-    Ties keep the current order. Source: AutoFocusFormer (arXiv 2304.12406), balanced clustering.
+    Tokens are ranked by the cell they lie in and, inside a cell, by how far they are on their way from the previous cell's
+    centre to the next one's. The key is float32 whatever the dtype of the model: another rounding changes which tokens share
+    a cluster. Ties keep the current order. Source: AutoFocusFormer (arXiv 2304.12406), balanced clustering.
     """
     tokens = positions.shape[1]
     anchors = Anchors.spread(math.ceil(tokens / cluster_size), grid)

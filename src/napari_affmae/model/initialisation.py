@@ -17,8 +17,8 @@ def initialise(network: nn.Module) -> None:
     """Draw all weights of a network whose layers hold PyTorch's defaults.
 
     Linear layers behind a norm: Xavier uniform. Query, key and value: truncated normal 0.02. The second layer of an MLP keeps
-    PyTorch's default, Kaiming uniform with ``a = sqrt(5)``. Blank tokens: normal 0.2. Query token and selection mark: normal 0.02.
-    Sampling starts as a star: direction by head, distance by point, the same for every query, evenly mixed.
+    PyTorch's default, Kaiming uniform with ``a = sqrt(5)``. Blank tokens: normal 0.2. Query token and selection mark: normal
+    0.02. Sampling starts as a star: direction by head, distance by point, the same for every query, evenly mixed.
     """
     for module in network.modules():
         if isinstance(module, Block):

@@ -71,11 +71,11 @@ class MaskedAutoencoder(Network):
         Parameters
         ----------
         images
-            Normalised images ``[B, C, H, W]`` of any size; reflected at the bottom and right to whole patches. What is added stays
-            out of the loss.
+            Normalised images ``[B, C, H, W]`` of any size; reflected at the bottom and right to whole patches. What is added
+            stays out of the loss.
         visible_ids, hidden_ids
-            int64 raster ids ``[B, k]`` of visible patches and of patches to predict, in any order, which changes nothing but the
-            order of the predictions. Without ``visible_ids`` a mask is drawn; ``hidden_ids`` default to the other patches.
+            int64 raster ids ``[B, k]`` of visible patches and of patches to predict, in any order, which changes nothing but
+            the order of the predictions. Without ``visible_ids`` a mask is drawn; ``hidden_ids`` default to the other patches.
         generator
             Source of randomness for a drawn mask.
 
@@ -99,9 +99,7 @@ class MaskedAutoencoder(Network):
         else:
             visible_ids = _checked("visible_ids", visible_ids, images, patches)
             hidden_ids = (
-                complement(visible_ids, patches)
-                if hidden_ids is None
-                else _checked("hidden_ids", hidden_ids, images, patches)
+                complement(visible_ids, patches) if hidden_ids is None else _checked("hidden_ids", hidden_ids, images, patches)
             )
 
         # Inside, ids are in raster order, so that the order of arrival cannot matter; results go back in the caller's order.

@@ -21,7 +21,12 @@ def visible_count(patches: int, mask_ratio: float) -> int:
 
 
 def draw_mask(
-    batch: int, grid: tuple[int, int], mask_ratio: float, kind: MaskKind, device: torch.device, generator: torch.Generator | None
+    batch: int,
+    grid: tuple[int, int],
+    mask_ratio: float,
+    kind: MaskKind,
+    device: torch.device,
+    generator: torch.Generator | None,
 ) -> tuple[Tensor, Tensor]:
     """Draw a mask: the patches of lowest noise stay visible.
 

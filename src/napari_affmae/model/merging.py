@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from affmae_kernels import token_merge
 from torch import Tensor, nn
+
+from affmae_kernels import token_merge
 
 from .blocks import Block
 from .neighbourhood import Neighbourhood

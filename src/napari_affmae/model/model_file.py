@@ -94,7 +94,9 @@ def save_model(model: MaskedAutoencoder | Segmenter, path: str | Path, **provena
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise StorageError(f"cannot write {path}: {error.strerror or error}. Free some space or choose another folder") from error
+        raise StorageError(
+            f"cannot write {path}: {error.strerror or error}. Free some space or choose another folder"
+        ) from error
     return path
 
 
@@ -111,7 +113,9 @@ def read_card(path: str | Path) -> ModelFileHeader:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(KEY)
     except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{path} is damaged or not a safetensors file ({error}); save or export the model again") from error
+        raise ModelFileError(
+            f"{path} is damaged or not a safetensors file ({error}); save or export the model again"
+        ) from error
     if text is None:
         raise ModelFileError(f"{path} was not written by napari-affmae; for a .pth of the paper use import-checkpoint")
     return _parse(path, text)
@@ -133,10 +137,7 @@ def load_model(path: str | Path) -> MaskedAutoencoder | Segmenter:
     path = locate_model(path)
     header = read_card(path)
     model: MaskedAutoencoder | Segmenter
-    if header.num_classes is None:
-        model = MaskedAutoencoder(header.config)
-    else:
-        model = Segmenter(header.config, header.num_classes)
+    model = MaskedAutoencoder(header.config) if header.num_classes is None else Segmenter(header.config, header.num_classes)
     try:
         model.load_state_dict(safetensors.torch.load_file(path))
     except (SafetensorError, OSError, RuntimeError) as error:

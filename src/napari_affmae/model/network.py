@@ -46,6 +46,7 @@ class Head(nn.Module):
         self.linear = nn.Linear(dim, out_dim)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Map features ``[B, q, D]`` to patches ``[B, q, out_dim]``."""
         output: Tensor = self.linear(self.norm(features))
         return output
 

@@ -22,7 +22,7 @@ class DepthGroup:
 
 def depth_groups(network: Network) -> list[DepthGroup]:
     """Return all parameters of a network, each once, grouped from input to output."""
-    groups = [("patch embedding", [network.patch_embedding])]
+    groups: list[tuple[str, list[nn.Module]]] = [("patch embedding", [network.patch_embedding])]
     groups += [(f"stage {i + 1}", [network.encoder.stages[i], network.encoder.norms[i]]) for i in range(STAGES)]
     groups += [("decoder", [network.decoder]), ("heads", [network.heads])]
     return [DepthGroup(name, depth, _parameters(modules)) for depth, (name, modules) in enumerate(groups)]

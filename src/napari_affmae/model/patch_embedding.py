@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -11,15 +13,16 @@ class ChannelNorm(nn.LayerNorm):
     """LayerNorm over the channels of a map ``[B, C, H, W]``."""
 
     def forward(self, maps: Tensor) -> Tensor:
+        """Normalise every pixel's channels."""
         return super().forward(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class PatchEmbedding(nn.Module):
     """``log2(p)`` convolutions 3×3 of stride 2, with LayerNorm and GELU between them and LayerNorm on the tokens.
 
-    A 3×3 kernel would carry pixels across the border between a hidden and a visible patch. Therefore the pixels of hidden patches
-    are zero, and so is every position of a hidden patch after each convolution, before the norm: what a visible token sees of a
-    hidden neighbour is a constant.
+    A 3×3 kernel would carry pixels across the border between a hidden and a visible patch. Therefore the pixels of hidden
+    patches are zero, and so is every position of a hidden patch after each convolution, before the norm: what a visible token
+    sees of a hidden neighbour is a constant.
     """
 
     def __init__(self, in_channels: int, dim: int, patch_size: int) -> None:
@@ -28,7 +31,7 @@ class PatchEmbedding(nn.Module):
         count = patch_size.bit_length() - 1
         widths = [in_channels, *[dim // 2] * (count - 1), dim]
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(before, after, 3, stride=2, padding=1) for before, after in zip(widths[:-1], widths[1:], strict=True)
+            nn.Conv2d(before, after, 3, stride=2, padding=1) for before, after in pairwise(widths)
         )
         self.norms = nn.ModuleList(ChannelNorm(width) for width in widths[1:-1])
         self.norm = nn.LayerNorm(dim)

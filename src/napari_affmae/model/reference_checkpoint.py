@@ -69,9 +69,9 @@ def load_reference_checkpoint(
         A ``.pth`` file (read with ``weights_only=True``) or what it holds: the state dict itself, or a dict with it under
         ``model_state_dict`` or ``model``.
     config
-        The configuration, or None to infer it from the shapes. What no shape shows then takes the paper's values: a neighbourhood of
-        64 in clusters of 8, and 0.4 of the tokens kept (the base model was trained with 0.5: pass it for that one).
-        The position code is set to ``"batch"``, the one these weights were trained with.
+        The configuration, or None to infer it from the shapes. What no shape shows then takes the paper's values: a
+        neighbourhood of 64 in clusters of 8, and 0.4 of the tokens kept (the base model was trained with 0.5: pass it for
+        that one). The position code is set to ``"batch"``, the one these weights were trained with.
     num_classes
         Number of classes, which makes it a segmenter. None infers from the names of the heads which model it is.
 

@@ -25,8 +25,8 @@ def cluster_attention(
     .. math::
         l_{ij} = q_i \cdot k_j / \sqrt d + W_h \cdot \varphi(p_j - p_i) + b_h,\qquad l_{i0} = q_i \cdot k_0 / \sqrt d
 
-    with :math:`\varphi` of :func:`~affmae_kernels.relative_features`; softmax over neighbours and blank. Source: AutoFocusFormer
-    (arXiv 2304.12406), section 3.2; AFFMAE (arXiv 2602.16249).
+    with :math:`\varphi` of :func:`~affmae_kernels.relative_features`; softmax over neighbours and blank. Source:
+    AutoFocusFormer (arXiv 2304.12406), section 3.2; AFFMAE (arXiv 2602.16249).
 
     Parameters
     ----------
@@ -35,8 +35,8 @@ def cluster_attention(
     positions
         ``[B, n, 2]``, ``(x, y)`` in patches.
     clusters
-        int64 ``[B, n, c]``: ids of the clusters that each token attends to; cluster ``i`` is the rows ``i·m .. i·m + m - 1``, and
-        rows beyond n are masked. None lets every token attend to all n tokens.
+        int64 ``[B, n, c]``: ids of the clusters that each token attends to; cluster ``i`` is the rows ``i·m .. i·m + m - 1``,
+        and rows beyond n are masked. None lets every token attend to all n tokens.
     cluster_size
         ``m``.
     bias_weight, bias

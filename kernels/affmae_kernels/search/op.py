@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .._check import check_same_device, check_shape
 from .reference import nearest_reference
-from .search import DENSE, nearest_brute_force, nearest_on_grid
+from .windows import DENSE, nearest_brute_force, nearest_on_grid
 
 
 @torch.no_grad()

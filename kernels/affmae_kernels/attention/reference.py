@@ -44,10 +44,7 @@ def cluster_attention_reference(
 
     weights = torch.softmax(torch.cat((logits, blank_logit.unsqueeze(-1)), dim=-1), dim=-1)
     near, blank = weights[..., :-1].to(value.dtype), weights[..., -1:].to(value.dtype)
-    if clusters is None:
-        mixed = torch.einsum("bnhm,bmhd->bnhd", near, value)
-    else:
-        mixed = _mix(near, value, rows)
+    mixed = torch.einsum("bnhm,bmhd->bnhd", near, value) if clusters is None else _mix(near, value, rows)
     return mixed + blank * blank_value.to(value.dtype)
 
 

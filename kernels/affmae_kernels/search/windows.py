@@ -26,16 +26,16 @@ def nearest_brute_force(points: Tensor, sites: Tensor, k: int) -> Tensor:
     """Return the ids of the k nearest sites, int64 ``[B, P, k]``, from a table of all distances, in chunks of points."""
     step = max(1, CHUNK // max(1, points.shape[0] * sites.shape[1]))
     index = torch.arange(sites.shape[1], device=points.device)
-    found = [_smallest(_squared(chunk, sites), index, k) for chunk in points.split(step, dim=1)]
+    found = [_smallest(_squared(chunk, sites), index, k) for chunk in torch.split(points, step, dim=1)]
     return torch.cat(found, dim=1)
 
 
 def nearest_on_grid(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int]) -> Tensor:
     """Return the same ids for sites that lie on different cells of a grid, looking only at cells around each point.
 
-    A point rounds to a cell (the closest one inside the grid). Every site outside the window of half width ``r`` around that cell
-    is at least ``r + 0.5`` away from the point, so an answer whose k-th site is closer than that is final. What a small window
-    leaves open (points in holes of the mask) a larger one mostly settles; the rest is searched by brute force.
+    A point rounds to a cell (the closest one inside the grid). Every site outside the window of half width ``r`` around that
+    cell is at least ``r + 0.5`` away from the point, so an answer whose k-th site is closer than that is final. What a small
+    window leaves open (points in holes of the mask) a larger one mostly settles; the rest is searched by brute force.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def nearest_on_grid(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int]
         side = torch.arange(-reach, reach + 1, device=points.device)
         window = (side.view(-1, 1) * padded_width + side).flatten()
         still_open = []
-        for chunk in open_points.split(max(1, CHUNK // window.numel())):
+        for chunk in torch.split(open_points, max(1, CHUNK // window.numel())):
             occupants = occupant.index_select(0, (home[chunk].unsqueeze(1) + window).flatten()).view(-1, window.numel())
             ids[chunk], final = _look_around(flat[chunk], cell[chunk], side, occupants, k)
             still_open.append(chunk[~final])
@@ -78,8 +78,8 @@ def nearest_on_grid(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int]
 def _look_around(points: Tensor, cell: Tensor, side: Tensor, occupants: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Search a square window around each point's cell.
 
-    Distances are sums of one part per column and one per row of the window, computed from whole-number places exactly as a table
-    of all distances would be, so that ties fall alike.
+    Distances are sums of one part per column and one per row of the window, computed from whole-number places exactly as a
+    table of all distances would be, so that ties fall alike.
 
     Parameters
     ----------
