@@ -89,7 +89,7 @@ def load_reference_checkpoint(
     is_segmenter = num_classes is not None or any(name.startswith("aux_head_res5_head") for name in state)
     renamed = {_rename(name): value for name, value in state.items() if not UNUSED.search(name)}
     if config is None:
-        config = _infer(renamed, state, is_segmenter, num_classes)
+        config = _infer(renamed, state)
     config = config.replace(position_code="batch", decoder_ffn_dim=_rows(renamed, "decoder.blocks.0.linear1.weight"))
 
     model: MaskedAutoencoder | Segmenter
@@ -146,9 +146,7 @@ def _rows(state: Mapping[str, Tensor], name: str) -> int:
     return state[name].shape[0]
 
 
-def _infer(
-    renamed: Mapping[str, Tensor], state: Mapping[str, Tensor], is_segmenter: bool, num_classes: int | None
-) -> ModelConfig:
+def _infer(renamed: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> ModelConfig:
     """Read sizes off the shapes."""
 
     def per_stage(read: Callable[[int], int]) -> FourSizes:
@@ -156,7 +154,7 @@ def _infer(
 
     def depth(level: int) -> int:
         blocks = f"encoder.stages.{level}.blocks."
-        return 1 + max(int(name.split(".")[4]) for name in renamed if name.startswith(blocks))
+        return 1 + max((int(name.split(".")[4]) for name in renamed if name.startswith(blocks)), default=-1)
 
     dims = per_stage(lambda level: _rows(renamed, f"encoder.norms.{level}.weight"))
     heads = per_stage(lambda level: _rows(renamed, f"encoder.stages.{level}.blocks.0.attention.position_bias.weight"))
