@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtWidgets import QApplication, QFrame, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication, QFrame, QLabel, QPushButton, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from .images_step import ImagesStep
 from .jobs import Engine
@@ -125,6 +125,13 @@ class AffmaeDock(QWidget):
     def load_model(self, path: Path) -> None:
         """Use a model file, for example one dropped onto the viewer."""
         self.pretrain.load_model(path)
+
+    def press(self, button: QPushButton) -> None:
+        """Click a button of the dock, or say why that makes no sense now."""
+        if button.isEnabled():
+            button.click()
+        else:
+            self.session.warn(button.toolTip())
 
     def open_step(self, number: int) -> None:
         """Open step 1 to 4 and close the others."""

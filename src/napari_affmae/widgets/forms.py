@@ -13,7 +13,6 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QProgressBar,
     QPushButton,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -93,8 +92,8 @@ class PathField(QWidget):
         self.line = QLineEdit()
         self.line.setPlaceholderText(placeholder)
         self.line.setClearButtonEnabled(True)
-        self.button = QToolButton()
-        self.button.setText("…")
+        self.button = QPushButton("…")
+        self.button.setFixedWidth(32)
         self.button.setToolTip(title)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

@@ -6,6 +6,7 @@ seconds that importing it takes do not freeze the window.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -75,6 +76,11 @@ class Working:
     count: int
 
 
+def spare_one_core() -> int:
+    """Return how many CPU threads a job may use, so that the window keeps a core to itself."""
+    return max(1, (os.cpu_count() or 1) - 1)
+
+
 class Engine:
     """The functions of the package that the dock calls. Tests put a fake in its place."""
 
@@ -98,19 +104,7 @@ class Engine:
         """See :func:`napari_affmae.pretrain`."""
         from ..engine.pretrain import pretrain
 
-        return pretrain(images, run, config, resume=resume, control=control)
-
-    def interrupted(self, run: Path) -> bool:
-        """Whether a run folder holds a pretraining run that can be taken up again."""
-        from ..engine.run_folder import RunFolder
-
-        return RunFolder(run).checkpoint.is_file()
-
-    def interrupted_config(self, run: Path) -> PretrainConfig:
-        """Return the settings that an interrupted run was started with."""
-        from ..engine.run_folder import RunFolder
-
-        return PretrainConfig(**RunFolder(run).read_settings("pretrain")["settings"])
+        return pretrain(images, run, config, resume=resume, control=control, threads=spare_one_core())
 
     def finetune(
         self,
@@ -125,7 +119,7 @@ class Engine:
         """See :func:`napari_affmae.finetune`; paint is sparse."""
         from ..engine.finetune import finetune
 
-        return finetune(model, examples, run, config, classes=classes, sparse=True, control=control)
+        return finetune(model, examples, run, config, classes=classes, sparse=True, control=control, threads=spare_one_core())
 
     def segment(
         self, model: Path, image: Any, *, device: DeviceName, pixel_size: PixelSize | None, control: JobControl
@@ -133,7 +127,9 @@ class Engine:
         """See :func:`napari_affmae.engine.segment.segment_events`."""
         from ..engine.segment import segment_events
 
-        return segment_events(model, image, device=device, pixel_size=pixel_size, control=control)
+        return segment_events(
+            model, image, device=device, pixel_size=pixel_size, control=control, threads=spare_one_core()
+        )
 
     def inspect(self, model: Path, image: Any, *, device: DeviceName) -> Any:
         """See :func:`napari_affmae.inspect`."""

@@ -49,7 +49,6 @@ class LabelStep(QWidget):
         self.paint = QPushButton("Paint")
         self.brush = QSpinBox()
         self.brush.setRange(1, 200)
-        self.brush.setPrefix("brush ")
         self.brush.setSuffix(" px")
         self.brush.setValue(settings.brush)
         self.save_paint = QPushButton("Save paint")
@@ -83,9 +82,10 @@ class LabelStep(QWidget):
         layout.addWidget(self.image_note)
         layout.addWidget(self.classes)
         layout.addLayout(row(self.add, self.remove))
-        layout.addLayout(row(self.paint, self.brush, self.save_paint))
+        layout.addLayout(row(self.paint, self.save_paint))
         layout.addWidget(self.hint)
         form = form_layout()
+        form.addRow("Brush", self.brush)
         form.addRow("Time", self.minutes)
         layout.addLayout(form)
         layout.addWidget(self.from_scratch)
@@ -271,11 +271,10 @@ class LabelStep(QWidget):
             self.bar.show_fraction(fraction, f"image {self._working.place} of {self._working.count}")
 
     def _show_segmentation(self, done: ImageDone) -> None:
-        model = self._session.state.segmenter
         plane = self._planes.get(done.name)
         # The user may have removed the image while it was being segmented.
-        if model is not None and plane is not None and plane.layer in self._session.layers.images():
-            self._session.layers.show_segmentation(plane, done.result, model.card.classes, self.probabilities.isChecked())
+        if plane is not None and plane.layer in self._session.layers.images():
+            self._session.layers.show_segmentation(plane, done.result, self.probabilities.isChecked())
 
     def _on_trained(self, done: Done) -> None:
         ended = "Stopped" if done.stopped else "Finished"

@@ -1,6 +1,7 @@
 """The only module that touches ``viewer.layers``. Everything here runs on the main thread.
 
-Overlays are named ``AFFMAE · <kind> · <image>``, stand above their image in the layer list in a fixed order, carry its scale,
+napari has no layer groups yet, so overlays are named after their image, ``<image> · <kind>``, and stand above it in the layer
+list in a fixed order. (The image comes first because the list shortens long names in the middle.) They carry the image's scale,
 translate, units and axis labels, and are updated in place when a job has something new.
 """
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from ..engine.inspect import StageInspection
     from ..engine.segment import SegmentationResult
 
-PREFIX = "AFFMAE"
 KIND = "napari_affmae_kind"
 GROUP = "napari_affmae_group"
 """Keys in ``layer.metadata`` of an overlay: what it is, and the name of its image."""
@@ -52,6 +52,7 @@ class Kind(StrEnum):
 
 _RANK = {kind: rank for rank, kind in enumerate(Kind)}
 _LOOKS = (Kind.PCA, Kind.DENSITY, Kind.MERGE_MAP, Kind.TOKENS)
+"""Overlays that look inside the network. One is shown at a time, without the paint and the segmentation."""
 
 
 class OverlayLayers:
@@ -157,11 +158,12 @@ class OverlayLayers:
             shape = spatial_shape(plane.layer)
             fits = saved is not None and saved.shape == shape
             data = saved.astype(np.uint8) if saved is not None and fits else np.zeros(shape, np.uint8)
-            layer = Labels(data, opacity=0.8, colormap=_class_colors(classes))
+            layer = Labels(data, opacity=0.8, colormap=class_colors(classes))
             self._add(layer, Kind.PAINT, "", plane.group, Placement.of_layer(plane.layer, len(shape)))
             for event in (layer.events.paint, layer.events.labels_update, layer.events.data):
                 event.connect(self._on_painted)
             self.painted.emit()
+        self._hide_looks(plane.group)
         layer.visible = True
         return layer
 
@@ -181,7 +183,7 @@ class OverlayLayers:
         """Give paint and segmentations the colours of the class table."""
         for kind in (Kind.PAINT, Kind.SEGMENTATION):
             for layer in self._of_kind(kind):
-                layer.colormap = _class_colors(classes)
+                layer.colormap = class_colors(classes)
 
     def erase_class(self, class_id: int) -> None:
         """Remove the paint of a class that is no more."""
@@ -229,9 +231,7 @@ class OverlayLayers:
             if place == 1:
                 self._viewer.reset_view()
 
-    def show_segmentation(
-        self, plane: Plane, result: SegmentationResult, classes: Sequence[ClassInfo], probabilities: bool
-    ) -> None:
+    def show_segmentation(self, plane: Plane, result: SegmentationResult, probabilities: bool) -> None:
         """Show the classes of a plane, and on demand the probability of each."""
         shape = spatial_shape(plane.layer)
         layer = self._find(Kind.SEGMENTATION, plane.group)
@@ -242,10 +242,11 @@ class OverlayLayers:
             self._add(layer, Kind.SEGMENTATION, "", plane.group, Placement.of_layer(plane.layer, len(shape)))
         else:
             layer.data = data
-        layer.colormap = _class_colors(classes)
+        layer.colormap = class_colors(result.classes)
+        self._hide_looks(plane.group)
         layer.visible = True
         if probabilities:
-            for info, probability in zip(classes, result.probabilities, strict=True):
+            for info, probability in zip(result.classes, result.probabilities, strict=True):
                 self._show_image(plane, Kind.PROBABILITY, info.name, probability, _ramp(info))
 
     def show_tokens(self, plane: Plane, stage: StageInspection) -> None:
@@ -308,14 +309,18 @@ class OverlayLayers:
         return layer
 
     def _show_only(self, shown: Layer) -> None:
-        """Show one look inside and hide the other ones of the same image, so that none covers it."""
+        """Show one look inside and hide the other overlays of the same image, so that none covers it."""
         for layer in self._of_group(shown.metadata[GROUP]):
+            layer.visible = layer is shown
+
+    def _hide_looks(self, group: str) -> None:
+        for layer in self._of_group(group):
             if layer.metadata[KIND] in _LOOKS:
-                layer.visible = layer is shown
+                layer.visible = False
 
     def _add(self, layer: Layer, kind: Kind, detail: str, group: str, placement: Placement) -> None:
         """Insert an overlay above its image and below the overlays of higher rank."""
-        layer.name = " · ".join([PREFIX, f"{kind} {detail}".strip(), group])
+        layer.name = f"{group} · {kind} {detail}".rstrip()
         layer.metadata = {KIND: kind, GROUP: group, "detail": detail}
         placement.apply(layer)
         place = len(self._viewer.layers)
@@ -367,7 +372,8 @@ class OverlayLayers:
         self.painted.emit()
 
 
-def _class_colors(classes: Sequence[ClassInfo]) -> DirectLabelColormap:
+def class_colors(classes: Sequence[ClassInfo]) -> DirectLabelColormap:
+    """Return the colours of a class table; whatever is not in it is transparent."""
     colors: Mapping[int | None, str] = {None: "transparent", 0: "transparent", **{info.id: info.color for info in classes}}
     return DirectLabelColormap(color_dict=dict(colors))
 

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, cast
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFileDialog, QPushButton, QSpinBox, QWidget
 
 from ..config import PRESETS, Budget, DeviceName, ModelConfig, PresetName, PretrainConfig
-from ..errors import AffmaeError
 from ..events import CheckpointSaved, Done, Preview, Progress
 from .forms import JobBar, PathField, form_layout, note, row, set_live, set_note, step_layout
 from .jobs import ModelRead, load_job, pretrain_job
 from .loss_curve import LossCurve
-from .project import next_run, runs
+from .project import interrupted, next_run, runs
 from .state import ModelOnDisk, Phase, why_not_pause, why_not_pretrain, why_not_resume, why_not_scan, why_not_stop
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ class PretrainStep(QWidget):
         self.project.line.setPlaceholderText(str(self._session.project))
         existing = runs(self._session.project, "pretrain")
         last = existing[-1] if existing else None
-        self._session.state.interrupted = last if last and self._session.engine.interrupted(last) else None
+        self._session.state.interrupted = last if last is not None and interrupted(last) is not None else None
         self._render()
 
     def _start(self) -> None:
@@ -128,10 +127,9 @@ class PretrainStep(QWidget):
         images = self._session.state.images
         if images is None:
             return
-        try:
-            config = self._session.engine.interrupted_config(run) if resume else self._config(images.channels)
-        except AffmaeError as error:
-            self._session.fail(error)
+        config = interrupted(run) if resume else self._config(images.channels)
+        if config is None:
+            self.refresh()
             return
         self.curve.clear()
         self.bar.start()

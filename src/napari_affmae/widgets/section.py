@@ -28,6 +28,7 @@ class Section(QFrame):
         self.heading.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self.heading.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.heading.setStyleSheet("QToolButton { font-weight: 600; text-align: left; border: none; padding: 5px 4px; }")
+        self.heading.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.heading.setAccessibleName(title)
         self.heading.toggled.connect(self._show)
         content.setParent(self)
