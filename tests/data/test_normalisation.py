@@ -17,7 +17,9 @@ from napari_affmae.errors import DataError
 RNG = np.random.default_rng(0)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64"])
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64"]
+)
 def test_any_type_comes_out_standardised(dtype: str) -> None:
     image = RNG.normal(60, 12, (200, 150)).astype(dtype)
     out = apply(image[..., None], measure_array(image))
@@ -85,7 +87,9 @@ def test_vanished_images_are_left_out_until_none_remains(tmp_path: Path) -> None
     collection = collection_from_arrays({"a": RNG.random((30, 30)), "b": RNG.random((30, 30))})
     gone = replace(collection.records[0], array=None, path=tmp_path / "gone.png")
     assert measure(ImageCollection((gone, collection.records[1]))) == measure(ImageCollection((collection.records[1],)), seed=0)
-    with pytest.raises(DataError, match="none of 1 sampled images can be read any more, the last because a: the file is not there"):
+    with pytest.raises(
+        DataError, match="none of 1 sampled images can be read any more, the last because a: the file is not there"
+    ):
         measure(ImageCollection((gone,)))
 
 

@@ -11,6 +11,7 @@ import tifffile
 from PIL import Image
 
 from napari_affmae.card import PixelSize
+from napari_affmae.data.records import ImageCollection
 from napari_affmae.data.scan import collection_from_arrays, scan
 from napari_affmae.errors import DataError
 
@@ -22,8 +23,8 @@ def write(path: Path, shape: tuple[int, ...] = (20, 30)) -> None:
     Image.fromarray(RNG.integers(0, 256, shape, dtype=np.uint8)).save(path)
 
 
-def names(collection: object) -> list[str]:
-    return [record.name for record in collection.records]  # type: ignore[attr-defined]
+def names(collection: ImageCollection) -> list[str]:
+    return [record.name for record in collection.records]
 
 
 def test_subfolders_hidden_and_other_files(tmp_path: Path) -> None:
@@ -34,7 +35,7 @@ def test_subfolders_hidden_and_other_files(tmp_path: Path) -> None:
     assert names(collection) == ["a.TIF", "b.png", "deep/er/c.Jpeg"]
     assert collection.ignored == 2
     assert collection.skipped == ()
-    assert "3 images, 20 × 30 pixels; 1 channel, uint8; pixel size not stated; 2 other files ignored" == collection.describe()
+    assert collection.describe() == "3 images, 20 × 30 pixels; 1 channel, uint8; pixel size not stated; 2 other files ignored"
 
 
 def test_links_that_go_in_circles(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from napari_affmae.card import Normalisation
 from napari_affmae.data.crops import crop, reflected, start_at
 from napari_affmae.data.image_cache import ImageCache
+from napari_affmae.data.records import ImageCollection
 from napari_affmae.data.scan import collection_from_arrays, scan
 from napari_affmae.data.tiles import TileSampler
 from napari_affmae.errors import DataError
@@ -27,9 +28,7 @@ def test_reflection_is_numpys(size: int, tile: int) -> None:
     before = 7
     padded = np.pad(image, ((before, 60), (before, 60)), mode="reflect" if size > 1 else "edge")
     for row, column in ((-before, 0), (0, 0), (0, -3), (2, 1)):
-        np.testing.assert_array_equal(
-            crop(image, row, column, tile), padded[row + before :, column + before :][:tile, :tile]
-        )
+        np.testing.assert_array_equal(crop(image, row, column, tile), padded[row + before :, column + before :][:tile, :tile])
 
 
 def test_reflected_indices_of_an_axis_of_two() -> None:
@@ -59,7 +58,7 @@ def test_images_of_any_size_fill_a_tile(shape: tuple[int, int]) -> None:
     assert set(np.unique(tiles)) <= set(np.concatenate([image.ravel() for image in images.values()]).tolist())
 
 
-def collection() -> object:
+def collection() -> ImageCollection:
     return collection_from_arrays({str(i): RNG.integers(0, 65_000, (40 + 9 * i, 50), dtype=np.uint16) for i in range(6)})
 
 
@@ -100,12 +99,12 @@ def test_a_vanished_image_is_replaced_and_noted(tmp_path: Path) -> None:
     for index in (0, 2):
         (tmp_path / f"{index}.png").unlink()
     assert sampler.batch(3).shape == (8, 1, 32, 32), "what was read before is still in memory"
+    fresh = TileSampler(scan_before_unlink(tmp_path), PLAIN, 32, 8, seed=0)
     with pytest.raises(DataError, match=r"none of the 3 images can be read any more.*is the drive still there\?"):
-        fresh = TileSampler(scan_before_unlink(tmp_path), PLAIN, 32, 8, seed=0)
         fresh.batch(0)
 
 
-def scan_before_unlink(folder: Path) -> object:
+def scan_before_unlink(folder: Path) -> ImageCollection:
     for index in range(3):
         Image.fromarray(RNG.integers(0, 256, (40, 40), dtype=np.uint8)).save(folder / f"{index}.png")
     found = scan(folder)
