@@ -53,12 +53,15 @@ def describe_device(device: torch.device) -> str:
     return device.type
 
 
-def default_batch(device: torch.device, config: ModelConfig, tile: int) -> int:
-    """Choose how many tiles make a step, from the work that a tile of this size is for this network; a power of two, 1 to 128."""
+def default_batch(device: torch.device, config: ModelConfig, tile: int, *, whole: bool) -> int:
+    """Choose how many tiles make a step, from the work that a tile of this size is for this network; a power of two, 1 to 128.
+
+    ``whole`` says that the network sees all patches and decodes at all of them, not at half of them as in pretraining.
+    """
     work, reference = (
         (_CPU_WORK, ModelConfig.preset("tiny")) if device.type == "cpu" else (_CUDA_WORK, ModelConfig.preset("small"))
     )
-    pixels = work * _cost(reference) / _cost(config)
+    pixels = work * _cost(reference) / _cost(config) / (2 if whole else 1)
     return 2 ** min(7, max(0, round(math.log2(pixels / tile**2))))
 
 

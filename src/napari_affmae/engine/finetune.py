@@ -164,7 +164,7 @@ class _Finetuning(Task):
         before = start.progressed.batch if start is not None else None
         self._config = config
         self._names = [example.name for example in examples]
-        self.batch = config.batch or before or default_batch(device, model.config, tile)
+        self.batch = config.batch or before or default_batch(device, model.config, tile, whole=True)
         self.model = model.to(device)
         self.sampler = LabelledSampler(
             examples, classes, normalisation, tile, self.batch, config.seed, sparse=sparse, held_out=config.held_out

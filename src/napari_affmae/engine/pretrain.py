@@ -127,7 +127,7 @@ class _Pretraining(Task):
         self._config = config
         self._names = [record.name for record in collection.records]
         before = start.progressed.batch if start is not None else None
-        self.batch = config.batch or before or default_batch(device, config.model, config.tile)
+        self.batch = config.batch or before or default_batch(device, config.model, config.tile, whole=False)
         with seeded(torch.device("cpu"), config.seed, 0):
             self.model = MaskedAutoencoder(config.model)
         if start is not None and start.card.normalisation is not None:

@@ -227,7 +227,7 @@ def _in_words(pair: tuple[float, float]) -> str:
 
 def _default_batch(device: torch.device, model: Segmenter, tile: int) -> int:
     # A tile on a CPU takes long enough by itself; a stop should not have to wait for more.
-    return 1 if device.type == "cpu" else default_batch(device, model.config, tile)
+    return 1 if device.type == "cpu" else default_batch(device, model.config, tile, whole=True)
 
 
 def _progress(done: int, total: int, clock: Clock) -> Progress:
