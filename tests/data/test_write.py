@@ -151,3 +151,12 @@ def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
 def test_shapes_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"labels of shape \(3, 3\) do not fit an image of shape \(4, 3\)"):
         write_ome_zarr(tmp_path / "a.zarr", np.zeros((4, 3)), np.zeros((3, 3), int), CLASSES)
+
+
+def test_a_folder_that_cannot_be_replaced_comes_back(tmp_path: Path) -> None:
+    target = tmp_path / "a.zarr"
+    target.mkdir()
+    (target / "kept").write_text("before")
+    with pytest.raises(StorageError, match="nothing was changed"):
+        place_whole(target, lambda place: None, overwrite=True)  # there is nothing to move into its place
+    assert (target / "kept").read_text() == "before"
