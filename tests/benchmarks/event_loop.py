@@ -6,8 +6,8 @@ Three runs of the same training on the same images, each in its own process:
 ``bare``    a viewer with two plain layers, a plain thread that runs the generator, previews put into the layers
 ``dock``    the dock, with its bar, curve, notifications and preview layers
 
-A 1 ms timer in the window's event loop notes when it fires; a gap is the time between two of its calls. Run it on a machine that
-does nothing else::
+A 1 ms timer in the window's event loop notes when it fires; a gap is the time between two of its calls. Run it on a machine
+that does nothing else::
 
     python tests/benchmarks/event_loop.py --seconds 60 --repeats 3
 """

@@ -24,7 +24,7 @@ from .job_runner import SECONDS_BETWEEN_BATCHES, Job
 from .state import ModelOnDisk
 
 if TYPE_CHECKING:
-    from ..data.labels import LabelledImage
+    from ..data.label_images import LabelledImage
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,7 @@ def spare_one_core() -> int:
 class Engine:
     """The functions of the package that the dock calls. Tests put a fake in its place."""
 
-    def scan(
-        self, path: Path, channels: Sequence[int] | None, on_progress: Callable[[int, int], None]
-    ) -> ImageCollection:
+    def scan(self, path: Path, channels: Sequence[int] | None, on_progress: Callable[[int, int], None]) -> ImageCollection:
         """See :func:`napari_affmae.data.scan.scan`."""
         from ..data.scan import scan
 
@@ -127,9 +125,7 @@ class Engine:
         """See :func:`napari_affmae.engine.segment.segment_events`."""
         from ..engine.segment import segment_events
 
-        return segment_events(
-            model, image, device=device, pixel_size=pixel_size, control=control, threads=spare_one_core()
-        )
+        return segment_events(model, image, device=device, pixel_size=pixel_size, control=control, threads=spare_one_core())
 
     def inspect(self, model: Path, image: Any, *, device: DeviceName) -> Any:
         """See :func:`napari_affmae.inspect`."""
@@ -149,9 +145,7 @@ class _Stopped(Exception):
     """Unwinds a scan that was asked to stop."""
 
 
-def scan_job(
-    engine: Engine, path: Path, channels: Sequence[int] | None, report: Callable[[int, int], None]
-) -> Job:
+def scan_job(engine: Engine, path: Path, channels: Sequence[int] | None, report: Callable[[int, int], None]) -> Job:
     """Read a folder. ``report(done, total)`` is called in the worker thread, at most ten times a second."""
 
     def job(control: JobControl) -> Iterator[object]:
@@ -230,7 +224,7 @@ def finetune_job(
     """Train on ``paint``: for each image its record and a copy of its painted labels ``[H, W]``."""
 
     def job(control: JobControl) -> Iterator[object]:
-        from ..data.labels import LabelledImage
+        from ..data.label_images import LabelledImage
 
         examples = [LabelledImage(record, labels) for record, labels in paint]
         yield from engine.finetune(model, examples, run, config, classes=classes, control=control)
@@ -238,9 +232,7 @@ def finetune_job(
     return job
 
 
-def segment_job(
-    engine: Engine, model: Path, images: Sequence[tuple[ImageRecord, PixelSize | None]], device: DeviceName
-) -> Job:
+def segment_job(engine: Engine, model: Path, images: Sequence[tuple[ImageRecord, PixelSize | None]], device: DeviceName) -> Job:
     """Segment images one after the other; a pixel size rescales that image to the model's pixels.
 
     With several images, one that fails is reported as :class:`ImageFailed` and the others go on.

@@ -20,9 +20,11 @@ from .plane import Plane
 from .project import next_run
 from .state import (
     add_class,
+    count,
     edit_class,
     few_pixels_warning,
     pixel_size_mismatch,
+    thousands,
     why_not_paint,
     why_not_segment,
     why_not_stop,
@@ -170,7 +172,7 @@ class LabelStep(QWidget):
         except StorageError as error:
             self._session.fail(error)
             return
-        self._session.say(f"Saved {len(written)} paint file(s) in {self._session.project / 'paint'}.")
+        self._session.say(f"Saved {count(len(written), 'paint file')} in {self._session.project / 'paint'}.")
 
     def _remember(self) -> None:
         self._session.settings = self._session.settings.replace(
@@ -255,7 +257,9 @@ class LabelStep(QWidget):
             self._show_progress(event)
         elif isinstance(event, Score):
             each = ", ".join(f"{name} {value:.2f}" for name, value in event.iou.items())
-            set_note(self.score, f"Held-out IoU {event.miou:.2f} ({each}), on {event.pixels:,} painted pixels kept back")
+            set_note(
+                self.score, f"Held-out IoU {event.miou:.2f} ({each}), on {thousands(event.pixels)} painted pixels kept back"
+            )
         elif isinstance(event, ImageDone):
             self._show_segmentation(event)
         elif isinstance(event, ImageFailed):
@@ -278,10 +282,10 @@ class LabelStep(QWidget):
 
     def _on_trained(self, done: Done) -> None:
         ended = "Stopped" if done.stopped else "Finished"
-        self.bar.show_fraction(1.0 if not done.stopped else self.bar.value() / 1000, f"{ended} after {done.step} steps")
+        self.bar.show_end(done.step, done.stopped)
         if done.path is not None:
             self._session.state.segmenter = self._session.engine.read_model(done.path)
-            self._session.inform(f"{ended} training after {done.step} steps. Now press Segment.")
+            self._session.inform(f"{ended} training after {count(done.step, 'step')}. Now press Segment.")
         if not self.score.text():
             set_note(self.score, "No held-out score: paint a little more of every class to get one.")
 

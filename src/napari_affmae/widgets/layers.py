@@ -97,7 +97,7 @@ class OverlayLayers:
         return [layer for layer in self._viewer.layers if isinstance(layer, Image) and KIND not in layer.metadata]
 
     def current(self) -> Plane | None:
-        """Return the plane that is worked on: of the active image, or of the image of the active overlay, or of the last one."""
+        """Return the plane that is worked on: of the active image, of the image of the active overlay, or of the last one."""
         images = self.images()
         active = self._viewer.layers.selection.active
         if active in images:
@@ -216,9 +216,7 @@ class OverlayLayers:
 
     def show_preview(self, preview: Preview, pixel_size: PixelSize | None) -> None:
         """Show what the network sees and what it makes of it, right of everything else."""
-        for place, (kind, data) in enumerate(
-            [(Kind.MASKED, preview.masked), (Kind.RECONSTRUCTION, preview.reconstruction)]
-        ):
+        for place, (kind, data) in enumerate([(Kind.MASKED, preview.masked), (Kind.RECONSTRUCTION, preview.reconstruction)]):
             layer = self._find(kind, PREVIEW_GROUP)
             if layer is not None and layer.data.shape == data.shape:
                 layer.data = data
@@ -251,9 +249,8 @@ class OverlayLayers:
 
     def show_tokens(self, plane: Plane, stage: StageInspection) -> None:
         """Show where the tokens of a stage sit, each as large as the area it stands for."""
-        counts = np.bincount(stage.merge_map.ravel(), minlength=len(stage.positions_rc))[: len(stage.positions_rc)]
-        # Floating point, or napari would take a few distinct areas for categories.
-        areas = counts.astype(np.float64)
+        # Token i owns the pixels of value i + 1. Floating point, or napari would take a few distinct areas for categories.
+        areas = np.bincount(stage.merge_map.ravel(), minlength=len(stage.positions_rc) + 1)[1:].astype(np.float64)
         sizes = np.maximum(np.sqrt(areas) * 0.75, 2.0)
         layer = self._find(Kind.TOKENS, plane.group, stage.name)
         if layer is None:
@@ -270,14 +267,12 @@ class OverlayLayers:
 
     def show_merge_map(self, plane: Plane, stage: StageInspection) -> None:
         """Show which surviving token of a stage owns each pixel."""
-        # 0 is transparent in a Labels layer, and token 0 owns pixels too.
-        data = stage.merge_map + 1
         layer = self._find(Kind.MERGE_MAP, plane.group, stage.name)
         if layer is None:
-            layer = Labels(data, opacity=0.5)
+            layer = Labels(stage.merge_map, opacity=0.5)
             self._add(layer, Kind.MERGE_MAP, stage.name, plane.group, Placement.of_layer(plane.layer, 2))
         else:
-            layer.data = data
+            layer.data = stage.merge_map
         self._show_only(layer)
 
     def show_density(self, plane: Plane, stage: StageInspection) -> None:

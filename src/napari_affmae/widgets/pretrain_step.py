@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFileDialog, QPushButton, QSpinBox, QWidget
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFileDialog, QPushButton, QWidget
 
 from ..config import PRESETS, Budget, DeviceName, ModelConfig, PresetName, PretrainConfig
 from ..events import CheckpointSaved, Done, Preview, Progress
@@ -13,7 +13,16 @@ from .forms import JobBar, PathField, form_layout, note, row, set_live, set_note
 from .jobs import ModelRead, load_job, pretrain_job
 from .loss_curve import LossCurve
 from .project import interrupted, next_run, runs
-from .state import ModelOnDisk, Phase, why_not_pause, why_not_pretrain, why_not_resume, why_not_scan, why_not_stop
+from .state import (
+    ModelOnDisk,
+    Phase,
+    count,
+    why_not_pause,
+    why_not_pretrain,
+    why_not_resume,
+    why_not_scan,
+    why_not_stop,
+)
 
 if TYPE_CHECKING:
     from .session import Session
@@ -174,16 +183,16 @@ class PretrainStep(QWidget):
             images = self._session.state.images
             self._session.layers.show_preview(event, images.pixel_size if images is not None else None)
         elif isinstance(event, CheckpointSaved):
-            self._session.say(f"Checkpoint saved after {event.step} steps.")
+            self._session.say(f"Checkpoint saved after {count(event.step, 'step')}.")
         elif isinstance(event, Done):
             self._on_done(event)
 
     def _on_done(self, done: Done) -> None:
         ended = "Stopped" if done.stopped else "Finished"
-        self.bar.show_fraction(1.0 if not done.stopped else self.bar.value() / 1000, f"{ended} after {done.step} steps")
+        self.bar.show_end(done.step, done.stopped)
         if done.path is not None:
             self._take(self._session.engine.read_model(done.path))
-            self._session.inform(f"{ended} pretraining after {done.step} steps; the model is in {done.path}.")
+            self._session.inform(f"{ended} pretraining after {count(done.step, 'step')}; the model is in {done.path}.")
 
     def _take(self, model: ModelOnDisk) -> None:
         """Use a model: any file can be finetuned further, one with classes can segment."""

@@ -41,7 +41,7 @@ def read_models(path: str | Sequence[str]) -> list[LayerData]:
         raise ModelFileError(f"{len(paths)} models were opened at once, but one is used at a time: open them one by one")
     open_dock().load_model(Path(paths[0]))
     # What napari takes for "done, and no layers".
-    return [(None,)]  # type: ignore[list-item]
+    return [(None,)]
 
 
 def is_ours(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Sample data that needs no download: synthetic electron micrographs with exact labels, and microscopy that scikit-image ships."""
+"""Sample data that needs no download: synthetic micrographs with exact labels, and microscopy that scikit-image ships."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def synthetic_electron_micrograph() -> list[LayerData]:
 
 def histology() -> list[LayerData]:
     """Return a section of human colon, immunohistochemistry with a DAB stain for FHL2 (scikit-image, RGB)."""
-    return [(data.immunohistochemistry(), {"name": "histology", "rgb": True}, "image")]
+    return [(data.immunohistochemistry(), {"name": "histology", "rgb": True}, "image")]  # type: ignore[no-untyped-call]
 
 
 def single_cell() -> list[LayerData]:
     """Return a cell floating in saline, quantitative phase from a digital hologram, 0.107 µm per pixel (scikit-image)."""
     placement = Placement.of_pixels(PixelSize(y=0.107, x=0.107, unit="micrometer")).as_keywords()
-    return [(data.cell(), {"name": "cell", **placement}, "image")]
+    return [(data.cell(), {"name": "cell", **placement}, "image")]  # type: ignore[no-untyped-call]

@@ -30,6 +30,7 @@ class Section(QFrame):
         self.heading.setStyleSheet("QToolButton { font-weight: 600; text-align: left; border: none; padding: 5px 4px; }")
         self.heading.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.heading.setAccessibleName(title)
+        self.heading.setObjectName("affmae-heading")
         self.heading.toggled.connect(self._show)
         content.setParent(self)
         layout = QVBoxLayout(self)
