@@ -139,6 +139,17 @@ def test_whole_strokes_are_held_out() -> None:
         assert set(parts) == {0.0, 1.0}
 
 
+def test_a_diagonal_line_is_one_stroke() -> None:
+    labels = np.zeros((60, 60), np.int8) - 1
+    for first in (0, 20, 40):
+        for step in range(18):
+            labels[first + step, step] = 0
+            labels[first + step, 30 + step] = 1
+    (mask,), kind = hold_out([labels], 2, 0.3, True, 0)
+    assert kind == "strokes"
+    assert (mask & (labels == 0)).sum() == (mask & (labels == 1)).sum() == 18
+
+
 def test_nothing_is_held_out_if_a_class_cannot_spare_it() -> None:
     tiles = sampler([aligned(painted())], held_out=0.2)  # the third class is a single dot
     assert tiles.held_out == ()

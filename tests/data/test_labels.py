@@ -82,6 +82,9 @@ def test_stacks_are_matched_page_by_page(folders: tuple[Path, Path]) -> None:
     examples, skipped = pair_labels(images, labels)
     assert len(examples) == 3
     assert skipped[0].reason == "its labels are a stack of 3, which does not fit page 3 of the image"
+    write_image(images / "t.png")
+    write_labels(labels / "t.tif", ids)
+    assert "stack of 4" in pair_labels(images, labels)[1][-1].reason
 
 
 def test_two_single_files(folders: tuple[Path, Path]) -> None:
@@ -202,6 +205,8 @@ def test_targets_are_indices_of_the_table() -> None:
     assert to_targets(labels, table(5, 2), sparse=True).tolist() == [[-1, 0, 1], [1, -1, 0]]
     assert to_targets(labels, table(0, 2, 5), sparse=False).tolist() == [[0, 2, 1], [1, 0, 2]]
     assert to_targets(labels, table(0, 2, 5), sparse=False).dtype == np.int64
+    # A model of dense classes scored on sparse paint: there, 0 says nothing.
+    assert to_targets(labels, table(0, 2, 5), sparse=True).tolist() == [[-1, 2, 1], [1, -1, 2]]
 
 
 @pytest.mark.parametrize("sparse", [True, False])

@@ -130,7 +130,7 @@ def test_a_listed_stack_brings_all_its_pages(tmp_path: Path) -> None:
 def test_split_tables_are_found_here_there_and_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a.png", "b.png", "c.png"):
         write(tmp_path / "data" / "images" / name)
-    table = "file,split\na.png,train\nb.png,train\nc.png,test\ngone.png,train\n"
+    table = "file,split\na.png,train\nb.png,train\nc.png,test\ngone.png,train\nc.png,training\n"
     (tmp_path / "data" / "split.csv").write_text(table)
     images = tmp_path / "data" / "images"
     collection = scan(images, files="split.csv:train")
@@ -142,7 +142,7 @@ def test_split_tables_are_found_here_there_and_beside(tmp_path: Path, monkeypatc
     assert len(scan(images, files="split.csv")) == 3
     monkeypatch.chdir(images)
     assert names(scan(".", files="split.csv:test")) == ["c.png"]
-    with pytest.raises(DataError, match=r"has no split 'validation'; it has train, test"):
+    with pytest.raises(DataError, match=r"has no split 'validation'; it has train, test, training"):
         scan(images, files="split.csv:validation")
     with pytest.raises(DataError, match=r"nosuch\.csv is not there; looked for"):
         scan(images, files="nosuch.csv:train")

@@ -60,6 +60,9 @@ def test_labels_are_where_the_picture_shows_them(drawn: tuple[np.ndarray, np.nda
     at_home = smooth[labels == MEMBRANE].mean()
     for shift in ((4, 0), (0, 4), (-4, 0), (0, -4)):
         assert smooth[np.roll(labels, shift, (0, 1)) == MEMBRANE].mean() > at_home + 15
+    at_home = smooth[labels == MITOCHONDRION].mean()
+    for shift in ((8, 0), (0, 8), (-8, 0), (0, -8)):
+        assert smooth[np.roll(labels, shift, (0, 1)) == MITOCHONDRION].mean() > at_home + 8
 
 
 def test_the_classes_cannot_be_told_apart_by_one_threshold(drawn: tuple[np.ndarray, np.ndarray]) -> None:
