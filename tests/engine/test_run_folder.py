@@ -23,7 +23,7 @@ def test_a_folder_with_something_in_it_is_not_overwritten(tmp_path: Path, pretra
 
 
 def test_nothing_to_resume(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="no run to resume in .*: expected a file config.json; start it without --resume"):
+    with pytest.raises(StorageError, match=r"no run to resume in .*: expected a file config.json; start it without --resume"):
         RunFolder(tmp_path / "none").check_resumable("pretrain", {})
 
 
@@ -39,7 +39,7 @@ def test_the_first_difference_is_named(tmp_path: Path, pretraining: PretrainConf
     folder.begin("pretrain", pretraining, {})
     model = pretraining.model.model_dump(mode="json")
     folder.check_resumable("pretrain", {"model": model, "seed": 0})
-    with pytest.raises(ConfigError, match="started with model.patch_size = 4, and now it is 8"):
+    with pytest.raises(ConfigError, match=r"started with model.patch_size = 4, and now it is 8"):
         folder.check_resumable("pretrain", {"model": {**model, "patch_size": 8}})
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from napari_affmae.config import Budget
@@ -32,8 +34,8 @@ def test_warm_up_then_cosine() -> None:
     assert factors[20] == pytest.approx(1)
     assert factors[100] == pytest.approx(LEAST)
     assert factors[60] == pytest.approx((1 + LEAST) / 2)
-    assert all(a < b for a, b in zip(factors[:20], factors[1:21], strict=True))
-    assert all(a > b for a, b in zip(factors[20:], factors[21:], strict=False))
+    assert all(a < b for a, b in pairwise(factors[:21]))
+    assert all(a > b for a, b in pairwise(factors[20:]))
 
 
 def test_no_warm_up_starts_at_the_peak() -> None:

@@ -45,10 +45,8 @@ class Batches:
         """Return the batch of a step on the device, and start to read the next one."""
         if self._pool is None:
             return self._host_tensors(step)
-        if self._ahead is not None and self._ahead[0] == step:
-            tensors = self._ahead[1].result()
-        else:
-            tensors = self._host_tensors(step)
+        ahead = self._ahead
+        tensors = ahead[1].result() if ahead is not None and ahead[0] == step else self._host_tensors(step)
         self._ahead = (step + 1, self._pool.submit(self._host_tensors, step + 1))
         return tuple(tensor.to(self._device, non_blocking=True) for tensor in tensors)
 

@@ -93,7 +93,9 @@ def load_checkpoint(path: Path, job: Job) -> Checkpoint:
         If it is missing, truncated, or not a checkpoint of such a job.
     """
     if not path.is_file():
-        raise ModelFileError(f"no checkpoint in {path.parent}: the run ended before it saved one; start it again without --resume")
+        raise ModelFileError(
+            f"no checkpoint in {path.parent}: the run ended before it saved one; start it again without --resume"
+        )
     weights: dict[str, Tensor] = {}
     optimizer: dict[str, dict[str, Tensor]] = {}
     try:

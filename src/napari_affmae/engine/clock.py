@@ -47,5 +47,5 @@ class Clock:
         return (last_done - first_done) / (last_time - first_time) if last_time > first_time else 0.0
 
     def eta(self, items_left: float) -> float | None:
-        """Expected seconds for the tiles that are left, or None while the speed is unknown."""
+        """Return the expected seconds for the tiles that are left, or None while the speed is unknown."""
         return items_left / self.rate if self.rate > 0 else None

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -62,7 +63,7 @@ def default_batch(device: torch.device, config: ModelConfig, tile: int, *, whole
         (_CPU_WORK, ModelConfig.preset("tiny")) if device.type == "cpu" else (_CUDA_WORK, ModelConfig.preset("small"))
     )
     pixels = work * _cost(reference) / _cost(config) / (2 if whole else 1)
-    return 2 ** min(7, max(0, round(math.log2(pixels / tile**2))))
+    return 1 << min(7, max(0, round(math.log2(pixels / tile**2))))
 
 
 def default_finetune_tile(device: torch.device) -> int:
@@ -86,8 +87,8 @@ def make_fabric(device: torch.device) -> Fabric:
     )
 
 
-def mixed_precision(device: torch.device) -> str:
-    """Name the precision of a device as Fabric spells it: ``"bf16-mixed"``, ``"16-mixed"`` or ``"32-true"``."""
+def mixed_precision(device: torch.device) -> Literal["bf16-mixed", "16-mixed", "32-true"]:
+    """Name the precision of a device as Fabric spells it."""
     if device.type != "cuda":
         return "32-true"
     return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"

@@ -173,7 +173,6 @@ class _Finetuning(Task):
         budget = _SCORE_PIXELS_CPU if device.type == "cpu" else _SCORE_PIXELS
         self.scorer = Scorer(self.sampler.held_out, classes, normalisation, tile, max(1, budget // tile**2))
         self._predict = Predictor(model, device)
-        self._scores_done: int | None = None
         self._last_score: dict[str, Any] = {}
 
     def read(self, step: int) -> Arrays:
@@ -186,13 +185,8 @@ class _Finetuning(Task):
         images, targets = tensors
         return finetune_loss(self.model(images), targets, self._weights)
 
-    def after_step(self, step: int, fraction: float) -> Iterator[Event]:
-        due = int(fraction * _SCORES)
-        if self._scores_done is None:
-            # A resumed run does not repeat the scores of its first part.
-            self._scores_done = due if fraction < 1 else due - 1
-        if self.scorer and due > self._scores_done:
-            self._scores_done = due
+    def after_step(self, step: int, before: float, after: float) -> Iterator[Event]:
+        if self.scorer and int(after * _SCORES) > int(before * _SCORES):
             score = self.scorer.score(step, self._predict)
             self._last_score = {
                 "held_out_miou": score.miou,
@@ -238,7 +232,9 @@ def _start_model(model: Model | Path | str, classes: tuple[ClassInfo, ...], chan
         if isinstance(model, str) and model.startswith(SCRATCH):
             name = model.removeprefix(SCRATCH)
             if name not in PRESETS:
-                raise ConfigError(f"unknown preset {name!r} in {model!r}: choose one of {', '.join(SCRATCH + n for n in PRESETS)}")
+                raise ConfigError(
+                    f"unknown preset {name!r} in {model!r}: choose one of {', '.join(SCRATCH + n for n in PRESETS)}"
+                )
             return Segmenter(ModelConfig(**{**PRESETS[name], "in_channels": channels}), len(classes))
         source = load_model(model) if isinstance(model, str | Path) else model
         segmenter = Segmenter(source.config, len(classes))
@@ -252,7 +248,11 @@ def _start_model(model: Model | Path | str, classes: tuple[ClassInfo, ...], chan
 
 
 def _card(
-    network: Segmenter, classes: tuple[ClassInfo, ...], collection: ImageCollection, config: FinetuneConfig, device: torch.device
+    network: Segmenter,
+    classes: tuple[ClassInfo, ...],
+    collection: ImageCollection,
+    config: FinetuneConfig,
+    device: torch.device,
 ) -> ModelCard:
     """Return the card of the finetuned model: what the start knew, the classes, and what the images say about the rest."""
     card = network.card
@@ -278,6 +278,6 @@ def _mismatch(network: Segmenter, name: str, pixel_size: PixelSize | None) -> st
         return ""
     theirs, ours = np.mean(pixel_size.nanometres()), np.mean(own.nanometres())
     return (
-        f"{name} has {theirs:.3g} nm per pixel, but the model was trained at {ours:.3g} nm: it learns at the scale that it is given; "
-        "pretrain on images of this scale, or rescale the images, for better results"
+        f"{name} has {theirs:.3g} nm per pixel, but the model was trained at {ours:.3g} nm: it learns at the scale that it is "
+        "given; pretrain on images of this scale, or rescale the images, for better results"
     )

@@ -1,4 +1,4 @@
-"""Images that are read part by part: numpy, dask and zarr arrays behind one small interface, normalised and rescaled on the way."""
+"""Images that are read part by part: numpy, dask and zarr behind one interface, normalised and rescaled on the way."""
 
 from __future__ import annotations
 
@@ -72,6 +72,7 @@ class ArraySource(ImageSource):
             raise DataError(f"rows {top} to {bottom}, columns {left} to {right} of the image: {error}") from error
 
     def read(self, top: int, bottom: int, left: int, right: int) -> FloatArray:
+        """See :class:`ImageSource`."""
         pixels = self.raw(top, bottom, left, right)
         if self._normalisation is not None:
             return apply(pixels, self._normalisation)
@@ -106,6 +107,7 @@ class ResampledSource(ImageSource):
         self.width = max(1, round(source.width * factors[1]))
 
     def read(self, top: int, bottom: int, left: int, right: int) -> FloatArray:
+        """See :class:`ImageSource`."""
         first_row, rows = resampling(self._source.height, self.height, top, bottom)
         first_column, columns = resampling(self._source.width, self.width, left, right)
         pixels = self._source.read(first_row, first_row + rows.shape[1], first_column, first_column + columns.shape[1])

@@ -41,7 +41,7 @@ class StageInspection:
     positions_rc
         float32 ``[n, 2]``: row and column of each surviving token in pixels of the image, the centre of its patch.
     merge_map
-        int32 ``[H, W]``: 1 + index of the surviving token that is nearest to the pixel's patch, so that 0 stays free for "none".
+        int32 ``[H, W]``: 1 + index of the surviving token that is nearest to the pixel's patch; 0 stays free for "none".
     density
         float32 ``[H, W]``: surviving tokens per patch around a pixel, 0 to 1; 1 everywhere means that nothing was merged.
     pca
@@ -119,8 +119,8 @@ def inspect(
         if not is_out_of_memory(error):
             raise
         raise DeviceError(
-            f"memory of {describe_device(place)} is exhausted by {bottom - top} × {right - left} pixels: choose a smaller region, "
-            "close other programs that use it, or take another device"
+            f"memory of {describe_device(place)} is exhausted by {bottom - top} × {right - left} pixels: choose a smaller "
+            "region, close other programs that use it, or take another device"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""The training loop that pretraining and finetuning share: steps, events, checkpoints, pauses, and what to do when one fails."""
+"""The training loop of pretraining and finetuning: steps, events, checkpoints, pauses, and what to do when one fails."""
 
 from __future__ import annotations
 
@@ -64,8 +64,11 @@ class Task(ABC):
         """Return the loss of (part of) a batch and its parts before weighting."""
 
     @abstractmethod
-    def after_step(self, step: int, fraction: float) -> Iterator[Event]:
-        """Yield what the job has to say after a step: previews, scores, notices."""
+    def after_step(self, step: int, before: float, after: float) -> Iterator[Event]:
+        """Yield what the job has to say after a step: previews, scores, notices.
+
+        ``before`` and ``after`` are the used parts of the budget after the previous step and after this one.
+        """
 
     @abstractmethod
     def provenance(self) -> dict[str, Any]:
@@ -113,7 +116,13 @@ class Trainer:
     """
 
     def __init__(
-        self, task: Task, settings: LoopSettings, run: RunFolder, device: torch.device, control: JobControl, start: Checkpoint | None
+        self,
+        task: Task,
+        settings: LoopSettings,
+        run: RunFolder,
+        device: torch.device,
+        control: JobControl,
+        start: Checkpoint | None,
     ) -> None:
         self.task = task
         self.settings = settings
@@ -121,12 +130,11 @@ class Trainer:
         self.device = device
         self.control = control
         self.fabric = make_fabric(device)
-        self.raw_optimizer = make_optimizer(task.model, settings.optimizer, device)
-        # The network itself stays bare: its outputs are frozen dataclasses, which Fabric's wrapper cannot convert.
-        self.optimizer = self.fabric.setup_optimizers(self.raw_optimizer)
+        # Model and optimizer stay bare: outputs are frozen dataclasses, which Fabric's wrapper of a model cannot convert.
+        self.optimizer = make_optimizer(task.model, settings.optimizer, device)
         self.done = replace(start.progressed if start is not None else Progressed(), batch=task.batch)
         if start is not None:
-            restore(start, task.model, self.raw_optimizer)
+            restore(start, task.model, self.optimizer)
             if self.done.scaler is not None:
                 self.fabric.strategy.precision.load_state_dict(self.done.scaler)
         self.card = task.model.card
@@ -156,6 +164,7 @@ class Trainer:
         )
         # Reading data and building the model is over; the budget starts to count here.
         self.clock = Clock(self.done.elapsed)
+        used = self.fraction
         with Batches(self.task.read, self.device) as batches:
             while self.fraction < 1 and not self.control.stop_requested:
                 if self.control.paused:
@@ -163,10 +172,12 @@ class Trainer:
                     self.clock.leave_out(self.control.wait_while_paused())
                     continue
                 yield from self._step(batches)
-                for event in self.task.after_step(self.done.step, self.fraction):
+                before, used = used, self.fraction
+                for event in self.task.after_step(self.done.step, before, used):
                     yield event
                     if isinstance(event, Score):
-                        yield from self._log({"step": event.step, "miou": event.miou, "iou": dict(event.iou), "pixels": event.pixels})
+                        score = {"miou": event.miou, "iou": dict(event.iou), "pixels": event.pixels}
+                        yield from self._log({"step": event.step, **score})
                 if time.perf_counter() - self.saved_at >= self.settings.checkpoint_seconds:
                     yield from self._save(final=False)
         stopped = self.fraction < 1
@@ -176,7 +187,7 @@ class Trainer:
     def _step(self, batches: Batches) -> Iterator[Event]:
         fraction = self.fraction
         self.rate = self.settings.optimizer.learning_rate * self.settings.schedule.factor(fraction)
-        set_learning_rate(self.raw_optimizer, self.rate)
+        set_learning_rate(self.optimizer, self.rate)
         tensors = batches.get(self.done.step)
         while True:
             measured = self._try_backward(tensors)
@@ -196,7 +207,7 @@ class Trainer:
             if not is_out_of_memory(error):
                 raise
         # Outside of the except clause: the traceback holds the tensors that have to go.
-        self.raw_optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         return None
@@ -216,18 +227,19 @@ class Trainer:
         return measured
 
     def _update(self, measured: dict[str, Tensor]) -> None:
-        norm = self.fabric.clip_gradients(
+        strategy = self.fabric.strategy
+        norm = strategy.clip_gradients_norm(
             self.task.model, self.optimizer, max_norm=self.settings.optimizer.clip, error_if_nonfinite=False
         )
-        fused = self.raw_optimizer.defaults["fused"]
+        fused = self.optimizer.defaults["fused"]
         # Float16 scaling makes gradients overflow on purpose, and leaves such steps out by itself.
         bad = ~torch.isfinite(measured["loss"] + norm if fused else measured["loss"])
         if fused:
             # The same flag that torch's GradScaler sets: the fused step leaves everything as it is where it is 1. Deciding on
             # the device saves asking it once per step.
-            self.raw_optimizer.found_inf = bad.float()
-        self.optimizer.step()
-        self.raw_optimizer.zero_grad(set_to_none=True)
+            self.optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
+        strategy.optimizer_step(self.optimizer)
+        self.optimizer.zero_grad(set_to_none=True)
         self.health.note(bad)
 
     def _progress(self, measured: dict[str, Tensor]) -> Iterator[Event]:
@@ -280,14 +292,14 @@ class Trainer:
         if at_once == 1:
             self._save_quietly()
             raise DeviceError(
-                f"memory of {describe_device(self.device)} is exhausted by a single tile: lower the tile size, choose a smaller "
-                "preset, close other programs that use it, or take another device"
+                f"memory of {describe_device(self.device)} is exhausted by a single tile: lower the tile size, "
+                "choose a smaller preset, close other programs that use it, or take another device"
             )
         self.done = replace(self.done, passes=min(self.task.batch, 2 * self.done.passes))
         at_once = -(-self.task.batch // self.done.passes)
         return self._notice(
-            f"memory of {describe_device(self.device)} is exhausted: each batch of {self.task.batch} tiles now goes through in parts "
-            f"of {at_once}; a smaller batch or tile would be faster"
+            f"memory of {describe_device(self.device)} is exhausted: each batch of {self.task.batch} tiles now goes through "
+            f"in parts of {at_once}; a smaller batch or tile would be faster"
         )
 
     def _hopeless(self, in_a_row: int) -> AffmaeError:
@@ -321,10 +333,11 @@ class Trainer:
         model = self.task.model
         # Each save starts from the card that the run began with: the history gets one record per run, not one per save.
         model.card = self.card
-        save_model(model, self.folder.model, **self.task.provenance(), steps=self.done.step, seconds=round(self.clock.elapsed, 1))
+        spent = {"steps": self.done.step, "seconds": round(self.clock.elapsed, 1)}
+        save_model(model, self.folder.model, **self.task.provenance(), **spent)
         scaler = self.fabric.strategy.precision.state_dict() or None
         self.done = replace(self.done, elapsed=self.clock.elapsed, scaler=scaler)
-        save_checkpoint(self.folder.checkpoint, self.task.job, self.done, self.card, model, self.raw_optimizer)
+        save_checkpoint(self.folder.checkpoint, self.task.job, self.done, self.card, model, self.optimizer)
         self.saved_step = self.done.step
 
     def _log(self, record: dict[str, Any]) -> Iterator[Event]:
@@ -361,7 +374,7 @@ class _Health:
         self._counts = torch.stack(((self._counts[0] + 1) * one, self._counts[1] + one))
 
     def read(self, measured: dict[str, Tensor]) -> tuple[dict[str, float], int, int]:
-        """Return the losses as numbers, how many steps failed since the last look, and how many in a row; waits for the device."""
+        """Wait for the device; return the losses as numbers, how many steps failed since the last look, and in a row."""
         *values, in_a_row, total = torch.cat((torch.stack(list(measured.values())), self._counts)).tolist()
         new, self.total = int(total) - self.total, int(total)
         return dict(zip(measured, values, strict=True)), new, int(in_a_row)

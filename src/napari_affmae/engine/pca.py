@@ -13,8 +13,8 @@ _MOST_ROWS = 65_536
 def pca_colors(features: Tensor) -> Tensor:
     """Map features ``[n, D]`` to colours float32 ``[n, 3]`` in 0..1.
 
-    Each colour channel is one principal component, scaled so that the 2nd and 98th percentile become 0 and 1. A component has no
-    sign of its own; its largest weight is made positive, so that colours do not flip from one call to the next. Missing
+    Each colour channel is one principal component, scaled so that the 2nd and 98th percentile become 0 and 1. A component has
+    no sign of its own; its largest weight is made positive, so that colours do not flip from one call to the next. Missing
     components (fewer than three directions) are 0.5.
     """
     values = features.float()

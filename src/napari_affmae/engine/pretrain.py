@@ -57,8 +57,9 @@ def pretrain(
     files
         With a folder: which of its files to take, a text file of names or ``"split.csv:train"``.
     resume
-        Go on with the run in the folder from its last checkpoint. Budget, device, and how often to save and show may differ from
-        before; with a CPU and a budget of steps or epochs the losses are those of an uninterrupted run, bit for bit.
+        Go on with the run in the folder from its last checkpoint. Model, tile and seed must be those of before; budget, device
+        and the rest may differ. On a CPU, with a budget of steps or epochs, the losses are those of an uninterrupted run, bit
+        for bit.
     control
         Pauses and stops the run from another thread.
     threads
@@ -105,7 +106,8 @@ def pretrain(
         yield Notice("pretrain", f"skipped {listed(collection.skipped)}")
     small = sum(min(record.height, record.width) < config.tile for record in collection.records)
     if small:
-        yield Notice("pretrain", f"{small} of {len(collection)} images are smaller than the tile of {config.tile} pixels and are padded")
+        of_all = f"{small} of {len(collection)} images are"
+        yield Notice("pretrain", f"{of_all} smaller than the tile of {config.tile} pixels and are padded by reflection")
     with limited_threads(threads):
         task = _Pretraining(collection, config, device, start)
         folder.require_space(sum(parameter.numel() for parameter in task.model.parameters()))
@@ -151,12 +153,12 @@ class _Pretraining(Task):
         output = self.model(tensors[0], generator=generator)
         return output.loss, output.losses
 
-    def after_step(self, step: int, fraction: float) -> Iterator[Event]:
+    def after_step(self, step: int, before: float, after: float) -> Iterator[Event]:
         lost = self.sampler.lost[self._lost_noted :]
         if lost:
             self._lost_noted += len(lost)
             yield Notice("pretrain", f"left out from now on: {listed(lost)}")
-        if fraction >= 1 or time.perf_counter() - self._shown_at >= self._config.preview_seconds:
+        if after >= 1 or time.perf_counter() - self._shown_at >= self._config.preview_seconds:
             yield self._previewer.draw(step)
             # Counted from the end of drawing, so that slow machines spend most of their time on training.
             self._shown_at = time.perf_counter()

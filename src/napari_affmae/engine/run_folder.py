@@ -87,9 +87,8 @@ class RunFolder:
                 )
 
     def require_space(self, parameters: int) -> None:
-        """Raise :class:`StorageError` if the disk has no room for a network with so many parameters, its optimizer state, and a
-        second copy of both while they are replaced.
-        """
+        """Raise :class:`StorageError` if the disk has no room for the files of a network with so many parameters."""
+        # Weights, and in the checkpoint weights and two moments; and all of it twice while files are replaced.
         needed = 2 * (1 + 3) * 4 * parameters + 1_000_000
         with storage_errors(self.path):
             free = shutil.disk_usage(self.path).free
@@ -155,4 +154,5 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}; free some space or choose another folder") from error
+        why = error.strerror or error
+        raise StorageError(f"cannot write {path}: {why}; free some space or choose another folder") from error

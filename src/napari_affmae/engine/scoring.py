@@ -46,9 +46,7 @@ class Scorer:
         most_tiles: int,
     ) -> None:
         self._classes = tuple(classes)
-        counts = sum(
-            (_count(entry.targets, len(classes)) for entry in held_out), start=np.zeros(len(classes), np.int64)
-        )
+        counts = sum((_count(entry.targets, len(classes)) for entry in held_out), start=np.zeros(len(classes), np.int64))
         value = 1 / np.maximum(counts, 1)
         places = [
             (float((_count(targets, len(classes)) * value).sum()), number, row, column)
