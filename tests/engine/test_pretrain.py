@@ -96,6 +96,14 @@ def test_a_run_from_start_to_end(
     assert captured.out == captured.err == ""
 
 
+def test_the_history_has_one_record_per_run_however_often_it_was_saved(
+    tmp_path: Path, collection: ImageCollection, pretraining: PretrainConfig
+) -> None:
+    list(pretrain(collection, tmp_path, pretraining.replace(budget=Budget(steps=3), checkpoint_seconds=1e-6)))
+    list(pretrain(collection, tmp_path, pretraining.replace(budget=Budget(steps=5)), resume=True))
+    assert [record["steps"] for record in read_card(tmp_path).card.history] == [5]
+
+
 def test_training_learns(tmp_path: Path, collection: ImageCollection, pretraining: PretrainConfig) -> None:
     config = pretraining.replace(budget=Budget(steps=40), learning_rate=3e-3)
     seen = losses(pretrain(collection, tmp_path, config))

@@ -18,7 +18,7 @@ from ..model.encoder import Stage
 from ..model.mae import MaskedAutoencoder
 from ..model.model_file import load_model
 from ..model.segmenter import Segmenter
-from .device import describe_device, inference_autocast, is_out_of_memory, resolve_device
+from .device import describe_device, inference_autocast, is_out_of_memory, limited_threads, resolve_device
 from .image_source import ArraySource
 from .merge_map import owners, to_pixels, token_density
 from .pca import pca_colors
@@ -84,6 +84,7 @@ def inspect(
     *,
     region: Region | None = None,
     device: DeviceName = "auto",
+    threads: int | None = None,
 ) -> Inspection:
     """Look at tokens, merging and features of a network on one image, nothing hidden.
 
@@ -97,6 +98,8 @@ def inspect(
         Rows and columns to look at, two slices without a step; what is returned is of this size and counts from its corner.
     device
         Where to compute.
+    threads
+        As in :func:`~napari_affmae.engine.pretrain.pretrain`.
 
     Raises
     ------
@@ -114,7 +117,8 @@ def inspect(
     pixels = torch.from_numpy(raw.normalised(normalisation).read(top, bottom, left, right)).unsqueeze(0)
     network.to(place).eval()
     try:
-        return _inspect(network, pixels, place)
+        with limited_threads(threads):
+            return _inspect(network, pixels, place)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

@@ -21,9 +21,6 @@ FloatArray = npt.NDArray[np.float32]
 TileFunction = Callable[[FloatArray], FloatArray]
 """From tiles ``[B, C, h, w]`` to predictions ``[B, K, h, w]``."""
 
-_LEAST_WEIGHT = 1e-3
-"""Weight of the outermost pixel of a tile before weights are made to sum to one."""
-
 
 @dataclass(frozen=True)
 class Axis:
@@ -46,10 +43,10 @@ class Axis:
         ramp = np.ones(self.tile)
         reach = min(overlap, self.tile // 2)
         if reach:
+            # Half a pixel in, so that no weight is zero: at the edge of the image a tile may be alone.
             rise = np.sin(0.5 * math.pi * (np.arange(reach) + 0.5) / reach) ** 2
             ramp[:reach] = rise
             ramp[self.tile - reach :] = rise[::-1]
-        ramp = np.maximum(ramp, _LEAST_WEIGHT)
         total = np.zeros(self.starts[-1] + self.tile)
         for start in self.starts:
             total[start : start + self.tile] += ramp
