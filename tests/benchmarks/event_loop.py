@@ -2,7 +2,7 @@
 
 Three runs of the same training on the same images, each in its own process:
 
-``alone``   the generator in the main thread, no Qt
+``alone``   the generator in the main thread with all cores, as the command line runs it, no Qt
 ``bare``    a viewer with two plain layers, a plain thread that runs the generator, previews put into the layers
 ``dock``    the dock, with its bar, curve, notifications and preview layers
 
@@ -69,7 +69,7 @@ def write_images(folder: Path) -> None:
         tifffile.imwrite(folder / f"section_{seed}.tif", synthetic_em(512, seed)[0])
 
 
-def training(folder: Path, run: Path, threads: int) -> Iterator[object]:
+def training(folder: Path, run: Path, threads: int | None) -> Iterator[object]:
     """Return the training that the dock starts with its defaults and this tile."""
     from napari_affmae.config import Budget, ModelConfig, PretrainConfig
     from napari_affmae.engine.pretrain import pretrain
@@ -81,10 +81,9 @@ def training(folder: Path, run: Path, threads: int) -> Iterator[object]:
 def alone(folder: Path, run: Path, seconds: float) -> Measurement:
     """Train without a window."""
     from napari_affmae.events import Progress
-    from napari_affmae.widgets.jobs import spare_one_core
 
     watch = Watch(seconds)
-    for event in training(folder, run, spare_one_core()):
+    for event in training(folder, run, None):
         if isinstance(event, Progress):
             watch.step()
         if watch.over:
@@ -155,7 +154,7 @@ def bare(folder: Path, run: Path, seconds: float) -> Measurement:
     from qtpy.QtCore import QObject, Signal
 
     from napari_affmae.events import Preview, Progress
-    from napari_affmae.widgets.jobs import spare_one_core
+    from napari_affmae.widgets.jobs import job_threads
 
     class Bridge(QObject):
         preview = Signal(object)
@@ -175,7 +174,7 @@ def bare(folder: Path, run: Path, seconds: float) -> Measurement:
 
     def prepare(watch: Watch) -> Callable[[], None]:
         def work() -> None:
-            for event in training(folder, run, spare_one_core()):
+            for event in training(folder, run, job_threads()):
                 if isinstance(event, Preview):
                     bridge.preview.emit(event)
                 elif isinstance(event, Progress):

@@ -76,9 +76,13 @@ class Working:
     count: int
 
 
-def spare_one_core() -> int:
-    """Return how many CPU threads a job may use, so that the window keeps a core to itself."""
-    return max(1, (os.cpu_count() or 1) - 1)
+def job_threads() -> int:
+    """Return how many CPU threads a job may use: one less than there are cores, so that the window keeps one to itself.
+
+    On two cores a job takes both. The window needs little, and half the cores would cost the job half its speed.
+    """
+    cores = os.cpu_count() or 1
+    return cores - 1 if cores > 2 else cores
 
 
 class Engine:
@@ -102,7 +106,7 @@ class Engine:
         """See :func:`napari_affmae.pretrain`."""
         from ..engine.pretrain import pretrain
 
-        return pretrain(images, run, config, resume=resume, control=control, threads=spare_one_core())
+        return pretrain(images, run, config, resume=resume, control=control, threads=job_threads())
 
     def finetune(
         self,
@@ -117,7 +121,7 @@ class Engine:
         """See :func:`napari_affmae.finetune`; paint is sparse."""
         from ..engine.finetune import finetune
 
-        return finetune(model, examples, run, config, classes=classes, sparse=True, control=control, threads=spare_one_core())
+        return finetune(model, examples, run, config, classes=classes, sparse=True, control=control, threads=job_threads())
 
     def segment(
         self, model: Path, image: Any, *, device: DeviceName, pixel_size: PixelSize | None, control: JobControl
@@ -125,7 +129,7 @@ class Engine:
         """See :func:`napari_affmae.engine.segment.segment_events`."""
         from ..engine.segment import segment_events
 
-        return segment_events(model, image, device=device, pixel_size=pixel_size, control=control, threads=spare_one_core())
+        return segment_events(model, image, device=device, pixel_size=pixel_size, control=control, threads=job_threads())
 
     def inspect(self, model: Path, image: Any, *, device: DeviceName) -> Any:
         """See :func:`napari_affmae.inspect`."""
