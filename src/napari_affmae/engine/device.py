@@ -148,6 +148,20 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("out of memory" in message or "can't allocate memory" in message)
 
 
+@contextmanager
+def memory_errors(device: torch.device, advice: str) -> Iterator[None]:
+    """Turn exhausted memory that nobody could make up for into a :class:`DeviceError` that says what to do."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        where = describe_device(device)
+        raise DeviceError(
+            f"memory of {where} is exhausted: {advice}, close other programs that use it, or take another device"
+        ) from error
+
+
 def _cost(config: ModelConfig) -> float:
     """Work of a network per pixel, relative: width times depth, over the area of a patch."""
     return sum(width * depth for width, depth in zip(config.embed_dims, config.depths, strict=True)) / config.patch_size**2
