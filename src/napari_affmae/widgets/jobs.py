@@ -79,10 +79,10 @@ class Working:
 def job_threads() -> int:
     """Return how many CPU threads a job may use: one less than there are cores, so that the window keeps one to itself.
 
-    On two cores a job takes both. The window needs little, and half the cores would cost the job half its speed.
+    Torch's threads wait for each other many times per step. One that shares its core with the window, or with another program,
+    holds up all of them, and two threads on two busy cores were many times slower than one.
     """
-    cores = os.cpu_count() or 1
-    return cores - 1 if cores > 2 else cores
+    return max(1, (os.cpu_count() or 1) - 1)
 
 
 class Engine:
@@ -135,7 +135,7 @@ class Engine:
         """See :func:`napari_affmae.inspect`."""
         from ..engine.inspect import inspect
 
-        return inspect(model, image, device=device)
+        return inspect(model, image, device=device, threads=job_threads())
 
     def read_model(self, path: Path) -> ModelOnDisk:
         """Read the header of a model file; see :func:`napari_affmae.model.model_file.read_card`."""
