@@ -193,7 +193,7 @@ def test_demo_without_napari_says_how_to_install_it(affmae, monkeypatch):
 
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "napari" else real(name, *rest))
-    fails(affmae("demo", "--headless"), "napari is not installed", "pip install 'napari-affmae[all]'")
+    fails(affmae("demo", "--headless"), "napari is not installed", "pip install 'napari[all]'")
 
 
 class _Broken(ModuleType):
@@ -209,7 +209,7 @@ class _Broken(ModuleType):
 
 def test_incomplete_installation_is_said_in_one_line(affmae, monkeypatch):
     monkeypatch.setitem(sys.modules, "napari_affmae.engine.doctor", _Broken("torch"))
-    fails(affmae("doctor"), "No module named 'torch'", "pip install napari-affmae")
+    fails(affmae("doctor"), "No module named 'torch'", "install napari-affmae again")
 
 
 def test_missing_module_of_ours_is_a_bug_and_shows_its_traceback(affmae, monkeypatch):

@@ -41,7 +41,7 @@ OPTIONAL = {
 }
 GUI_PACKAGES = ("napari", "npe2", "qtpy", "superqt", "pyqtgraph", "magicgui")
 QT_BINDINGS = ("PyQt6", "PySide6", "PyQt5", "PySide2")
-INSTALL_GUI = "needed for the dock only: pip install 'napari-affmae[all]'"
+INSTALL_GUI = "needed for the dock only: pip install 'napari[all]'"
 
 
 @dataclass(frozen=True)
