@@ -50,7 +50,7 @@ def test_pause_resume_stop(ready, engine, click, wait_idle, qtbot):
     click(step2.start)
     assert not step2.start.isEnabled()
     assert not ready.images.scan.isEnabled()
-    qtbot.waitUntil(lambda: ready.session.state.phase is Phase.RUNNING, timeout=5000)
+    qtbot.waitUntil(lambda: bool(step2.curve.points()[0]), timeout=5000)
     click(step2.pause)
     assert step2.pause.text() == "Resume"
     qtbot.wait(200)
@@ -198,6 +198,22 @@ def test_segment_visible_takes_every_visible_image(make_dock, engine, click, wai
     names = [layer.name for layer in dock._viewer.layers if layer.metadata.get(KIND) == Kind.SEGMENTATION]
     assert names == ["a · segmentation", "c · segmentation"]
     assert sum(layer.metadata.get(KIND) == Kind.PROBABILITY for layer in dock._viewer.layers) == 4
+
+
+def test_of_a_large_image_the_middle_of_the_view_is_looked_at(make_dock, engine, click, wait_idle):
+    dock = make_dock()
+    pixels = np.zeros((1600, 2000), np.uint8)
+    image = dock._viewer.add_image(pixels, name="large", scale=(2, 2), translate=(10, 20))
+    dock._viewer.scene.camera.center = (0, 10 + 2 * 800, 20 + 2 * 1200)
+    give_network(dock, engine, dock.session.state.classes)
+    wait_idle(dock)
+    click(dock.look.pca)
+    wait_idle(dock)
+    assert engine.region == (slice(32, 1568), slice(432, 1968))
+    features = dock._viewer.layers["large · PCA res3"]
+    assert features.data.shape == (1536, 1536, 3)
+    np.testing.assert_array_equal(features.scale, image.scale)
+    np.testing.assert_array_equal(features.translate, (10 + 2 * 32, 20 + 2 * 432))
 
 
 def test_a_loaded_segmenter_brings_its_classes(make_dock, engine, wait_idle):

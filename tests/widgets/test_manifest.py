@@ -87,6 +87,34 @@ def test_a_dropped_model_reaches_the_dock(make_napari_viewer, make_dock, engine,
     assert dock.session.state.pretrained.path == path
 
 
+@pytest.fixture
+def napari_with_plugin(npe2pm, make_napari_viewer):
+    """A viewer whose napari knows this plugin, installed or not."""
+    with npe2pm.tmp_plugin(manifest=npe2.PluginManifest.from_file(MANIFEST)):
+        yield make_napari_viewer()
+
+
+def test_napari_opens_samples_and_models(napari_with_plugin, tmp_path, wait_idle):
+    viewer = napari_with_plugin
+    viewer.open_sample("napari-affmae", "synthetic-em")
+    assert [layer.name for layer in viewer.layers] == ["synthetic EM", "synthetic EM · exact labels"]
+    from napari_affmae.config import ModelConfig
+    from napari_affmae.model.mae import MaskedAutoencoder
+    from napari_affmae.model.model_file import save_model
+
+    path = save_model(MaskedAutoencoder(ModelConfig.preset("tiny")), tmp_path / "network.safetensors")
+    viewer.open(path, plugin="napari-affmae")
+    assert len(viewer.layers) == 2, "a model is no layer"
+    _, dock = viewer.window.add_plugin_dock_widget("napari-affmae", "AFFMAE")
+    wait_idle(dock)
+    assert dock.session.state.pretrained.path == path
+    path.write_bytes(path.read_bytes()[:5000])
+    viewer.open(path, plugin="napari-affmae")
+    wait_idle(dock)
+    assert "damaged" in dock.status.text()
+    dock.shut_down()
+
+
 def test_menu_entries_open_the_right_step_and_say_what_is_missing(make_dock, monkeypatch):
     dock = make_dock()
     monkeypatch.setattr(commands, "open_dock", lambda: dock)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -230,7 +231,7 @@ class DemoLoop:
         image = layers[PAINTED]
         pairs = [[layer for layer in layers if layer.name.startswith("pretraining")]]
         for layer in [one for one in layers if one.name.startswith(f"{PAINTED} · ")]:
-            below = image if layer.name.endswith("paint") else Image(image.data, name=f"{PAINTED} again", scale=image.scale)
+            below = image if layer.name.endswith("paint") else Image(image.data, name=f"under {layer.name}", scale=image.scale)
             if below is not image:
                 below.units = image.units
                 layers.append(below)
@@ -243,10 +244,12 @@ class DemoLoop:
         for layer in pairs[-1]:
             # The previews lie beside the image, which would make every cell wider.
             layer.translate = (0, float(layer.translate[1]) - corner)
-        self.viewer.grid.enabled = True
-        self.viewer.grid.stride = 2
-        self.viewer.grid.shape = (2, 3)
-        self.viewer.grid.spacing = 0.03
+        # napari 0.9 moved the grid into the canvas.
+        grid = getattr(self.viewer, "canvas", self.viewer).grid
+        grid.enabled = True
+        grid.stride = 2
+        grid.shape = (2, 3)
+        grid.spacing = 0.02
         for number, section in enumerate(self.dock.sections, start=1):
             section.open(number > 1)
         layers.selection.active = image
@@ -314,7 +317,7 @@ def _write_layers(out: Path, viewer: Viewer, summary: dict[str, Any]) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         for layer in viewer.layers:
-            stem = layer.name.replace(" · ", "-").replace(" ", "-")
+            stem = re.sub(r"[ ·]+", "-", layer.name.removesuffix(".tif"))
             if layer.as_layer_data_tuple()[2] == "points":
                 _write_points(out / f"{stem}.csv", layer)
             else:

@@ -131,11 +131,11 @@ class Engine:
 
         return segment_events(model, image, device=device, pixel_size=pixel_size, control=control, threads=job_threads())
 
-    def inspect(self, model: Path, image: Any, *, device: DeviceName) -> Any:
+    def inspect(self, model: Path, image: Any, *, region: tuple[slice, slice] | None, device: DeviceName) -> Any:
         """See :func:`napari_affmae.inspect`."""
         from ..engine.inspect import inspect
 
-        return inspect(model, image, device=device, threads=job_threads())
+        return inspect(model, image, region=region, device=device, threads=job_threads())
 
     def read_model(self, path: Path) -> ModelOnDisk:
         """Read the header of a model file; see :func:`napari_affmae.model.model_file.read_card`."""
@@ -261,10 +261,12 @@ def segment_job(engine: Engine, model: Path, images: Sequence[tuple[ImageRecord,
     return job
 
 
-def inspect_job(engine: Engine, model: Path, record: ImageRecord, device: DeviceName) -> Job:
-    """Look inside the network at one image."""
+def inspect_job(
+    engine: Engine, model: Path, record: ImageRecord, region: tuple[slice, slice] | None, device: DeviceName
+) -> Job:
+    """Look inside the network at one image, or at a region of it."""
 
     def job(control: JobControl) -> Iterator[object]:
-        yield ImageDone(record.name, engine.inspect(model, record.read(), device=device))
+        yield ImageDone(record.name, engine.inspect(model, record.read(), region=region, device=device))
 
     return job
