@@ -39,12 +39,12 @@ def test_the_demo_writes_what_it_promises(quick, make_napari_viewer, monkeypatch
         "pretraining-masked-input.tif",
         "pretraining-reconstruction.tif",
         "screenshot.png",
+        "section_00.tif",
         "section_00.tif-PCA-decoder.tif",
         "section_00.tif-merge-map-res4.tif",
         "section_00.tif-paint.tif",
         "section_00.tif-segmentation.tif",
         "section_00.tif-tokens-res4.csv",
-        "section_00.tif",
         "summary.json",
     ]
     paint = tifffile.imread(out / "section_00.tif-paint.tif")

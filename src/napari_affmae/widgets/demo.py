@@ -321,7 +321,8 @@ def _write_layers(out: Path, viewer: Viewer, summary: dict[str, Any]) -> None:
             if layer.as_layer_data_tuple()[2] == "points":
                 _write_points(out / f"{stem}.csv", layer)
             else:
-                tifffile.imwrite(out / f"{stem}.tif", np.asarray(layer.data), compression="zlib")
+                kind = "rgb" if getattr(layer, "rgb", False) else "minisblack"
+                tifffile.imwrite(out / f"{stem}.tif", np.asarray(layer.data), photometric=kind, compression="zlib")
         (out / "summary.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
     except OSError as error:
         raise StorageError(f"cannot write to {out}: {error.strerror or error}; choose another folder with --out") from error

@@ -172,12 +172,21 @@ class AffmaeDock(QWidget):
         theme = get_theme(self._viewer.theme)
         heading = theme.foreground.as_hex("long")
         self.setStyleSheet(f"#affmae-heading {{ background: {heading}; border-radius: 3px; }}")
-        color = theme.error if self.status.property("error") else theme.text
-        self.status.setStyleSheet(f"#affmae-status {{ color: {color.as_hex('long')}; }}")
+        color = theme.text.as_hex("long")
+        if self.status.property("error"):
+            # The theme's red is made for backgrounds; half way to the text it can be read on the dark theme too.
+            color = mixed(theme.error.as_hex("long"), color)
+        self.status.setStyleSheet(f"#affmae-status {{ color: {color}; }}")
 
     def _render(self) -> None:
         for section, summary in zip(self.sections, summaries(self.session.state), strict=True):
             section.set_summary(summary)
+
+
+def mixed(first: str, second: str) -> str:
+    """Return the colour half way between two ``#rrggbb``."""
+    pairs = zip(bytes.fromhex(first[1:7]), bytes.fromhex(second[1:7]), strict=True)
+    return "#" + bytes((a + b) // 2 for a, b in pairs).hex()
 
 
 def summaries(state: LoopState) -> tuple[str, str, str, str]:

@@ -36,7 +36,7 @@ def form_layout() -> QFormLayout:
 def step_layout(widget: QWidget) -> QVBoxLayout:
     """Give a step its outer layout."""
     layout = QVBoxLayout(widget)
-    layout.setContentsMargins(10, 2, 6, 10)
+    layout.setContentsMargins(10, 7, 6, 10)
     layout.setSpacing(SPACING)
     return layout
 
