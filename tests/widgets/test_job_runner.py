@@ -43,6 +43,8 @@ def test_throttling_spaces_batches_and_keeps_every_event_but_old_previews(tmp_pa
     assert isinstance(events[-1], Done)
     assert all(sum(isinstance(event, Preview) for event in batch) <= 1 for batch in batches)
     assert events.index(next(e for e in events if isinstance(e, CheckpointSaved))) < len(events) - 3
+    shown = [event.step for event in events if isinstance(event, Preview)]
+    assert len(shown) >= len(batches) - 1, "the last preview of a batch is not lost to what follows it"
     assert np.diff(at[:-1]).min() >= 0.0999, "at most ten a second, but for the last one"
     assert 5 <= len(batches) <= 7
 
