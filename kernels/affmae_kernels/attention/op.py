@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from .._autocast import to_autocast
 from .._check import check_same_device, check_shape
+from .._dispatch import choose
 from .reference import cluster_attention_reference
+from .registered import cluster_attention_op
+
+WIDEST_HEAD = 128
+"""Channels per head that the kernels keep on the chip."""
 
 
 def cluster_attention(
@@ -66,6 +73,15 @@ def cluster_attention(
     check_shape("blank_key", blank_key, (heads, dim), "[H, d]")
     check_shape("blank_value", blank_value, (heads, dim), "[H, d]")
     check_same_device(query=query, key=key, value=value, positions=positions)
-    return cluster_attention_reference(
-        query, key, value, positions, clusters, cluster_size, bias_weight, bias, blank_key, blank_value
-    )
+    query, key, value = to_autocast(query, key, value)
+    limit = None if dim <= WIDEST_HEAD else f"{dim} channels per head; the kernel keeps at most {WIDEST_HEAD}"
+    implementation, _ = choose(query.device, query.dtype, limit)
+    with torch.autocast(query.device.type, enabled=False):
+        if implementation == "pytorch":
+            return cluster_attention_reference(
+                query, key, value, positions, clusters, cluster_size, bias_weight, bias, blank_key, blank_value
+            )
+        mixed: Tensor = cluster_attention_op(
+            query, key, value, positions.float(), clusters, cluster_size, bias_weight, bias, blank_key, blank_value
+        )[0]
+        return mixed

@@ -5,9 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .._autocast import to_autocast
 from .._check import check_same_device, check_shape
+from .._dispatch import choose
 from ..search.op import nearest
 from .reference import POINT_NEIGHBOURS, deformable_attention_reference
+from .registered import deformable_attention_op
+
+WIDEST_HEAD = 256
+"""Channels per head that the kernels keep on the chip."""
 
 
 def deformable_attention(
@@ -57,8 +63,15 @@ def deformable_attention(
     check_shape("mixing", mixing, tuple(points.shape[:-1]), "[B, q, H, P]")
     check_shape("power", power, (), "a scalar")
     check_same_device(value=value, positions=positions, points=points, mixing=mixing)
-    flat = points.detach().flatten(1, 3)
-    wide = torch.float64 if value.dtype == torch.float64 else torch.float32
-    found = nearest(flat.to(wide), positions.to(wide), POINT_NEIGHBOURS, grid)
-    neighbours = found.view(*points.shape[:-1], found.shape[-1])
-    return deformable_attention_reference(value, positions, points, mixing, power, neighbours)
+    (value,) = to_autocast(value)
+    limit = None if value.shape[-1] <= WIDEST_HEAD else f"{value.shape[-1]} channels per head, more than {WIDEST_HEAD}"
+    implementation, _ = choose(value.device, value.dtype, limit)
+    with torch.autocast(value.device.type, enabled=False):
+        if implementation == "triton":
+            sampled: Tensor = deformable_attention_op(value, positions.float(), points.float(), mixing, power, grid)[0]
+            return sampled
+        flat = points.detach().flatten(1, 3)
+        wide = torch.float64 if value.dtype == torch.float64 else torch.float32
+        found = nearest(flat.to(wide), positions.to(wide), POINT_NEIGHBOURS, grid)
+        neighbours = found.view(*points.shape[:-1], found.shape[-1])
+        return deformable_attention_reference(value, positions, points, mixing, power, neighbours)

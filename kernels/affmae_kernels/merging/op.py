@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from .._autocast import to_autocast
 from .._check import check_same_device, check_shape
+from .._dispatch import choose
 from .reference import token_merge_reference
+from .registered import token_merge_op
+
+KINDS = 4
+"""Weights per neighbour that the kernels are written for."""
 
 
 def token_merge(
@@ -63,6 +70,14 @@ def token_merge(
     for name, vector in (("bias", bias), ("norm_weight", norm_weight), ("norm_bias", norm_bias)):
         check_shape(name, vector, (weight.shape[0],), "[K]")
     check_same_device(tokens=tokens, scores=scores, positions=positions, survivors=survivors)
-    return token_merge_reference(
-        tokens, scores, positions, survivors, clusters, cluster_size, weight, bias, norm_weight, norm_bias, eps
-    )
+    (tokens,) = to_autocast(tokens)
+    kinds = weight.shape[0]
+    limit = None if kinds == KINDS else f"{kinds} weights per neighbour; the kernel is written for {KINDS}"
+    implementation, _ = choose(tokens.device, tokens.dtype, limit)
+    run = token_merge_reference if implementation == "pytorch" else token_merge_op
+    with torch.autocast(tokens.device.type, enabled=False):
+        place = positions if implementation == "pytorch" else positions.float()
+        merged: Tensor = run(
+            tokens, scores, place, survivors, clusters, cluster_size, weight, bias, norm_weight, norm_bias, eps
+        )
+        return merged
