@@ -58,8 +58,8 @@ def main() -> int:
             print(f"No NVIDIA card here: installing the CPU build torch {version}", flush=True)
             return pip("install", f"torch=={version}", *(("--extra-index-url", CPU_INDEX) if where else ())).returncode
     print(
-        f"No NVIDIA card was found, and no CPU build of torch for Python {platform.python_version()} on {platform.machine()} could "
-        f"be reached, neither where pip looks nor at {CPU_INDEX}.\n"
+        f"No NVIDIA card was found, and no CPU build of torch for Python {platform.python_version()} on {platform.machine()}\n"
+        f"could be reached, neither where pip looks nor at {CPU_INDEX}.\n"
         f"Check the network; or install the torch of your choice with\n    {sys.executable} -m pip install torch\n"
         "(the ordinary build brings several gigabytes of CUDA), then run make again: a torch that is there is kept.",
         file=sys.stderr,

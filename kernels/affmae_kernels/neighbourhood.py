@@ -53,4 +53,6 @@ def weighted_rows(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
     rows, weights
         ``[I, J]``, int64 and of the table's dtype.
     """
-    return functional.embedding_bag(rows, table, per_sample_weights=weights, mode="sum")
+    # In float32 at least: torch has no gradient of half-precision weights here, and sums of many rows want the precision.
+    wide = torch.promote_types(table.dtype, torch.float32)
+    return functional.embedding_bag(rows, table.to(wide), per_sample_weights=weights.to(wide), mode="sum").to(table.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ from skimage.io import imsave
 from napari_affmae.card import ModelCard, PixelSize
 from napari_affmae.config import PretrainConfig
 from napari_affmae.data.records import ImageCollection
-from napari_affmae.errors import StorageError
 from napari_affmae.events import CheckpointSaved, Done, Preview, Progress, Score, Started
 from napari_affmae.widgets import dock as dock_module
 from napari_affmae.widgets import settings_store
@@ -30,6 +30,7 @@ os.environ["NAPARI_ENSURE_PLUGIN_MAIN_THREAD"] = "1"
 class FakeSegmentation:
     labels: np.ndarray
     probabilities: np.ndarray
+    classes: tuple[Any, ...]
 
 
 @dataclass
@@ -58,7 +59,6 @@ class FakeEngine(Engine):
         self.step_seconds = 0.005
         self.fail_with: Exception | None = None
         self.models: dict[Path, ModelOnDisk] = {}
-        self.half_done: set[Path] = set()
         self.examples: list[Any] = []
         self.segment_pixel_size: PixelSize | None = None
         self.model_pixel_size: PixelSize | None = None
@@ -90,17 +90,10 @@ class FakeEngine(Engine):
         self.config = config
         step, path = yield from self._train("pretrain", run, control, images.channels)
         self.models[path] = ModelOnDisk(path, images.channels, 0, ModelCard(pixel_size=self.model_pixel_size))
-        stopped = control.stop_requested
-        (self.half_done.add if stopped else self.half_done.discard)(run)
-        yield Done("pretrain", step, path, stopped=stopped)
-
-    def interrupted(self, run):
-        return run in self.half_done
-
-    def interrupted_config(self, run):
-        if self.config is None:
-            raise StorageError("no run")
-        return self.config
+        (run / "config.json").write_text(json.dumps({"job": "pretrain", "settings": config.model_dump(mode="json")}))
+        (run / "log.jsonl").write_text(json.dumps({"step": step, "elapsed_seconds": 60 * 10 * step / self.steps}) + "\n")
+        (run / "checkpoint.safetensors").touch()
+        yield Done("pretrain", step, path, stopped=control.stop_requested)
 
     def finetune(self, model, examples, run, config, *, classes, control):
         self.calls.append(f"finetune {model if isinstance(model, str) else model.name}")
@@ -120,7 +113,7 @@ class FakeEngine(Engine):
         ids = np.array([info.id for info in classes])
         probabilities = np.stack([(chosen == place).astype(np.float32) for place in range(len(classes))])
         yield Progress("segment", 1, 1, 1.0, 0.0, {}, 0.0, 3.0, 0.0, 0.1)
-        yield Done("segment", 1, None, result=FakeSegmentation(ids[np.minimum(chosen, len(ids) - 1)], probabilities))
+        yield Done("segment", 1, None, result=FakeSegmentation(ids[np.minimum(chosen, len(ids) - 1)], probabilities, classes))
 
     def inspect(self, model, image, *, device):
         self.calls.append("inspect")

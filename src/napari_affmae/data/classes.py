@@ -126,16 +126,16 @@ def to_targets(labels: npt.NDArray[Any], classes: Sequence[ClassInfo], sparse: b
     table = [info.id for info in classes]
     order = np.argsort(table)
     sorted_ids = np.asarray(table)[order]
-    present, inverse = np.unique(labels, return_inverse=True)
-    place = np.searchsorted(sorted_ids, present).clip(max=len(table) - 1)
-    known = sorted_ids[place] == present
-    targets = np.where(known, order[place], IGNORE)
+    place = np.searchsorted(sorted_ids, labels).clip(max=len(table) - 1)
+    known = sorted_ids[place] == labels
+    targets: npt.NDArray[np.int64] = np.where(known, order[place], IGNORE)
     if sparse:
-        known |= present == 0
-        targets[present == 0] = IGNORE
+        known |= labels == 0
+        targets[labels == 0] = IGNORE
     if not known.all():
+        listed = ", ".join(f"{info.id} ({info.name})" for info in classes)
         raise LabelError(
-            f"the labels hold id {present[~known][0]}, but the classes are {', '.join(f'{c.id} ({c.name})' for c in classes)}; "
+            f"the labels hold id {labels[~known].min()}, but the classes are {listed}; "
             "add the class or correct the labels"
         )
-    return targets[inverse].reshape(labels.shape).astype(np.int64)
+    return targets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -35,12 +36,12 @@ def read_file_list(files: str, folder: Path) -> list[str]:
     path = _find(name, folder)
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        if path.suffix.lower() in _TABLE_SUFFIXES:
+            names = _names_of_split(text, split, path)
+        else:
+            names = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read the file list {path}: {error}; expected a text or CSV file in UTF-8") from error
-    if path.suffix.lower() in _TABLE_SUFFIXES:
-        names = _names_of_split(text, split, path)
-    else:
-        names = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     if not names:
         raise DataError(f"the file list {path} names no files; write one name a line")
     return list(dict.fromkeys(names))
@@ -56,7 +57,7 @@ def _parse(files: str) -> tuple[str, str | None]:
 def _find(name: str, folder: Path) -> Path:
     places = list(dict.fromkeys(base / name for base in (folder, folder.absolute().parent, Path())))
     for place in places:
-        if place.is_file():
+        if os.path.isfile(place):
             return place
     raise DataError(f"the file list {name} is not there; looked for {', '.join(str(place) for place in places)}")
 

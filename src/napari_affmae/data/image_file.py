@@ -6,6 +6,7 @@ a file becomes a :class:`~napari_affmae.errors.DataError` that says what; the ca
 
 from __future__ import annotations
 
+import lzma
 import stat
 import struct
 import zlib
@@ -30,8 +31,8 @@ SUFFIXES = PICTURE_SUFFIXES | TIFF_SUFFIXES
 """Suffixes of files that are read, in lower case; any case is accepted."""
 
 _BROKEN_FILE = (
-    OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, IndexError, KeyError, TypeError, AttributeError,
-    ZeroDivisionError, OverflowError, RuntimeError,
+    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, OSError, RuntimeError, SyntaxError, TypeError,
+    ValueError, struct.error, zlib.error, lzma.LZMAError,
 )  # fmt: skip
 # Format libraries meet a broken file with whatever error the broken field happens to cause.
 
@@ -121,7 +122,7 @@ class PictureFile:
     pages = 1
 
     def __init__(self, path: Path, ids: bool) -> None:
-        with Image.open(path, formats=("PNG", "JPEG", "MPO")) as picture:
+        with Image.open(path, formats=("PNG", "JPEG")) as picture:
             picture.load()
             self.pixel_size = _stated_pixel_size(picture)
             self._pixels = _as_pixels(picture, ids)

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -117,7 +118,7 @@ def pair_labels(
     images, labels = Path(images), Path(labels)
     collection = scan(images, files, channels)
     skipped = list(collection.skipped)
-    if not labels.exists():
+    if not os.path.exists(labels):
         raise LabelError(f"{labels} is not there; expected a folder of label images named as the images are")
     files_by_stem = _label_files(labels)
     single = not images.is_dir() and not labels.is_dir()

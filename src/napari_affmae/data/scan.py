@@ -57,7 +57,7 @@ def scan(
     """
     path = Path(path)
     chosen = _chosen(channels)
-    if not path.exists():
+    if not os.path.exists(path):
         raise DataError(f"{path} is not there; expected a folder of images or an image file")
     skipped: list[Skipped] = []
     if path.is_dir():

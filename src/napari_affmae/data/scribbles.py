@@ -20,7 +20,7 @@ def scribbles(labels: npt.NDArray[Any], fraction: float = 0.02, seed: int = 0) -
     """Paint strokes over part of every class.
 
     A stroke runs between two points up to 44 pixels apart, keeps to the middle of its region as a careful hand does, and never
-    leaves its class. Every class gets at least three strokes, so that some can be kept back for a score.
+    leaves its class. Every class gets three strokes apart where it has room, so that some can be kept back for a score.
 
     Parameters
     ----------
@@ -52,15 +52,17 @@ def scribbles(labels: npt.NDArray[Any], fraction: float = 0.02, seed: int = 0) -
         depth = ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
         places = np.flatnonzero(region)
         wanted = fraction * len(places)
-        painted = 0
-        # Strokes that cross earlier ones add little: the number of attempts is bounded.
-        for strokes in range(20 * _LEAST_STROKES + int(wanted)):
-            if painted >= wanted and strokes >= _LEAST_STROKES:
-                break
+        painted = strokes = 0
+        # Strokes that cross earlier ones add little or nothing: the number of attempts is bounded.
+        attempts = iter(range(20 * _LEAST_STROKES + int(wanted)))
+        while (painted < wanted or strokes < _LEAST_STROKES) and next(attempts, None) is not None:
             window, stroke = _stroke(depth, int(rng.choice(places)), rng)
-            fresh = stroke & (paint[window] == 0)
-            paint[window][fresh] = class_id + 1
-            painted += int(fresh.sum())
+            earlier = paint[window] == class_id + 1
+            if strokes < _LEAST_STROKES and (ndimage.binary_dilation(stroke, iterations=2) & earlier).any():
+                continue
+            paint[window][stroke] = class_id + 1
+            painted += int((stroke & ~earlier).sum())
+            strokes += 1
     return paint
 
 

@@ -7,12 +7,12 @@ import numpy.typing as npt
 
 Field = npt.NDArray[np.float32]
 
-_GAIN = 1.45
-"""Brings the variance of a spline with normal coefficients near 1."""
+_GAIN = 0.7 / (151 / 315)
+"""Brings the standard deviation to 0.7: the squared weights of a cubic B-spline have the mean 151/315 along each axis."""
 
 
 def smooth_noise(shape: tuple[int, int], scale: float, rng: np.random.Generator) -> Field:
-    """Return a field of mean 0 and variance near 1 whose bumps are about ``scale`` pixels wide."""
+    """Return a field of mean 0 and standard deviation 0.7 whose bumps are about ``scale`` pixels wide."""
     coarse = rng.standard_normal([int(side / scale) + 4 for side in shape])
     # One axis at a time is several times faster than an interpolation over all pixels.
     for axis, side in enumerate(shape):

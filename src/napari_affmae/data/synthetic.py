@@ -259,6 +259,6 @@ def _photograph(shade: Field, rng: np.random.Generator) -> npt.NDArray[np.uint8]
     exposed = ndimage.gaussian_filter(stained, 0.8)
     shot = rng.standard_normal(shape, np.float32)
     exposed += 0.03 * shot + 0.08 * ndimage.gaussian_filter(shot, 0.8)
-    contrast, brightness = rng.normal(1.25, 0.06), rng.normal(-0.26, 0.02)
+    contrast, brightness = rng.normal(1.25, 0.06), rng.normal(-0.23, 0.02)
     grey: npt.NDArray[np.uint8] = np.clip((exposed * contrast + brightness) * 255, 0, 255).astype(np.uint8)
     return grey

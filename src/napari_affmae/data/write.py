@@ -107,9 +107,7 @@ def place_whole(path: Path, write: Callable[[Path], None], overwrite: bool) -> P
     try:
         made = beside / path.name
         write(made)
-        if path.is_dir():
-            path.rename(beside / "replaced")
-        os.replace(made, path)
+        _move(made, path, beside / "replaced")
     except OSError as error:
         raise StorageError(
             f"cannot write {path}: {error.strerror or error}; free some space or choose another folder, nothing was changed"
@@ -117,3 +115,16 @@ def place_whole(path: Path, write: Callable[[Path], None], overwrite: bool) -> P
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return path
+
+
+def _move(made: Path, path: Path, aside: Path) -> None:
+    """Put ``made`` in the place of ``path``; a folder there goes aside first, and back if that fails."""
+    if not path.is_dir():
+        os.replace(made, path)
+        return
+    path.rename(aside)
+    try:
+        made.rename(path)
+    except OSError:
+        aside.rename(path)
+        raise

@@ -32,7 +32,8 @@ def effective_rank(tokens: Tensor) -> tuple[float, float]:
     """
     if tokens.dim() != 2 or 0 in tokens.shape:
         raise ValueError(f"tokens must be [n, D] with at least one token, got {list(tokens.shape)}")
-    values = torch.linalg.svdvals((tokens - tokens.mean(dim=0)).double())
+    tokens = tokens.double()
+    values = torch.linalg.svdvals(tokens - tokens.mean(dim=0))
     total = values.sum()
     if total <= 1e-12 * max(1.0, float(tokens.abs().max())):
         return 0.0, 0.0

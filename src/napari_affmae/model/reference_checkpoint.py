@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..config import ModelConfig
+from ..config import FourSizes, ModelConfig
 from ..errors import ModelFileError
+from .decoder import POINTS
 from .mae import MaskedAutoencoder
 from .segmenter import Segmenter
 
@@ -88,7 +89,7 @@ def load_reference_checkpoint(
     is_segmenter = num_classes is not None or any(name.startswith("aux_head_res5_head") for name in state)
     renamed = {_rename(name): value for name, value in state.items() if not UNUSED.search(name)}
     if config is None:
-        config = _infer(renamed, state, is_segmenter, num_classes)
+        config = _infer(renamed, state)
     config = config.replace(position_code="batch", decoder_ffn_dim=_rows(renamed, "decoder.blocks.0.linear1.weight"))
 
     model: MaskedAutoencoder | Segmenter
@@ -145,29 +146,29 @@ def _rows(state: Mapping[str, Tensor], name: str) -> int:
     return state[name].shape[0]
 
 
-def _infer(
-    renamed: Mapping[str, Tensor], state: Mapping[str, Tensor], is_segmenter: bool, num_classes: int | None
-) -> ModelConfig:
+def _infer(renamed: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> ModelConfig:
     """Read sizes off the shapes."""
-    dims = tuple(_rows(renamed, f"encoder.norms.{level}.weight") for level in range(4))
-    depths = tuple(
-        1 + max(int(name.split(".")[4]) for name in renamed if name.startswith(f"encoder.stages.{level}.blocks."))
-        for level in range(4)
-    )
-    heads = tuple(_rows(renamed, f"encoder.stages.{level}.blocks.0.attention.position_bias.weight") for level in range(4))
+
+    def per_stage(read: Callable[[int], int]) -> FourSizes:
+        return read(0), read(1), read(2), read(3)
+
+    def depth(level: int) -> int:
+        blocks = f"encoder.stages.{level}.blocks."
+        return 1 + max((int(name.split(".")[4]) for name in renamed if name.startswith(blocks)), default=-1)
+
+    dims = per_stage(lambda level: _rows(renamed, f"encoder.norms.{level}.weight"))
+    heads = per_stage(lambda level: _rows(renamed, f"encoder.stages.{level}.blocks.0.attention.position_bias.weight"))
     patch = 2 ** sum(name.startswith("encoder.patch_embed.projs.") and name.endswith("weight") for name in state)
     decoder_dim = _rows(renamed, "decoder.projections.0.0.weight")
-    return ModelConfig.model_validate(
-        {
-            "patch_size": patch,
-            "in_channels": renamed["patch_embedding.convolutions.0.weight"].shape[1],
-            "embed_dims": dims,
-            "depths": depths,
-            "num_heads": heads,
-            "mlp_ratio": _rows(renamed, "encoder.stages.0.blocks.0.fc1.weight") / dims[0],
-            "merging": "l2norm" if "encoder.stages.0.merge.selected" in renamed else "cluster",
-            "decoder_dim": decoder_dim,
-            "decoder_heads": _rows(renamed, "decoder.blocks.0.self_attention.mixing.weight") // 4,
-            "decoder_ffn_dim": _rows(renamed, "decoder.blocks.0.linear1.weight"),
-        }
+    return ModelConfig(
+        patch_size=patch,
+        in_channels=renamed["patch_embedding.convolutions.0.weight"].shape[1],
+        embed_dims=dims,
+        depths=per_stage(depth),
+        num_heads=heads,
+        mlp_ratio=_rows(renamed, "encoder.stages.0.blocks.0.fc1.weight") / dims[0],
+        merging="l2norm" if "encoder.stages.0.merge.selected" in renamed else "cluster",
+        decoder_dim=decoder_dim,
+        decoder_heads=_rows(renamed, "decoder.blocks.0.self_attention.mixing.weight") // POINTS,
+        decoder_ffn_dim=_rows(renamed, "decoder.blocks.0.linear1.weight"),
     )

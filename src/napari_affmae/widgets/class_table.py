@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QColor, QIcon, QPixmap
+from qtpy.QtGui import QColor, QIcon, QPixmap, QShowEvent
 from qtpy.QtWidgets import QAbstractItemView, QColorDialog, QHeaderView, QTableWidget, QTableWidgetItem, QWidget
 
 from ..card import ClassInfo
+from .state import thousands
 
 COLOR, NAME, PIXELS = range(3)
 
@@ -24,6 +25,7 @@ class ClassTable(QTableWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(0, 3, parent)
         self._classes: tuple[ClassInfo, ...] = ()
+        self._painted: Mapping[int, int] = {}
         self.setHorizontalHeaderLabels(["", "Class", "Painted"])
         self.verticalHeader().setVisible(False)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -41,6 +43,7 @@ class ClassTable(QTableWidget):
     def show_classes(self, classes: Sequence[ClassInfo], painted: Mapping[int, int]) -> None:
         """Show the classes and how many pixels of each are painted."""
         row = self.currentRow()
+        self._painted = painted
         self.blockSignals(True)
         if tuple(classes) != self._classes:
             self._classes = tuple(classes)
@@ -50,7 +53,7 @@ class ClassTable(QTableWidget):
             self.selectRow(min(max(row, 0), len(classes) - 1))
             self._fit_height()
         for place, info in enumerate(classes):
-            self.item(place, PIXELS).setText(f"{painted.get(info.id, 0):,}".replace(",", "\u202f"))
+            self.item(place, PIXELS).setText(thousands(painted.get(info.id, 0)))
         self.blockSignals(False)
 
     def selected(self) -> ClassInfo | None:
@@ -76,8 +79,13 @@ class ClassTable(QTableWidget):
     def _fit_height(self) -> None:
         """Show up to six rows without a scroll bar."""
         rows = min(max(len(self._classes), 2), 6)
-        height = self.horizontalHeader().sizeHint().height() + rows * self.verticalHeader().defaultSectionSize()
-        self.setFixedHeight(height + 2 * self.frameWidth())
+        height = self.horizontalHeader().sizeHint().height() + rows * self.rowHeight(0)
+        self.setFixedHeight(height + 2 * self.frameWidth() + 2)
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Fit the height again: napari's style, and with it the height of a row, is only known now."""
+        super().showEvent(event)
+        self._fit_height()
 
     def _on_selected(self) -> None:
         info = self.selected()
@@ -99,5 +107,4 @@ class ClassTable(QTableWidget):
     def restore(self) -> None:
         """Show the table again as it was, after an edit that was refused."""
         classes, self._classes = self._classes, ()
-        painted = {info.id: int(self.item(row, PIXELS).text().replace("\u202f", "")) for row, info in enumerate(classes)}
-        self.show_classes(classes, painted)
+        self.show_classes(classes, self._painted)

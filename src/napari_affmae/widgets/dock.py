@@ -6,7 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtWidgets import QApplication, QFrame, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QApplication,
+    QFrame,
+    QLabel,
+    QMainWindow,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 from .images_step import ImagesStep
 from .jobs import Engine
@@ -16,11 +26,11 @@ from .pretrain_step import PretrainStep
 from .section import Section
 from .session import Session
 from .settings_store import SettingsStore
-from .state import LoopState, Phase
+from .state import LoopState, Phase, count
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
-    from qtpy.QtGui import QCloseEvent
+    from qtpy.QtGui import QCloseEvent, QShowEvent
 
 MINIMUM_WIDTH = 360
 
@@ -50,7 +60,7 @@ class AffmaeDock(QWidget):
         self.sections = (
             Section("1  Images", self.images),
             Section("2  Pretrain", self.pretrain),
-            Section("3  Label and train", self.label),
+            Section("3  Label and finetune", self.label),
             Section("4  Look inside", self.look),
         )
         self.status = QLabel()
@@ -97,14 +107,22 @@ class AffmaeDock(QWidget):
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(session.close)
-        window = viewer.window._qt_window
-        window.installEventFilter(self)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Close with napari's window. If the user may still change their mind, napari stops the job itself."""
         if event is not None and event.type() == QEvent.Type.Close and not event.spontaneous():
             self.shut_down()
         return bool(super().eventFilter(watched, event))
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Watch the window that the dock is shown in."""
+        super().showEvent(event)
+        ancestor = self.parentWidget()
+        while ancestor is not None and not isinstance(ancestor, QMainWindow):
+            ancestor = ancestor.parentWidget()
+        if ancestor is not None:
+            # Installing it again is harmless.
+            ancestor.installEventFilter(self)
 
     def changeEvent(self, event: QEvent | None) -> None:
         """Close when napari takes the widget out of its dock."""
@@ -119,12 +137,20 @@ class AffmaeDock(QWidget):
 
     def shut_down(self) -> None:
         """Keep settings and paint and stop the job; the layers stay in the viewer."""
-        self._viewer.events.theme.disconnect(self._use_theme)
-        self.session.close()
+        if not self.session.closed:
+            self._viewer.events.theme.disconnect(self._use_theme)
+            self.session.close()
 
     def load_model(self, path: Path) -> None:
         """Use a model file, for example one dropped onto the viewer."""
         self.pretrain.load_model(path)
+
+    def press(self, button: QPushButton) -> None:
+        """Click a button of the dock, or say why that makes no sense now."""
+        if button.isEnabled():
+            button.click()
+        else:
+            self.session.warn(button.toolTip())
 
     def open_step(self, number: int) -> None:
         """Open step 1 to 4 and close the others."""
@@ -144,6 +170,8 @@ class AffmaeDock(QWidget):
         from napari.utils.theme import get_theme
 
         theme = get_theme(self._viewer.theme)
+        heading = theme.foreground.as_hex("long")
+        self.setStyleSheet(f"#affmae-heading {{ background: {heading}; border-radius: 3px; }}")
         color = theme.error if self.status.property("error") else theme.text
         self.status.setStyleSheet(f"#affmae-status {{ color: {color.as_hex('long')}; }}")
 
@@ -154,7 +182,7 @@ class AffmaeDock(QWidget):
 
 def summaries(state: LoopState) -> tuple[str, str, str, str]:
     """Return what each step has reached, for its heading."""
-    images = "" if state.images is None else f"{len(state.images)} images"
+    images = "" if state.images is None else count(len(state.images), "image")
     running = {"pretrain": 1, "finetune": 2, "segment": 2, "inspect": 3}.get(state.job or "")
     said = [images, "" if state.pretrained is None else "model ready", "" if state.segmenter is None else "trained", ""]
     if running is not None and state.phase is not Phase.IDLE:

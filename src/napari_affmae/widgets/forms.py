@@ -13,12 +13,12 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QProgressBar,
     QPushButton,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
 from ..events import Progress
+from .state import count
 
 SPACING = 6
 
@@ -93,8 +93,8 @@ class PathField(QWidget):
         self.line = QLineEdit()
         self.line.setPlaceholderText(placeholder)
         self.line.setClearButtonEnabled(True)
-        self.button = QToolButton()
-        self.button.setText("…")
+        self.button = QPushButton("…")
+        self.button.setFixedWidth(32)
         self.button.setToolTip(title)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -146,6 +146,11 @@ class JobBar(QProgressBar):
         if progress.images_per_second > 0:
             parts.append(f"{progress.images_per_second:.1f} {self._unit}/s")
         self.show_fraction(progress.fraction, " · ".join(parts))
+
+    def show_end(self, step: int, stopped: bool) -> None:
+        """Show that a training run is over; one that was stopped stays where it was."""
+        fraction = self.value() / 1000 if stopped else 1.0
+        self.show_fraction(fraction, f"{'Stopped' if stopped else 'Finished'} after {count(step, 'step')}")
 
     def show_fraction(self, fraction: float, text: str) -> None:
         """Show a fraction from 0 to 1 and a text."""

@@ -158,7 +158,7 @@ class ImagesStep(QWidget):
         self.form.setRowVisible(self.channels, event.images.channels > 1)
         self._name_channels(range(event.images.channels))
         self._fill_list()
-        self._session.say(f"Found {event.images.describe()}.")
+        self._session.say("Click an image to open it, or go on with step 2.")
 
     def _on_scanned(self, done: int, total: int) -> None:
         self.bar.show_fraction(done / max(total, 1), f"{done} of {total}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from napari.qt.threading import create_worker
@@ -47,7 +47,7 @@ def throttled(
         yield tuple(waiting)
 
 
-class JobWorker(GeneratorWorker):  # type: ignore[misc]  # superqt is untyped here
+class JobWorker(GeneratorWorker[tuple[object, ...], None, None]):
     """A worker whose ``quit`` lets the job save a checkpoint and end by itself.
 
     napari calls ``quit`` on every worker when it closes. The plain worker would drop the generator between two steps, and would
@@ -63,7 +63,7 @@ class JobWorker(GeneratorWorker):  # type: ignore[misc]  # superqt is untyped he
         self._control.stop()
 
 
-def _pump(job: Job, control: JobControl, over: threading.Event) -> Iterator[tuple[object, ...]]:
+def _pump(job: Job, control: JobControl, over: threading.Event) -> Generator[tuple[object, ...], None, None]:
     """Run the job; runs in the worker thread from the first to the last line."""
     try:
         yield from throttled(job(control))

@@ -6,6 +6,7 @@ seconds that importing it takes do not freeze the window.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ from .job_runner import SECONDS_BETWEEN_BATCHES, Job
 from .state import ModelOnDisk
 
 if TYPE_CHECKING:
-    from ..data.labels import LabelledImage
+    from ..data.label_images import LabelledImage
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,15 @@ class Working:
     count: int
 
 
+def spare_one_core() -> int:
+    """Return how many CPU threads a job may use, so that the window keeps a core to itself."""
+    return max(1, (os.cpu_count() or 1) - 1)
+
+
 class Engine:
     """The functions of the package that the dock calls. Tests put a fake in its place."""
 
-    def scan(
-        self, path: Path, channels: Sequence[int] | None, on_progress: Callable[[int, int], None]
-    ) -> ImageCollection:
+    def scan(self, path: Path, channels: Sequence[int] | None, on_progress: Callable[[int, int], None]) -> ImageCollection:
         """See :func:`napari_affmae.data.scan.scan`."""
         from ..data.scan import scan
 
@@ -98,19 +102,7 @@ class Engine:
         """See :func:`napari_affmae.pretrain`."""
         from ..engine.pretrain import pretrain
 
-        return pretrain(images, run, config, resume=resume, control=control)
-
-    def interrupted(self, run: Path) -> bool:
-        """Whether a run folder holds a pretraining run that can be taken up again."""
-        from ..engine.run_folder import RunFolder
-
-        return RunFolder(run).checkpoint.is_file()
-
-    def interrupted_config(self, run: Path) -> PretrainConfig:
-        """Return the settings that an interrupted run was started with."""
-        from ..engine.run_folder import RunFolder
-
-        return PretrainConfig(**RunFolder(run).read_settings("pretrain")["settings"])
+        return pretrain(images, run, config, resume=resume, control=control, threads=spare_one_core())
 
     def finetune(
         self,
@@ -125,7 +117,7 @@ class Engine:
         """See :func:`napari_affmae.finetune`; paint is sparse."""
         from ..engine.finetune import finetune
 
-        return finetune(model, examples, run, config, classes=classes, sparse=True, control=control)
+        return finetune(model, examples, run, config, classes=classes, sparse=True, control=control, threads=spare_one_core())
 
     def segment(
         self, model: Path, image: Any, *, device: DeviceName, pixel_size: PixelSize | None, control: JobControl
@@ -133,7 +125,7 @@ class Engine:
         """See :func:`napari_affmae.engine.segment.segment_events`."""
         from ..engine.segment import segment_events
 
-        return segment_events(model, image, device=device, pixel_size=pixel_size, control=control)
+        return segment_events(model, image, device=device, pixel_size=pixel_size, control=control, threads=spare_one_core())
 
     def inspect(self, model: Path, image: Any, *, device: DeviceName) -> Any:
         """See :func:`napari_affmae.inspect`."""
@@ -153,9 +145,7 @@ class _Stopped(Exception):
     """Unwinds a scan that was asked to stop."""
 
 
-def scan_job(
-    engine: Engine, path: Path, channels: Sequence[int] | None, report: Callable[[int, int], None]
-) -> Job:
+def scan_job(engine: Engine, path: Path, channels: Sequence[int] | None, report: Callable[[int, int], None]) -> Job:
     """Read a folder. ``report(done, total)`` is called in the worker thread, at most ten times a second."""
 
     def job(control: JobControl) -> Iterator[object]:
@@ -234,7 +224,7 @@ def finetune_job(
     """Train on ``paint``: for each image its record and a copy of its painted labels ``[H, W]``."""
 
     def job(control: JobControl) -> Iterator[object]:
-        from ..data.labels import LabelledImage
+        from ..data.label_images import LabelledImage
 
         examples = [LabelledImage(record, labels) for record, labels in paint]
         yield from engine.finetune(model, examples, run, config, classes=classes, control=control)
@@ -242,9 +232,7 @@ def finetune_job(
     return job
 
 
-def segment_job(
-    engine: Engine, model: Path, images: Sequence[tuple[ImageRecord, PixelSize | None]], device: DeviceName
-) -> Job:
+def segment_job(engine: Engine, model: Path, images: Sequence[tuple[ImageRecord, PixelSize | None]], device: DeviceName) -> Job:
     """Segment images one after the other; a pixel size rescales that image to the model's pixels.
 
     With several images, one that fails is reported as :class:`ImageFailed` and the others go on.

@@ -20,9 +20,11 @@ from .plane import Plane
 from .project import next_run
 from .state import (
     add_class,
+    count,
     edit_class,
     few_pixels_warning,
     pixel_size_mismatch,
+    thousands,
     why_not_paint,
     why_not_segment,
     why_not_stop,
@@ -49,7 +51,6 @@ class LabelStep(QWidget):
         self.paint = QPushButton("Paint")
         self.brush = QSpinBox()
         self.brush.setRange(1, 200)
-        self.brush.setPrefix("brush ")
         self.brush.setSuffix(" px")
         self.brush.setValue(settings.brush)
         self.save_paint = QPushButton("Save paint")
@@ -83,9 +84,10 @@ class LabelStep(QWidget):
         layout.addWidget(self.image_note)
         layout.addWidget(self.classes)
         layout.addLayout(row(self.add, self.remove))
-        layout.addLayout(row(self.paint, self.brush, self.save_paint))
+        layout.addLayout(row(self.paint, self.save_paint))
         layout.addWidget(self.hint)
         form = form_layout()
+        form.addRow("Brush", self.brush)
         form.addRow("Time", self.minutes)
         layout.addLayout(form)
         layout.addWidget(self.from_scratch)
@@ -170,7 +172,7 @@ class LabelStep(QWidget):
         except StorageError as error:
             self._session.fail(error)
             return
-        self._session.say(f"Saved {len(written)} paint file(s) in {self._session.project / 'paint'}.")
+        self._session.say(f"Saved {count(len(written), 'paint file')} in {self._session.project / 'paint'}.")
 
     def _remember(self) -> None:
         self._session.settings = self._session.settings.replace(
@@ -255,7 +257,9 @@ class LabelStep(QWidget):
             self._show_progress(event)
         elif isinstance(event, Score):
             each = ", ".join(f"{name} {value:.2f}" for name, value in event.iou.items())
-            set_note(self.score, f"Held-out IoU {event.miou:.2f} ({each}), on {event.pixels:,} painted pixels kept back")
+            set_note(
+                self.score, f"Held-out IoU {event.miou:.2f} ({each}), on {thousands(event.pixels)} painted pixels kept back"
+            )
         elif isinstance(event, ImageDone):
             self._show_segmentation(event)
         elif isinstance(event, ImageFailed):
@@ -271,18 +275,17 @@ class LabelStep(QWidget):
             self.bar.show_fraction(fraction, f"image {self._working.place} of {self._working.count}")
 
     def _show_segmentation(self, done: ImageDone) -> None:
-        model = self._session.state.segmenter
         plane = self._planes.get(done.name)
         # The user may have removed the image while it was being segmented.
-        if model is not None and plane is not None and plane.layer in self._session.layers.images():
-            self._session.layers.show_segmentation(plane, done.result, model.card.classes, self.probabilities.isChecked())
+        if plane is not None and plane.layer in self._session.layers.images():
+            self._session.layers.show_segmentation(plane, done.result, self.probabilities.isChecked())
 
     def _on_trained(self, done: Done) -> None:
         ended = "Stopped" if done.stopped else "Finished"
-        self.bar.show_fraction(1.0 if not done.stopped else self.bar.value() / 1000, f"{ended} after {done.step} steps")
+        self.bar.show_end(done.step, done.stopped)
         if done.path is not None:
             self._session.state.segmenter = self._session.engine.read_model(done.path)
-            self._session.inform(f"{ended} training after {done.step} steps. Now press Segment.")
+            self._session.inform(f"{ended} training after {count(done.step, 'step')}. Now press Segment.")
         if not self.score.text():
             set_note(self.score, "No held-out score: paint a little more of every class to get one.")
 

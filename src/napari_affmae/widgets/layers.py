@@ -1,6 +1,7 @@
 """The only module that touches ``viewer.layers``. Everything here runs on the main thread.
 
-Overlays are named ``AFFMAE · <kind> · <image>``, stand above their image in the layer list in a fixed order, carry its scale,
+napari has no layer groups yet, so overlays are named after their image, ``<image> · <kind>``, and stand above it in the layer
+list in a fixed order. (The image comes first because the list shortens long names in the middle.) They carry the image's scale,
 translate, units and axis labels, and are updated in place when a job has something new.
 """
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from ..engine.inspect import StageInspection
     from ..engine.segment import SegmentationResult
 
-PREFIX = "AFFMAE"
 KIND = "napari_affmae_kind"
 GROUP = "napari_affmae_group"
 """Keys in ``layer.metadata`` of an overlay: what it is, and the name of its image."""
@@ -52,6 +52,7 @@ class Kind(StrEnum):
 
 _RANK = {kind: rank for rank, kind in enumerate(Kind)}
 _LOOKS = (Kind.PCA, Kind.DENSITY, Kind.MERGE_MAP, Kind.TOKENS)
+"""Overlays that look inside the network. One is shown at a time, without the paint and the segmentation."""
 
 
 class OverlayLayers:
@@ -96,7 +97,7 @@ class OverlayLayers:
         return [layer for layer in self._viewer.layers if isinstance(layer, Image) and KIND not in layer.metadata]
 
     def current(self) -> Plane | None:
-        """Return the plane that is worked on: of the active image, or of the image of the active overlay, or of the last one."""
+        """Return the plane that is worked on: of the active image, of the image of the active overlay, or of the last one."""
         images = self.images()
         active = self._viewer.layers.selection.active
         if active in images:
@@ -157,11 +158,12 @@ class OverlayLayers:
             shape = spatial_shape(plane.layer)
             fits = saved is not None and saved.shape == shape
             data = saved.astype(np.uint8) if saved is not None and fits else np.zeros(shape, np.uint8)
-            layer = Labels(data, opacity=0.8, colormap=_class_colors(classes))
+            layer = Labels(data, opacity=0.8, colormap=class_colors(classes))
             self._add(layer, Kind.PAINT, "", plane.group, Placement.of_layer(plane.layer, len(shape)))
             for event in (layer.events.paint, layer.events.labels_update, layer.events.data):
                 event.connect(self._on_painted)
             self.painted.emit()
+        self._hide_looks(plane.group)
         layer.visible = True
         return layer
 
@@ -181,7 +183,7 @@ class OverlayLayers:
         """Give paint and segmentations the colours of the class table."""
         for kind in (Kind.PAINT, Kind.SEGMENTATION):
             for layer in self._of_kind(kind):
-                layer.colormap = _class_colors(classes)
+                layer.colormap = class_colors(classes)
 
     def erase_class(self, class_id: int) -> None:
         """Remove the paint of a class that is no more."""
@@ -214,9 +216,7 @@ class OverlayLayers:
 
     def show_preview(self, preview: Preview, pixel_size: PixelSize | None) -> None:
         """Show what the network sees and what it makes of it, right of everything else."""
-        for place, (kind, data) in enumerate(
-            [(Kind.MASKED, preview.masked), (Kind.RECONSTRUCTION, preview.reconstruction)]
-        ):
+        for place, (kind, data) in enumerate([(Kind.MASKED, preview.masked), (Kind.RECONSTRUCTION, preview.reconstruction)]):
             layer = self._find(kind, PREVIEW_GROUP)
             if layer is not None and layer.data.shape == data.shape:
                 layer.data = data
@@ -229,9 +229,7 @@ class OverlayLayers:
             if place == 1:
                 self._viewer.reset_view()
 
-    def show_segmentation(
-        self, plane: Plane, result: SegmentationResult, classes: Sequence[ClassInfo], probabilities: bool
-    ) -> None:
+    def show_segmentation(self, plane: Plane, result: SegmentationResult, probabilities: bool) -> None:
         """Show the classes of a plane, and on demand the probability of each."""
         shape = spatial_shape(plane.layer)
         layer = self._find(Kind.SEGMENTATION, plane.group)
@@ -242,17 +240,17 @@ class OverlayLayers:
             self._add(layer, Kind.SEGMENTATION, "", plane.group, Placement.of_layer(plane.layer, len(shape)))
         else:
             layer.data = data
-        layer.colormap = _class_colors(classes)
+        layer.colormap = class_colors(result.classes)
+        self._hide_looks(plane.group)
         layer.visible = True
         if probabilities:
-            for info, probability in zip(classes, result.probabilities, strict=True):
+            for info, probability in zip(result.classes, result.probabilities, strict=True):
                 self._show_image(plane, Kind.PROBABILITY, info.name, probability, _ramp(info))
 
     def show_tokens(self, plane: Plane, stage: StageInspection) -> None:
         """Show where the tokens of a stage sit, each as large as the area it stands for."""
-        counts = np.bincount(stage.merge_map.ravel(), minlength=len(stage.positions_rc))[: len(stage.positions_rc)]
-        # Floating point, or napari would take a few distinct areas for categories.
-        areas = counts.astype(np.float64)
+        # Token i owns the pixels of value i + 1. Floating point, or napari would take a few distinct areas for categories.
+        areas = np.bincount(stage.merge_map.ravel(), minlength=len(stage.positions_rc) + 1)[1:].astype(np.float64)
         sizes = np.maximum(np.sqrt(areas) * 0.75, 2.0)
         layer = self._find(Kind.TOKENS, plane.group, stage.name)
         if layer is None:
@@ -269,14 +267,12 @@ class OverlayLayers:
 
     def show_merge_map(self, plane: Plane, stage: StageInspection) -> None:
         """Show which surviving token of a stage owns each pixel."""
-        # 0 is transparent in a Labels layer, and token 0 owns pixels too.
-        data = stage.merge_map + 1
         layer = self._find(Kind.MERGE_MAP, plane.group, stage.name)
         if layer is None:
-            layer = Labels(data, opacity=0.5)
+            layer = Labels(stage.merge_map, opacity=0.5)
             self._add(layer, Kind.MERGE_MAP, stage.name, plane.group, Placement.of_layer(plane.layer, 2))
         else:
-            layer.data = data
+            layer.data = stage.merge_map
         self._show_only(layer)
 
     def show_density(self, plane: Plane, stage: StageInspection) -> None:
@@ -308,14 +304,18 @@ class OverlayLayers:
         return layer
 
     def _show_only(self, shown: Layer) -> None:
-        """Show one look inside and hide the other ones of the same image, so that none covers it."""
+        """Show one look inside and hide the other overlays of the same image, so that none covers it."""
         for layer in self._of_group(shown.metadata[GROUP]):
+            layer.visible = layer is shown
+
+    def _hide_looks(self, group: str) -> None:
+        for layer in self._of_group(group):
             if layer.metadata[KIND] in _LOOKS:
-                layer.visible = layer is shown
+                layer.visible = False
 
     def _add(self, layer: Layer, kind: Kind, detail: str, group: str, placement: Placement) -> None:
         """Insert an overlay above its image and below the overlays of higher rank."""
-        layer.name = " · ".join([PREFIX, f"{kind} {detail}".strip(), group])
+        layer.name = f"{group} · {kind} {detail}".rstrip()
         layer.metadata = {KIND: kind, GROUP: group, "detail": detail}
         placement.apply(layer)
         place = len(self._viewer.layers)
@@ -367,7 +367,8 @@ class OverlayLayers:
         self.painted.emit()
 
 
-def _class_colors(classes: Sequence[ClassInfo]) -> DirectLabelColormap:
+def class_colors(classes: Sequence[ClassInfo]) -> DirectLabelColormap:
+    """Return the colours of a class table; whatever is not in it is transparent."""
     colors: Mapping[int | None, str] = {None: "transparent", 0: "transparent", **{info.id: info.color for info in classes}}
     return DirectLabelColormap(color_dict=dict(colors))
 

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QComboBox, QPushButton, QWidget
 from .forms import JobBar, form_layout, note, row, set_live, set_note, step_layout
 from .jobs import ImageDone, inspect_job
 from .plane import Plane, full_resolution
-from .state import DECODER, VIEWS, why_not_look
+from .state import DECODER, VIEWS, thousands, why_not_look
 
 if TYPE_CHECKING:
     from ..engine.inspect import Inspection, StageInspection
@@ -138,14 +138,16 @@ class LookStep(QWidget):
         set_live(self.density, staged, "How densely the tokens lie")
         set_live(self.pca, why_not_look(state, view, needs_stage=False), "The three main components of the features as colours")
         image, model = state.image, state.model
-        both = image is not None and model is not None
-        set_note(self.image_note, f"{model.path.parent.name}/{model.path.name} at {image.name}" if both and model and image else "")
+        if image is None or model is None:
+            set_note(self.image_note, "")
+        else:
+            set_note(self.image_note, f"{model.path.parent.name}/{model.path.name} at {image.name}")
         stage = self._stage()
         if stage is None:
             set_note(self.figures, "")
         else:
             set_note(
                 self.figures,
-                f"{len(stage.positions_rc)} tokens, effective rank {stage.effective_rank:.1f} "
+                f"{thousands(len(stage.positions_rc))} tokens, effective rank {stage.effective_rank:.1f} "
                 f"({stage.effective_rank_normalised:.0%} of what is possible)",
             )

@@ -7,6 +7,7 @@ from napari.utils.theme import get_theme
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 MOST_POINTS = 600
+FEW_POINTS = 20
 
 
 class LossCurve(QWidget):
@@ -52,7 +53,8 @@ class LossCurve(QWidget):
 
     def draw(self) -> None:
         """Show what was added."""
-        self._curve.setData(self._steps, self._losses)
+        # A line through a few points is hard to see, or not there at all.
+        self._curve.setData(self._steps, self._losses, symbol="o" if len(self._steps) < FEW_POINTS else None)
         self.setVisible(bool(self._steps))
 
     def points(self) -> tuple[list[int], list[float]]:
@@ -67,4 +69,7 @@ class LossCurve(QWidget):
             axis = self.plot.getAxis(name)
             axis.setPen(theme.secondary.as_hex("long"))
             axis.setTextPen(theme.text.as_hex("long"))
+        self._curve.setSymbolSize(5)
+        self._curve.setSymbolPen(None)
+        self._curve.setSymbolBrush(theme.current.as_hex("long"))
         self._curve.setPen(pg.mkPen(theme.current.as_hex("long"), width=2))

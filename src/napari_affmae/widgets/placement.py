@@ -50,6 +50,10 @@ class Placement:
             return cls((1.0, 1.0), translate, ("pixel", "pixel"), ("y", "x"))
         return cls((size.y, size.x), translate, (size.unit, size.unit), ("y", "x"))
 
+    def as_keywords(self) -> dict[str, Any]:
+        """Return the placement as layer metadata, for data that napari makes layers of."""
+        return {"scale": self.scale, "translate": self.translate, "units": self.units, "axis_labels": self.axis_labels}
+
     def apply(self, layer: Layer) -> None:
         """Give a layer of as many axes this placement, touching only what differs."""
         if not np.array_equal(layer.scale, self.scale):

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..card import PixelSize
 from ..data.records import ImageRecord
 from .placement import pixel_size_of
 from .state import CurrentImage

@@ -5,16 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFileDialog, QPushButton, QSpinBox, QWidget
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFileDialog, QPushButton, QWidget
 
 from ..config import PRESETS, Budget, DeviceName, ModelConfig, PresetName, PretrainConfig
-from ..errors import AffmaeError
 from ..events import CheckpointSaved, Done, Preview, Progress
 from .forms import JobBar, PathField, form_layout, note, row, set_live, set_note, step_layout
 from .jobs import ModelRead, load_job, pretrain_job
 from .loss_curve import LossCurve
-from .project import next_run, runs
-from .state import ModelOnDisk, Phase, why_not_pause, why_not_pretrain, why_not_resume, why_not_scan, why_not_stop
+from .project import interrupted, next_run, runs
+from .state import (
+    ModelOnDisk,
+    Phase,
+    count,
+    why_not_pause,
+    why_not_pretrain,
+    why_not_resume,
+    why_not_scan,
+    why_not_stop,
+)
 
 if TYPE_CHECKING:
     from .session import Session
@@ -109,7 +117,7 @@ class PretrainStep(QWidget):
         self.project.line.setPlaceholderText(str(self._session.project))
         existing = runs(self._session.project, "pretrain")
         last = existing[-1] if existing else None
-        self._session.state.interrupted = last if last and self._session.engine.interrupted(last) else None
+        self._session.state.interrupted = last if last is not None and interrupted(last) is not None else None
         self._render()
 
     def _start(self) -> None:
@@ -128,10 +136,9 @@ class PretrainStep(QWidget):
         images = self._session.state.images
         if images is None:
             return
-        try:
-            config = self._session.engine.interrupted_config(run) if resume else self._config(images.channels)
-        except AffmaeError as error:
-            self._session.fail(error)
+        config = interrupted(run) if resume else self._config(images.channels)
+        if config is None:
+            self.refresh()
             return
         self.curve.clear()
         self.bar.start()
@@ -176,16 +183,16 @@ class PretrainStep(QWidget):
             images = self._session.state.images
             self._session.layers.show_preview(event, images.pixel_size if images is not None else None)
         elif isinstance(event, CheckpointSaved):
-            self._session.say(f"Checkpoint saved after {event.step} steps.")
+            self._session.say(f"Checkpoint saved after {count(event.step, 'step')}.")
         elif isinstance(event, Done):
             self._on_done(event)
 
     def _on_done(self, done: Done) -> None:
         ended = "Stopped" if done.stopped else "Finished"
-        self.bar.show_fraction(1.0 if not done.stopped else self.bar.value() / 1000, f"{ended} after {done.step} steps")
+        self.bar.show_end(done.step, done.stopped)
         if done.path is not None:
             self._take(self._session.engine.read_model(done.path))
-            self._session.inform(f"{ended} pretraining after {done.step} steps; the model is in {done.path}.")
+            self._session.inform(f"{ended} pretraining after {count(done.step, 'step')}; the model is in {done.path}.")
 
     def _take(self, model: ModelOnDisk) -> None:
         """Use a model: any file can be finetuned further, one with classes can segment."""

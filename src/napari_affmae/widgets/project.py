@@ -6,9 +6,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from ..config import PretrainConfig
+from ..engine.run_folder import RunFolder
+from ..errors import ConfigError
 
 RunKind = Literal["pretrain", "finetune"]
 
@@ -35,3 +40,28 @@ def next_run(project: Path, kind: RunKind) -> Path:
     existing = runs(project, kind)
     number = int(existing[-1].name.rsplit("-", 1)[1]) + 1 if existing else 1
     return project / f"{kind}-{number}"
+
+
+def interrupted(run: Path) -> PretrainConfig | None:
+    """Return the settings of a pretraining run that was cut short and can go on, or None."""
+    folder = RunFolder(run)
+    try:
+        written = json.loads(folder.config.read_bytes())
+        last = json.loads(folder.log.read_text(encoding="utf-8").splitlines()[-1])
+        config = PretrainConfig(**written["settings"])
+        if written["job"] != "pretrain" or not folder.checkpoint.is_file() or _is_over(config, last):
+            return None
+    except (OSError, ValueError, KeyError, IndexError, TypeError, ConfigError):
+        # Not a run, or one that ended before its first checkpoint.
+        return None
+    return config
+
+
+def _is_over(config: PretrainConfig, last: dict[str, Any]) -> bool:
+    """Whether the last logged step used up the budget. A run counted in epochs ends at once when it is taken up for nothing."""
+    budget = config.budget
+    if budget.steps is not None:
+        return bool(last["step"] >= budget.steps)
+    if budget.minutes is not None:
+        return bool(last["elapsed_seconds"] >= 60 * budget.minutes)
+    return False

@@ -6,6 +6,7 @@ action makes sense now, or one sentence for the button's tooltip.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -19,7 +20,7 @@ from ..config import STAGE_NAMES
 from ..errors import LabelError
 
 if TYPE_CHECKING:
-    from ..data.records import ImageCollection
+    from ..data.records import ImageCollection, ImageRecord
 
 JobName = Literal["scan", "load", "pretrain", "finetune", "segment", "inspect"]
 
@@ -77,8 +78,9 @@ class ModelOnDisk:
     def describe(self) -> str:
         """Return one line for people."""
         kind = f"segmentation network, {self.num_classes} classes" if self.is_segmenter else "pretrained network"
-        channels = "1 channel" if self.channels == 1 else f"{self.channels} channels"
-        return f"{self.path.name}: {kind}, {channels}, pixel size {describe_pixel_size(self.card.pixel_size)}"
+        channels = count(self.channels, "channel")
+        pixel_size = describe_pixel_size(self.card.pixel_size)
+        return f"{self.path.parent.name}/{self.path.name}: {kind}, {channels}, pixel size {pixel_size}"
 
 
 @dataclass(frozen=True)
@@ -148,19 +150,19 @@ def _busy(state: LoopState) -> str | None:
 
 
 def why_not_scan(state: LoopState) -> str | None:
-    """Choosing images, classes or models anew."""
+    """Ask about choosing images, classes or models anew."""
     return _busy(state)
 
 
 def why_not_pretrain(state: LoopState) -> str | None:
-    """Starting to pretrain."""
+    """Ask about starting to pretrain."""
     if state.images is None:
         return "Choose images in step 1 first."
     return _busy(state)
 
 
 def why_not_resume(state: LoopState) -> str | None:
-    """Going on: with the paused job, or with an interrupted run."""
+    """Ask about going on with the paused job or an interrupted run."""
     if state.phase is Phase.PAUSED:
         return None
     if state.images is None:
@@ -171,26 +173,26 @@ def why_not_resume(state: LoopState) -> str | None:
 
 
 def why_not_pause(state: LoopState) -> str | None:
-    """Pausing pretraining."""
+    """Ask about pausing pretraining."""
     if state.job == "pretrain" and state.phase is Phase.RUNNING:
         return None
     return "Nothing is training now." if state.phase is not Phase.STARTING else "The job is still starting."
 
 
 def why_not_stop(state: LoopState, *jobs: JobName) -> str | None:
-    """Stopping one of the named jobs."""
+    """Ask about stopping one of the named jobs."""
     if state.job not in jobs or state.idle:
         return "Nothing is running here."
     return "It is being stopped; the checkpoint is written first." if state.phase is Phase.STOPPING else None
 
 
 def why_not_paint(state: LoopState) -> str | None:
-    """Painting on the current image."""
+    """Ask about painting on the current image."""
     return None if state.image is not None else "Open an image first: click one in the list of step 1."
 
 
 def why_not_train(state: LoopState, from_scratch: bool = False) -> str | None:
-    """Training on the paint."""
+    """Ask about training on the paint."""
     if state.pretrained is None and not from_scratch:
         return "Pretrain in step 2 or load a model file first, or choose “from scratch”."
     painted = [info for info in state.classes if state.painted.get(info.id, 0)]
@@ -200,14 +202,14 @@ def why_not_train(state: LoopState, from_scratch: bool = False) -> str | None:
 
 
 def why_not_segment(state: LoopState) -> str | None:
-    """Segmenting images."""
+    """Ask about segmenting images."""
     if state.segmenter is None:
         return "Train on your paint, or load a segmentation network first."
     return why_not_paint(state) or _busy(state)
 
 
 def why_not_look(state: LoopState, view: str, needs_stage: bool) -> str | None:
-    """Showing tokens, a merge map or features of ``view``, one of :data:`VIEWS`."""
+    """Ask about showing tokens, a merge map or features of ``view``, one of :data:`VIEWS`."""
     if state.model is None:
         return "Pretrain in step 2 or load a model file first."
     if needs_stage and view == DECODER:
@@ -219,10 +221,12 @@ def choose_channels(found: ImageCollection, chosen: Sequence[int]) -> ImageColle
     """Return the collection with only some of the channels that were found in its files, counted from 0."""
     if len(chosen) == found.channels:
         return found
-    records = tuple(
-        replace(record, channels=len(chosen), chosen_channels=tuple((record.chosen_channels or range(found.channels))[c] for c in chosen))
-        for record in found.records
-    )
+
+    def keep(record: ImageRecord) -> ImageRecord:
+        before = record.chosen_channels or tuple(range(found.channels))
+        return replace(record, channels=len(chosen), chosen_channels=tuple(before[channel] for channel in chosen))
+
+    records = tuple(keep(record) for record in found.records)
     return replace(found, records=records)
 
 
@@ -262,12 +266,25 @@ def edit_class(classes: tuple[ClassInfo, ...], row: int, name: str, color: str) 
     return (*classes[:row], changed, *classes[row + 1 :])
 
 
+def count(number: int, noun: str) -> str:
+    """Return a number and its noun, in the plural if need be."""
+    return f"{thousands(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def thousands(number: int) -> str:
+    """Return a count for people, its digits in groups of three with narrow spaces between."""
+    return f"{number:,}".replace(",", "\u202f")
+
+
 def describe_pixel_size(size: PixelSize | None) -> str:
-    """Return a pixel size for people, for example ``"4.6 nm"`` or ``"0.5 × 0.25 µm"``."""
+    """Return a pixel size for people, for example ``"4.6 nm"`` or ``"1.5 × 1.25 µm"``."""
     if size is None:
         return "unknown"
-    unit = {"nanometer": "nm", "micrometer": "µm", "millimeter": "mm"}[size.unit]
-    return f"{size.y:g} {unit}" if size.y == size.x else f"{size.y:g} × {size.x:g} {unit}"
+    y, x = size.nanometres()
+    unit, factor = ("nm", 1.0) if max(y, x) < 1000 else ("µm", 1e-3)
+    if math.isclose(y, x, rel_tol=1e-3):
+        return f"{y * factor:.4g} {unit}"
+    return f"{y * factor:.4g} × {x * factor:.4g} {unit}"
 
 
 def pixel_size_mismatch(image: PixelSize | None, model: PixelSize | None, tolerance: float = 0.1) -> str | None:

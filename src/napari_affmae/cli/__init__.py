@@ -1,0 +1,79 @@
+"""The command line ``napari-affmae``: the engine's jobs with progress on stderr, results on stdout, and honest exit codes.
+
+Each command lives in a module of its own and imports what is heavy only when it runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from .. import __version__
+from ..errors import AffmaeError, ConfigError
+from .demo import demo
+from .doctor import doctor
+from .evaluate import evaluate
+from .finetune import finetune
+from .import_checkpoint import import_checkpoint
+from .inspect import inspect
+from .interrupt import Interrupted
+from .pretrain import pretrain
+from .segment import segment
+
+__all__ = ["app", "main"]
+
+DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+app = App(
+    name="napari-affmae",
+    help="Self-supervised segmentation of microscopy with adaptive tokens.",
+    version=__version__,
+    help_format="plaintext",
+    suppress_keyboard_interrupt=False,
+)
+for command in (demo, pretrain, finetune, segment, inspect, evaluate, import_checkpoint, doctor):
+    app.command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code.
+
+    Parameters
+    ----------
+    arguments
+        Words of the command line; None takes those of the process.
+
+    Returns
+    -------
+    int
+        0 done, 1 failed (the reason stands on stderr in one line), 2 wrong usage, 130 interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        return _fail(f"{_one_line(str(error))} (see napari-affmae --help)", WRONG_USAGE)
+    except ConfigError as error:
+        return _fail(str(error), WRONG_USAGE)
+    except (AffmaeError, OSError) as error:
+        return _fail(str(error), FAILED)
+    except ImportError as error:
+        if (error.name or "").startswith("napari_affmae"):
+            raise
+        return _fail(f"{error}; this installation is incomplete: install it again with pip install napari-affmae", FAILED)
+    except Interrupted as error:
+        return _fail(str(error), INTERRUPTED)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    return code if isinstance(code, int) else DONE
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"napari-affmae: {_one_line(message)}", file=sys.stderr)
+    return code
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())

@@ -1,0 +1,91 @@
+"""``napari-affmae inspect``: where a network puts its tokens, and what they see, as pictures and numbers."""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from ..errors import ConfigError, StorageError
+from .options import AsJson, Device, Model, OutputFolder, Overwrite
+from .output import print_result
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from ..engine.inspect import Inspection
+
+
+def inspect(
+    model: Model,
+    image: Annotated[Path, Parameter(help="A PNG, JPEG or TIFF file.")],
+    /,
+    *,
+    out: OutputFolder,
+    page: Annotated[int, Parameter(help="Which page of a stack, counted from 0.", validator=Number(gte=0))] = 0,
+    device: Device = None,
+    overwrite: Overwrite = False,
+    json: AsJson = False,
+) -> None:
+    """Write pictures of the tokens of each stage, what merged into which, and the features, with numbers in inspection.json."""
+    from ..data.scan import scan
+    from ..engine.inspect import inspect as run_inspection
+    from ..model.model_file import load_model
+    from .token_pictures import pictures
+
+    if not overwrite and out.is_dir() and any(out.iterdir()):
+        raise StorageError(f"{out} is not empty; choose another folder, or pass --overwrite to replace what is there")
+    network = load_model(model)
+    records = scan(image).records
+    if page >= len(records):
+        raise ConfigError(f"--page {page} was asked for, but {image.name} has {len(records)} usable pages (counted from 0)")
+    if len(records) > 1:
+        print(f"note: {image.name} has {len(records)} pages; this is page {page}", file=sys.stderr)
+    pixels = records[page].read()
+    inspection = run_inspection(network, pixels, device=device or "auto")
+    written = [write_png(out / f"{name}.png", picture, overwrite) for name, picture in pictures(pixels, inspection)]
+    numbers = describe(inspection)
+    report = {"image": records[page].name, "height": pixels.shape[0], "width": pixels.shape[1], **numbers}
+    written.append(write_json(out / "inspection.json", report, overwrite))
+    shown = [{name: value for name, value in stage.items() if name != "positions_rc"} for stage in numbers["stages"]]
+    print_result({"written": written, "stages": shown}, json)
+
+
+def describe(inspection: Inspection) -> dict[str, Any]:
+    """Return the numbers of an inspection: per stage the token count, effective rank and positions (row, column in pixels)."""
+    return {
+        "stages": [
+            {
+                "name": stage.name,
+                "tokens": len(stage.positions_rc),
+                "effective_rank": float(stage.effective_rank),
+                "effective_rank_normalised": float(stage.effective_rank_normalised),
+                "positions_rc": [[round(float(row), 2), round(float(column), 2)] for row, column in stage.positions_rc],
+            }
+            for stage in inspection.stages
+        ]
+    }
+
+
+def write_png(path: Path, picture: npt.NDArray[np.uint8], overwrite: bool) -> Path:
+    """Write ``[H, W, 3]`` as PNG, whole."""
+    from PIL import Image
+
+    from ..data.write import place_whole
+
+    return place_whole(path, lambda place: Image.fromarray(picture).save(place, format="PNG"), overwrite)
+
+
+def write_json(path: Path, report: dict[str, Any], overwrite: bool) -> Path:
+    """Write a report as JSON, whole."""
+    from ..data.write import place_whole
+
+    def write(place: Path) -> None:
+        place.write_text(json_format.dumps(report, indent=2), encoding="utf-8")
+
+    return place_whole(path, write, overwrite)

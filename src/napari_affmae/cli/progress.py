@@ -1,0 +1,134 @@
+"""What a job says, on stderr: a bar on a terminal, sparse lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from ..control import JobControl
+from ..events import Done, Event, Notice, Score, Started
+from ..events import Progress as Step
+from .interrupt import Interrupted, stop_on_interrupt
+
+_LINES_APART = 10.0
+"""Least seconds between two progress lines where stderr is no terminal."""
+
+
+def watch(events: Iterable[Event], control: JobControl, stream: TextIO | None = None) -> Done:
+    """Run a job to its end, report on stderr, and return its last event.
+
+    Parameters
+    ----------
+    events
+        The job.
+    control
+        The job's control; Ctrl-C stops it.
+    stream
+        Where to report; None is stderr.
+
+    Raises
+    ------
+    Interrupted
+        If Ctrl-C stopped the job; by then it has saved what it had.
+    """
+    stream = sys.stderr if stream is None else stream
+    reporter = _Bar(stream) if stream.isatty() else _Lines(stream)
+    done = None
+    with stop_on_interrupt(control), reporter:
+        for event in events:
+            reporter.show(event)
+            if isinstance(event, Done):
+                done = event
+    if done is None or (done.stopped and control.stop_requested):
+        where = f"; saved in {done.path}" if done is not None and done.path is not None else ""
+        raise Interrupted(f"stopped on request{where}")
+    return done
+
+
+class _Lines:
+    """One line at the start, then one every few seconds."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._said_at = float("-inf")
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._stream.flush()
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, Step):
+            now = time.monotonic()
+            if now - self._said_at >= _LINES_APART or event.fraction >= 1:
+                self._said_at = now
+                self._say(f"{event.fraction:4.0%}  {describe_step(event)}")
+        else:
+            line = describe(event)
+            if line:
+                self._say(line)
+
+    def _say(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)
+
+
+class _Bar:
+    """A progress bar that stays at the bottom, with notices scrolling above it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        console = Console(file=stream, highlight=False, markup=False)
+        columns = (TextColumn("{task.fields[job]}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"))
+        self._progress = Progress(*columns, console=console)
+        self._task = self._progress.add_task("", total=1.0, job="")
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._progress.stop()
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, Step):
+            self._progress.update(self._task, completed=event.fraction, description=describe_step(event), job=event.job)
+        else:
+            line = describe(event)
+            if line:
+                self._progress.console.print(line)
+
+
+def describe(event: Event) -> str:
+    """Put an event into one line; the empty string if it is not worth one."""
+    if isinstance(event, Started):
+        resumed = f", from step {event.start_step}" if event.start_step else ""
+        size = f", {event.parameters / 1e6:.1f} M parameters" if event.parameters else ""
+        return f"{event.job} on {event.device}{size}{resumed}; {event.kernels}"
+    if isinstance(event, Notice):
+        return f"note: {event.message}"
+    if isinstance(event, Score):
+        return f"held-out mIoU {event.miou:.3f} on {event.pixels} pixels at step {event.step}"
+    return ""
+
+
+def describe_step(step: Step) -> str:
+    """Put a step into words: count, loss, speed, time left."""
+    parts = [f"step {step.step}" + (f"/{step.total_steps}" if step.total_steps else "")]
+    if step.losses:
+        parts.append(f"loss {step.loss:.4f}")
+    if step.images_per_second > 0:
+        parts.append(f"{step.images_per_second:.1f} tiles/s")
+    if step.eta_seconds is not None:
+        parts.append(f"{_clock(step.eta_seconds)} left")
+    return "  ".join(parts)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,156 @@
+"""Checkpoints: all that a run needs to go on as if it had never ended, in one safetensors file. Never pickle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from ..card import ModelCard
+from ..errors import AffmaeError, ModelFileError
+from ..events import Job
+from .run_folder import write_whole
+
+_KEY = "napari_affmae_checkpoint"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """How far a run is.
+
+    Attributes
+    ----------
+    step
+        Optimizer steps done.
+    elapsed
+        Seconds of work, pauses not counted.
+    batch
+        Tiles per step.
+    passes
+        Parts that a batch is cut into to fit into memory.
+    skipped
+        Steps whose loss or gradient was not finite, so that nothing was learned from them.
+    scaler
+        State of the loss scaling, in float16 runs only.
+    """
+
+    step: int = 0
+    elapsed: float = 0.0
+    batch: int | None = None
+    passes: int = 1
+    skipped: int = 0
+    scaler: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint in memory, on the CPU."""
+
+    job: Job
+    progressed: Progressed
+    card: ModelCard
+    weights: dict[str, Tensor]
+    optimizer: dict[str, dict[str, Tensor]]
+
+
+def save_checkpoint(
+    path: Path, job: Job, progressed: Progressed, card: ModelCard, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written; the previous checkpoint is still there then.
+    """
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer.{key}.{name}"] = value
+    header = {
+        "format": _FORMAT,
+        "job": job,
+        "progressed": asdict(progressed),
+        "card": card.model_dump(mode="json"),
+    }
+    on_cpu = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
+    write_whole(path, save(on_cpu, metadata={_KEY: json.dumps(header)}))
+
+
+def load_checkpoint(path: Path, job: Job) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises
+    ------
+    ModelFileError
+        If it is missing, truncated, or not a checkpoint of such a job.
+    """
+    if not path.is_file():
+        raise ModelFileError(
+            f"no checkpoint in {path.parent}: the run ended before it saved one; start it again without --resume"
+        )
+    weights: dict[str, Tensor] = {}
+    optimizer: dict[str, dict[str, Tensor]] = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(_KEY)
+            if text is None:
+                raise ModelFileError(f"{path} is no checkpoint of napari-affmae; choose the folder of a run")
+            for key in file.keys():  # noqa: SIM118  safe_open is not iterable
+                part, _, name = key.partition(".")
+                if part == "model":
+                    weights[name] = file.get_tensor(key)
+                else:
+                    state, _, parameter = name.partition(".")
+                    optimizer.setdefault(parameter, {})[state] = file.get_tensor(key)
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(
+            f"{path} is damaged ({error}); the weights may still be in model.safetensors beside it: "
+            "start a new run in another folder"
+        ) from error
+    progressed, card = _parse(path, text, job)
+    return Checkpoint(job, progressed, card, weights, optimizer)
+
+
+def _parse(path: Path, text: str, job: Job) -> tuple[Progressed, ModelCard]:
+    try:
+        header: dict[str, Any] = json.loads(text)
+        if header["format"] != _FORMAT:
+            raise ModelFileError(f"{path} has a format this version does not know; update napari-affmae")
+        if header["job"] != job:
+            raise ModelFileError(f"{path} belongs to a {header['job']} run, not to {job}; choose the folder of such a run")
+        return Progressed(**header["progressed"]), ModelCard(**header["card"])
+    except AffmaeError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(f"{path} is damaged: its header cannot be read ({type(error).__name__} {error})") from error
+
+
+def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put a checkpoint into a model and its optimizer, which may be on any device.
+
+    Raises
+    ------
+    ModelFileError
+        If the checkpoint is of a network of another size.
+    """
+    try:
+        model.load_state_dict(checkpoint.weights)
+    except RuntimeError as error:
+        first = str(error).splitlines()[-1].strip()
+        raise ModelFileError(f"the checkpoint is of another network than this run's settings describe: {first}") from error
+    ids = {parameter: number for number, parameter in enumerate(p for group in optimizer.param_groups for p in group["params"])}
+    state = {
+        ids[parameter]: checkpoint.optimizer[name]
+        for name, parameter in model.named_parameters()
+        if name in checkpoint.optimizer
+    }
+    # Learning rates and weight decay are those of the new settings, so only the moments come from the file.
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,94 @@
+"""How well a segmenter does on labelled images that it has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..config import DeviceName
+from ..data.labels import LabelledImage, to_targets
+from ..errors import LabelError
+from ..model.segmenter import Segmenter
+from .confusion import Confusion
+from .segment import class_table_of, load_segmenter, segment
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Figures over all labelled pixels of all images together.
+
+    Attributes
+    ----------
+    miou
+        Mean intersection over union over the classes that the labels hold, 0 to 1.
+    iou
+        The same per class name.
+    accuracy
+        Part of the pixels that are right.
+    majority_miou
+        ``miou`` of always saying the most frequent class: a model below it has learned nothing.
+    pixels
+        Number of labelled pixels.
+    confusion
+        int64 ``[K, K]``: rows are true classes, columns predicted ones, in the order of the class table.
+    """
+
+    miou: float
+    iou: dict[str, float]
+    accuracy: float
+    majority_miou: float
+    pixels: int
+    confusion: npt.NDArray[np.int64]
+
+
+def evaluate(
+    model: Segmenter | Path | str,
+    examples: Sequence[LabelledImage],
+    *,
+    device: DeviceName = "auto",
+    sparse: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Segment labelled images and compare.
+
+    Parameters
+    ----------
+    model
+        A segmenter, or the file or run folder of one.
+    examples
+        Labelled images whose ids are those of the model's class table.
+    device
+        Where to compute.
+    sparse
+        Whether 0 means not labelled.
+    on_progress
+        Called as ``on_progress(done, total)`` after each image.
+
+    Raises
+    ------
+    LabelError
+        If there is nothing labelled, or an id is not in the model's class table.
+    DataError
+        If an image has other channels than the model, or cannot be read.
+    ModelFileError
+        If the model is no segmenter.
+    """
+    network = load_segmenter(model)
+    classes = class_table_of(network)
+    # All labels first: an id that does not fit should not come to light after an hour.
+    targets = [to_targets(example.labels, classes, sparse) for example in examples]
+    if not any((target >= 0).any() for target in targets):
+        raise LabelError("nothing is labelled, so there is nothing to compare with; give images with labels")
+    confusion = Confusion(classes)
+    for number, (example, target) in enumerate(zip(examples, targets, strict=True), start=1):
+        result = segment(network, example.record.read(), device=device, pixel_size=example.record.pixel_size)
+        confusion.add(to_targets(result.labels, classes, sparse=False), target)
+        if on_progress is not None:
+            on_progress(number, len(examples))
+    return Evaluation(
+        confusion.miou, confusion.iou, confusion.accuracy, confusion.majority_miou, confusion.pixels, confusion.matrix
+    )

@@ -1,0 +1,283 @@
+"""Finetuning: learn to segment from painted or dense labels, starting from a pretrained model or from scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..card import ClassInfo, ModelCard, Normalisation, PixelSize
+from ..config import PRESETS, FinetuneConfig, ModelConfig
+from ..control import JobControl
+from ..data.augment import augment
+from ..data.labels import LabelledImage, LabelledSampler, class_table, pair_labels
+from ..data.normalisation import measure
+from ..data.records import ImageCollection, Skipped
+from ..errors import ConfigError, DataError, LabelError
+from ..events import Event, Notice
+from ..model.mae import MaskedAutoencoder
+from ..model.model_file import load_model
+from ..model.segmenter import Segmenter
+from .batches import Arrays
+from .checkpoint import Checkpoint, load_checkpoint
+from .device import default_batch, default_finetune_tile, limited_threads, resolve_device, seeded
+from .loop import LoopSettings, Task, train
+from .losses import class_weights, finetune_loss
+from .optimizer import OptimizerSettings
+from .predictor import Predictor
+from .provenance import describe_run, listed
+from .run_folder import RunFolder
+from .schedule import Schedule
+from .scoring import Scorer
+from .segment import check_channels, rescaling
+
+SCRATCH = "scratch:"
+"""Prefix of a preset's name, where a model is asked for, to start from nothing."""
+
+_BETAS = (0.9, 0.999)
+_SCORES = 4
+"""Held-out scores per run, the last one at its end."""
+
+_SCORE_PIXELS_CPU = 8 * 256**2
+_SCORE_PIXELS = 32 * 512**2
+"""Pixels that a score may look at: a few seconds on a CPU, less on a graphics card."""
+
+Model = MaskedAutoencoder | Segmenter
+
+
+def finetune(
+    model: Model | Path | str,
+    examples: Sequence[LabelledImage] | tuple[Path | str, Path | str],
+    run: Path | str,
+    config: FinetuneConfig,
+    *,
+    classes: Sequence[ClassInfo] | None = None,
+    num_classes: int | None = None,
+    sparse: bool = False,
+    resume: bool = False,
+    control: JobControl | None = None,
+    threads: int | None = None,
+) -> Iterator[Event]:
+    """Train a segmenter on labelled images and write it to a run folder.
+
+    Parameters
+    ----------
+    model
+        What to start from: a model, its file or run folder, or ``"scratch:PRESET"``. A segmenter that has the same class table
+        goes on with its heads; otherwise heads are new. The model that is passed in is not changed.
+    examples
+        Labelled images, or a folder of images and one of labels.
+    run
+        Folder for the results; must be empty or new unless ``resume``.
+    config
+        Settings.
+    classes
+        The class table, in the order of the logits; None makes one from the ids in the labels.
+    num_classes
+        Number of classes, if some are missing from the labels and ``classes`` is not given.
+    sparse
+        Whether 0 means not labelled. Only labelled pixels count.
+    resume, control, threads
+        As in :func:`~napari_affmae.engine.pretrain.pretrain`.
+
+    Yields
+    ------
+    Event
+        ``Started``; ``Progress`` after each step, with ``Score`` (if the labels can spare some to be kept back),
+        ``CheckpointSaved`` and ``Notice`` in between; ``Done``.
+
+    Raises
+    ------
+    LabelError
+        If there is no paint, one class only, or an id outside of the class table.
+    DataError
+        If the images are not usable, or have other channels than the model.
+    ConfigError
+        If the preset is unknown, or settings do not fit the run that is resumed.
+    ModelFileError
+        If the model or the checkpoint cannot be read.
+    DeviceError, StorageError
+        As in :func:`~napari_affmae.engine.pretrain.pretrain`.
+    """
+    device = resolve_device(config.device)
+    labelled, skipped = _labelled(examples, sparse)
+    table = tuple(classes) if classes is not None else class_table(labelled, sparse=sparse, num_classes=num_classes)
+    folder = RunFolder(run)
+    fixed = {"classes": [info.model_dump(mode="json") for info in table], "sparse": sparse}
+    start = None
+    if resume:
+        settings = config.model_dump(mode="json")
+        folder.check_resumable("finetune", {**fixed, **{name: settings[name] for name in ("seed", "held_out")}})
+        start = load_checkpoint(folder.checkpoint, "finetune")
+    collection = ImageCollection(tuple(example.record for example in labelled))
+    scratch = isinstance(model, str) and model.startswith(SCRATCH)
+    network = _start_model(model, table, collection.channels, config.seed)
+    check_channels(network, collection.channels)
+    network.card = start.card if start is not None else _card(network, table, collection, config, device)
+    if start is None:
+        folder.begin("finetune", config, fixed)
+    else:
+        folder.write_settings("finetune", config, fixed)
+        folder.truncate_log(start.progressed.step)
+    if skipped:
+        yield Notice("finetune", f"skipped {listed(skipped)}")
+    for record in collection.records:
+        factors, _ = rescaling(network, record.pixel_size)
+        if factors is not None:
+            yield Notice("finetune", _mismatch(network, record.name, record.pixel_size))
+            break
+    with limited_threads(threads):
+        task = _Finetuning(network, labelled, table, config, device, sparse, start)
+        folder.require_space(sum(parameter.numel() for parameter in network.parameters()))
+        loop = LoopSettings(
+            schedule=Schedule(config.budget, config.warmup, task.sampler.tiles_per_epoch / task.batch),
+            optimizer=OptimizerSettings(
+                config.learning_rate, _BETAS, config.weight_decay, config.clip, 1.0 if scratch else config.layer_decay
+            ),
+            seed=config.seed,
+            checkpoint_seconds=config.checkpoint_seconds,
+        )
+        if not task.scorer and config.held_out > 0:
+            yield Notice("finetune", "there is too little paint to keep some of it back, so no score is measured on the way")
+        yield from train(task, loop, folder, device, control or JobControl(), start)
+
+
+class _Finetuning(Task):
+    job = "finetune"
+
+    def __init__(
+        self,
+        model: Segmenter,
+        examples: Sequence[LabelledImage],
+        classes: tuple[ClassInfo, ...],
+        config: FinetuneConfig,
+        device: torch.device,
+        sparse: bool,
+        start: Checkpoint | None,
+    ) -> None:
+        tile = model.card.tile or default_finetune_tile(device)
+        normalisation = _statistics(model.card)
+        before = start.progressed.batch if start is not None else None
+        self._config = config
+        self._names = [example.name for example in examples]
+        self.batch = config.batch or before or default_batch(device, model.config, tile, whole=True)
+        self.model = model.to(device)
+        self.sampler = LabelledSampler(
+            examples, classes, normalisation, tile, self.batch, config.seed, sparse=sparse, held_out=config.held_out
+        )
+        self._weights = class_weights(self.sampler.class_pixels).to(device)
+        budget = _SCORE_PIXELS_CPU if device.type == "cpu" else _SCORE_PIXELS
+        self.scorer = Scorer(self.sampler.held_out, classes, normalisation, tile, max(1, budget // tile**2))
+        self._predict = Predictor(model, device)
+        self._last_score: dict[str, Any] = {}
+
+    def read(self, step: int) -> Arrays:
+        return self.sampler.batch(step)
+
+    def prepare(self, tensors: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
+        return augment(tensors[0], tensors[1], jitter=self._config.jitter, generator=generator)
+
+    def loss(self, tensors: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        images, targets = tensors
+        return finetune_loss(self.model(images), targets, self._weights)
+
+    def after_step(self, step: int, before: float, after: float) -> Iterator[Event]:
+        if self.scorer and int(after * _SCORES) > int(before * _SCORES):
+            score = self.scorer.score(step, self._predict)
+            self._last_score = {
+                "held_out_miou": score.miou,
+                "held_out_iou": dict(score.iou),
+                "held_out_pixels": score.pixels,
+                "held_out": self.sampler.held_out_kind,
+                "held_out_step": step,
+            }
+            yield score
+        while self._predict.notices:
+            yield Notice("finetune", self._predict.notices.pop(0))
+
+    def provenance(self) -> dict[str, Any]:
+        return describe_run("finetune", self._names, self._config, self.figures())
+
+    def figures(self) -> dict[str, Any]:
+        pixels = [int(count) for count in self.sampler.class_pixels]
+        return {"images": len(self._names), "batch": self.batch, "painted_pixels": pixels, **self._last_score}
+
+
+def _labelled(
+    examples: Sequence[LabelledImage] | tuple[Path | str, Path | str], sparse: bool
+) -> tuple[list[LabelledImage], list[Skipped]]:
+    """Read examples from a pair of folders, or keep those of the majority's channels."""
+    if isinstance(examples, tuple) and len(examples) == 2 and all(isinstance(part, str | Path) for part in examples):
+        return pair_labels(Path(str(examples[0])), Path(str(examples[1])), sparse=sparse)
+    given = [example for example in examples if isinstance(example, LabelledImage)]
+    if not given:
+        raise LabelError("no labelled images: paint on at least one image")
+    counts = [example.record.channels for example in given]
+    majority = max(set(counts), key=counts.count)
+    skipped = [
+        Skipped(example.name, f"it has {example.record.channels} channels, but most images have {majority}")
+        for example in given
+        if example.record.channels != majority
+    ]
+    return [example for example in given if example.record.channels == majority], skipped
+
+
+def _start_model(model: Model | Path | str, classes: tuple[ClassInfo, ...], channels: int, seed: int) -> Segmenter:
+    """Return a new segmenter that starts from what was asked for; its card is that of the start, or empty."""
+    with seeded(torch.device("cpu"), seed, 0):
+        if isinstance(model, str) and model.startswith(SCRATCH):
+            name = model.removeprefix(SCRATCH)
+            if name not in PRESETS:
+                raise ConfigError(
+                    f"unknown preset {name!r} in {model!r}: choose one of {', '.join(SCRATCH + n for n in PRESETS)}"
+                )
+            return Segmenter(ModelConfig(**{**PRESETS[name], "in_channels": channels}), len(classes))
+        source = load_model(model) if isinstance(model, str | Path) else model
+        segmenter = Segmenter(source.config, len(classes))
+    weights = source.state_dict()
+    same_heads = isinstance(source, Segmenter) and tuple(c.id for c in source.card.classes) == tuple(c.id for c in classes)
+    if not same_heads:
+        weights = {name: value for name, value in weights.items() if not name.startswith("heads.")}
+    segmenter.load_state_dict(weights, strict=same_heads)
+    segmenter.card = source.card
+    return segmenter
+
+
+def _card(
+    network: Segmenter,
+    classes: tuple[ClassInfo, ...],
+    collection: ImageCollection,
+    config: FinetuneConfig,
+    device: torch.device,
+) -> ModelCard:
+    """Return the card of the finetuned model: what the start knew, the classes, and what the images say about the rest."""
+    card = network.card
+    patch = network.config.patch_size
+    tile = config.tile or min(card.tile or default_finetune_tile(device), default_finetune_tile(device))
+    return card.replace(
+        normalisation=card.normalisation or measure(collection, seed=config.seed),
+        pixel_size=card.pixel_size or collection.pixel_size,
+        classes=classes,
+        tile=-(-tile // patch) * patch,
+    )
+
+
+def _statistics(card: ModelCard) -> Normalisation:
+    if card.normalisation is None:
+        raise DataError("the model's card lost the statistics of its images; start a new run")
+    return card.normalisation
+
+
+def _mismatch(network: Segmenter, name: str, pixel_size: PixelSize | None) -> str:
+    own = network.card.pixel_size
+    if own is None or pixel_size is None:
+        return ""
+    theirs, ours = np.mean(pixel_size.nanometres()), np.mean(own.nanometres())
+    return (
+        f"{name} has {theirs:.3g} nm per pixel, but the model was trained at {ours:.3g} nm: it learns at the scale that it is "
+        "given; pretrain on images of this scale, or rescale the images, for better results"
+    )

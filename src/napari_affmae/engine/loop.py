@@ -1,0 +1,380 @@
+"""The training loop of pretraining and finetuning: steps, events, checkpoints, pauses, and what to do when one fails."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import affmae_kernels
+import torch
+from torch import Tensor
+
+from ..control import JobControl
+from ..errors import AffmaeError, DeviceError, StorageError
+from ..events import CheckpointSaved, Done, Event, Job, Notice, Progress, Score, Started
+from ..model.mae import MaskedAutoencoder
+from ..model.model_file import save_model
+from ..model.segmenter import Segmenter
+from .batches import Arrays, Batches
+from .checkpoint import Checkpoint, Progressed, restore, save_checkpoint
+from .clock import Clock
+from .device import describe_device, is_out_of_memory, make_fabric, seeded
+from .optimizer import OptimizerSettings, make_optimizer, set_learning_rate
+from .run_folder import RunFolder
+from .schedule import Schedule
+
+READ_SECONDS = 0.1
+"""Least time between two looks at the losses on a graphics card."""
+
+BAD_STEPS = 20
+"""Steps in a row without a finite loss after which a run gives up. Float16 scaling may need a dozen to find its range."""
+
+
+class Task(ABC):
+    """What differs between training jobs.
+
+    Attributes
+    ----------
+    job
+        Name of the job.
+    model
+        The network, on its device.
+    batch
+        Tiles per step.
+    """
+
+    job: Job
+    model: MaskedAutoencoder | Segmenter
+    batch: int
+
+    @abstractmethod
+    def read(self, step: int) -> Arrays:
+        """Return the arrays of a step, batch axis first; depends on the step alone and may run in another thread."""
+
+    @abstractmethod
+    def prepare(self, tensors: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Augment a whole batch on the device."""
+
+    @abstractmethod
+    def loss(self, tensors: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of (part of) a batch and its parts before weighting."""
+
+    @abstractmethod
+    def after_step(self, step: int, before: float, after: float) -> Iterator[Event]:
+        """Yield what the job has to say after a step: previews, scores, notices.
+
+        ``before`` and ``after`` are the used parts of the budget after the previous step and after this one.
+        """
+
+    @abstractmethod
+    def provenance(self) -> dict[str, Any]:
+        """Return JSON-able facts for the history of the model."""
+
+    @abstractmethod
+    def figures(self) -> dict[str, Any]:
+        """Return JSON-able results for the summary."""
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """Settings of the loop.
+
+    Attributes
+    ----------
+    checkpoint_seconds
+        Least time between two checkpoints.
+    """
+
+    schedule: Schedule
+    optimizer: OptimizerSettings
+    seed: int
+    checkpoint_seconds: float
+
+
+def train(
+    task: Task, settings: LoopSettings, run: RunFolder, device: torch.device, control: JobControl, start: Checkpoint | None
+) -> Iterator[Event]:
+    """Train until the budget is used or a stop is asked for; see :class:`Trainer`.
+
+    Yields
+    ------
+    Event
+        ``Started``, then at least a ``Progress`` per step, ``CheckpointSaved`` now and then, ``Done`` at the end.
+    """
+    yield from Trainer(task, settings, run, device, control, start).run()
+
+
+class Trainer:
+    """One training run from its first or its next step to its end.
+
+    Nothing is lost when something fails: a full disk only postpones a checkpoint, exhausted memory cuts batches into parts
+    whose gradients add up to the same step, and a step whose loss is not finite is left out.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        settings: LoopSettings,
+        run: RunFolder,
+        device: torch.device,
+        control: JobControl,
+        start: Checkpoint | None,
+    ) -> None:
+        self.task = task
+        self.settings = settings
+        self.folder = run
+        self.device = device
+        self.control = control
+        self.fabric = make_fabric(device)
+        # Model and optimizer stay bare: outputs are frozen dataclasses, which Fabric's wrapper of a model cannot convert.
+        self.optimizer = make_optimizer(task.model, settings.optimizer, device)
+        self.done = replace(start.progressed if start is not None else Progressed(), batch=task.batch)
+        if start is not None:
+            restore(start, task.model, self.optimizer)
+            if self.done.scaler is not None:
+                self.fabric.strategy.precision.load_state_dict(self.done.scaler)
+        self.card = task.model.card
+        self.clock = Clock(self.done.elapsed)
+        self.health = _Health(device, self.done.skipped)
+        self.losses: dict[str, float] = {}
+        self.rate = 0.0
+        self.saved_step = self.done.step if start is not None else None
+        self.saved_at = time.perf_counter()
+        self.read_at = float("-inf")
+        self.log_failed = False
+
+    @property
+    def fraction(self) -> float:
+        """Used part of the budget."""
+        return self.settings.schedule.fraction(self.done.step, self.clock.elapsed)
+
+    def run(self) -> Iterator[Event]:
+        """Make the steps; see :func:`train`."""
+        yield Started(
+            self.task.job,
+            total_steps=self.settings.schedule.total_steps,
+            device=describe_device(self.device),
+            kernels=affmae_kernels.describe(),
+            parameters=sum(parameter.numel() for parameter in self.task.model.parameters()),
+            start_step=self.done.step,
+        )
+        # Reading data and building the model is over; the budget starts to count here.
+        self.clock = Clock(self.done.elapsed)
+        used = self.fraction
+        with Batches(self.task.read, self.device) as batches:
+            while self.fraction < 1 and not self.control.stop_requested:
+                if self.control.paused:
+                    yield from self._save(final=False)
+                    self.clock.leave_out(self.control.wait_while_paused())
+                    continue
+                yield from self._step(batches)
+                before, used = used, self.fraction
+                for event in self.task.after_step(self.done.step, before, used):
+                    yield event
+                    if isinstance(event, Score):
+                        score = {"miou": event.miou, "iou": dict(event.iou), "pixels": event.pixels}
+                        yield from self._log({"step": event.step, **score})
+                if time.perf_counter() - self.saved_at >= self.settings.checkpoint_seconds:
+                    yield from self._save(final=False)
+        stopped = self.fraction < 1
+        yield from self._save(final=True)
+        yield Done(self.task.job, self.done.step, self.folder.model, stopped=stopped, summary=self._summary())
+
+    def _step(self, batches: Batches) -> Iterator[Event]:
+        fraction = self.fraction
+        self.rate = self.settings.optimizer.learning_rate * self.settings.schedule.factor(fraction)
+        set_learning_rate(self.optimizer, self.rate)
+        tensors = batches.get(self.done.step)
+        while True:
+            measured = self._try_backward(tensors)
+            if measured is not None:
+                break
+            yield self._use_less_memory()
+        self._update(measured)
+        self.clock.count(self.task.batch)
+        self.done = replace(self.done, step=self.done.step + 1, elapsed=self.clock.elapsed)
+        yield from self._progress(measured)
+
+    def _try_backward(self, tensors: tuple[Tensor, ...]) -> dict[str, Tensor] | None:
+        """Compute losses and gradients of a step; None if memory ran out."""
+        try:
+            return self._backward(tensors)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside of the except clause: the traceback holds the tensors that have to go.
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
+
+    def _backward(self, tensors: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        self.task.model.train()
+        measured: dict[str, Tensor] = {}
+        with seeded(self.device, self.settings.seed, self.done.step) as generator:
+            prepared = self.task.prepare(tensors, generator)
+            for part in zip(*(tensor.chunk(self.done.passes) for tensor in prepared), strict=True):
+                share = part[0].shape[0] / self.task.batch
+                with self.fabric.autocast():
+                    loss, parts = self.task.loss(part, generator)
+                self.fabric.backward(loss * share)
+                for name, value in {"loss": loss, **parts}.items():
+                    measured[name] = measured.get(name, 0) + share * value.detach().float()
+        return measured
+
+    def _update(self, measured: dict[str, Tensor]) -> None:
+        strategy = self.fabric.strategy
+        norm = strategy.clip_gradients_norm(
+            self.task.model, self.optimizer, max_norm=self.settings.optimizer.clip, error_if_nonfinite=False
+        )
+        fused = self.optimizer.defaults["fused"]
+        # Float16 scaling makes gradients overflow on purpose, and leaves such steps out by itself.
+        bad = ~torch.isfinite(measured["loss"] + norm if fused else measured["loss"])
+        if fused:
+            # The same flag that torch's GradScaler sets: the fused step leaves everything as it is where it is 1. Deciding on
+            # the device saves asking it once per step.
+            self.optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
+        strategy.optimizer_step(self.optimizer)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.health.note(bad)
+
+    def _progress(self, measured: dict[str, Tensor]) -> Iterator[Event]:
+        now = time.perf_counter()
+        fraction = self.fraction
+        # Reading a loss waits for the graphics card to catch up, so it is done ten times a second, not once a step; events in
+        # between repeat the last known losses. On a CPU there is nothing to wait for.
+        fresh = self.device.type == "cpu" or now - self.read_at >= READ_SECONDS or fraction >= 1
+        if fresh:
+            self.read_at = now
+            self.losses, left_out, in_a_row = self.health.read(measured)
+            self.done = replace(self.done, skipped=self.health.total)
+            if in_a_row >= BAD_STEPS:
+                raise self._hopeless(in_a_row)
+            if left_out:
+                steps = "a step was" if left_out == 1 else f"{left_out} steps were"
+                yield self._notice(f"the loss was not finite: {steps} left out before step {self.done.step + 1}")
+        total = self.settings.schedule.total_steps
+        if total is not None:
+            eta = self.clock.eta((total - self.done.step) * self.task.batch)
+        else:
+            eta = self.clock.elapsed * (1 / fraction - 1) if fraction > 0 else None
+        event = Progress(
+            self.task.job,
+            step=self.done.step,
+            total_steps=total,
+            fraction=fraction,
+            loss=self.losses["loss"],
+            losses={name: value for name, value in self.losses.items() if name != "loss"},
+            lr=self.rate,
+            images_per_second=self.clock.rate,
+            eta_seconds=eta,
+            elapsed_seconds=self.clock.elapsed,
+        )
+        yield event
+        if fresh:
+            yield from self._log(
+                {
+                    "step": event.step,
+                    **self.losses,
+                    "lr": event.lr,
+                    "images_per_second": round(event.images_per_second, 3),
+                    "elapsed_seconds": round(event.elapsed_seconds, 3),
+                }
+            )
+
+    def _use_less_memory(self) -> Notice:
+        """Cut batches into twice as many parts; raise :class:`DeviceError` if a part is one tile already."""
+        at_once = -(-self.task.batch // self.done.passes)
+        if at_once == 1:
+            self._save_quietly()
+            raise DeviceError(
+                f"memory of {describe_device(self.device)} is exhausted by a single tile: lower the tile size, "
+                "choose a smaller preset, close other programs that use it, or take another device"
+            )
+        self.done = replace(self.done, passes=min(self.task.batch, 2 * self.done.passes))
+        at_once = -(-self.task.batch // self.done.passes)
+        return self._notice(
+            f"memory of {describe_device(self.device)} is exhausted: each batch of {self.task.batch} tiles now goes through "
+            f"in parts of {at_once}; a smaller batch or tile would be faster"
+        )
+
+    def _hopeless(self, in_a_row: int) -> AffmaeError:
+        saved = f"step {self.saved_step} is saved in {self.folder.path}" if self.saved_step else "nothing was worth saving yet"
+        return AffmaeError(
+            f"the loss was not finite in {in_a_row} steps in a row, so the run ended at step {self.done.step}; {saved}: "
+            "lower the learning rate, or look for images with extreme values"
+        )
+
+    def _save(self, *, final: bool) -> Iterator[Event]:
+        """Write the model and a checkpoint; a full disk is an error only where there is no later chance."""
+        self.saved_at = time.perf_counter()
+        if self.saved_step == self.done.step and self.folder.model.is_file():
+            return
+        try:
+            self._write()
+        except StorageError as error:
+            if final:
+                raise
+            yield self._notice(f"no checkpoint yet, the run goes on and tries again later: {error}")
+            return
+        yield CheckpointSaved(self.task.job, self.done.step, self.folder.checkpoint)
+
+    def _save_quietly(self) -> None:
+        """Save what there is before an error ends the run; the error at hand is the one to report."""
+        if self.done.step > (self.saved_step or 0):
+            with suppress(StorageError):
+                self._write()
+
+    def _write(self) -> None:
+        model = self.task.model
+        # Each save starts from the card that the run began with: the history gets one record per run, not one per save.
+        model.card = self.card
+        spent = {"steps": self.done.step, "seconds": round(self.clock.elapsed, 1)}
+        save_model(model, self.folder.model, **self.task.provenance(), **spent)
+        scaler = self.fabric.strategy.precision.state_dict() or None
+        self.done = replace(self.done, elapsed=self.clock.elapsed, scaler=scaler)
+        save_checkpoint(self.folder.checkpoint, self.task.job, self.done, self.card, model, self.optimizer)
+        self.saved_step = self.done.step
+
+    def _log(self, record: dict[str, Any]) -> Iterator[Event]:
+        try:
+            self.folder.append_log(record)
+        except StorageError as error:
+            if not self.log_failed:
+                yield self._notice(f"the log has gaps: {error}")
+            self.log_failed = True
+
+    def _notice(self, message: str) -> Notice:
+        return Notice(self.task.job, message)
+
+    def _summary(self) -> dict[str, Any]:
+        return {
+            "steps": self.done.step,
+            "seconds": round(self.clock.elapsed, 3),
+            **self.losses,
+            "left_out_steps": self.done.skipped,
+            **self.task.figures(),
+        }
+
+
+class _Health:
+    """Counts steps without a finite loss or gradient, on the device, so that counting never waits for it."""
+
+    def __init__(self, device: torch.device, total: int) -> None:
+        self.total = total
+        self._counts = torch.tensor([0.0, float(total)], device=device)  # in a row, altogether
+
+    def note(self, bad: Tensor) -> None:
+        """Count one step."""
+        one = bad.float()
+        self._counts = torch.stack(((self._counts[0] + 1) * one, self._counts[1] + one))
+
+    def read(self, measured: dict[str, Tensor]) -> tuple[dict[str, float], int, int]:
+        """Wait for the device; return the losses as numbers, how many steps failed since the last look, and in a row."""
+        *values, in_a_row, total = torch.cat((torch.stack(list(measured.values())), self._counts)).tolist()
+        new, self.total = int(total) - self.total, int(total)
+        return dict(zip(measured, values, strict=True)), new, int(in_a_row)

@@ -1,0 +1,85 @@
+"""The finetuning loss: cross-entropy and soft Dice on painted pixels, on the main head and, lightly, on the auxiliary ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..data.labels import IGNORE
+from ..model.mae import LOSS_WEIGHTS
+from ..model.segmenter import SegmenterOutput
+
+_SMOOTH = 10.0
+"""Pixels added to both sides of the Dice quotient, so that a class with a handful of painted pixels does not dominate."""
+
+_MOST_WEIGHT = 5.0
+
+
+def class_weights(pixels: npt.NDArray[np.int64]) -> Tensor:
+    """Return a weight per class, float32 ``[K]``, from its number of painted pixels.
+
+    The inverse square root of the frequency, at most 5 times that of the most frequent class: rare classes count more, but a
+    handful of pixels do not count as much as all others together. The weights average to 1 over the painted pixels.
+    """
+    counts = torch.from_numpy(pixels.astype(np.float64))
+    weights = (counts.max() / counts.clamp_min(1)).sqrt().clamp_max(_MOST_WEIGHT)
+    return (weights * counts.sum() / (weights * counts).sum()).float()
+
+
+def finetune_loss(output: SegmenterOutput, targets: Tensor, weights: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the loss of a batch and its parts before weighting.
+
+    Parameters
+    ----------
+    output
+        Logits ``[B, K, H, W]`` of the three heads.
+    targets
+        int64 ``[B, H, W]``: class indices, -1 where nothing is painted.
+    weights
+        ``[K]``, of the cross-entropy.
+
+    Returns
+    -------
+    loss, parts
+        Scalars: ``res2 + 0.12 · res4 + 0.05 · res5``, each the sum of ``cross_entropy`` and ``dice``; the latter two are given
+        for the main head.
+    """
+    cross_entropy, dice = _both(output.logits, targets, weights)
+    heads = {"res2": cross_entropy + dice}
+    for name, logits in output.aux.items():
+        heads[name] = torch.stack(_both(logits, targets, weights)).sum()
+    total = torch.stack([LOSS_WEIGHTS[name] * loss for name, loss in heads.items()]).sum()
+    return total, {"cross_entropy": cross_entropy, "dice": dice, **heads}
+
+
+def _both(logits: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    logits = logits.float()
+    return masked_cross_entropy(logits, targets, weights), soft_dice_loss(logits, targets)
+
+
+def masked_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Return the weighted cross-entropy per painted pixel; 0 where nothing is painted.
+
+    Divided by the number of painted pixels, not by the sum of their weights: parts of a batch then add up to the whole.
+    """
+    total = functional.cross_entropy(logits, targets, weight=weights, ignore_index=IGNORE, reduction="sum")
+    return total / (targets != IGNORE).sum().clamp_min(1)
+
+
+def soft_dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return 1 - the mean Dice coefficient of the classes painted in the batch, over painted pixels alone; 0 without paint.
+
+    Source: F. Milletari et al., "V-Net" (3DV 2016), with plain sums in the denominator.
+    """
+    painted = (targets != IGNORE).unsqueeze(1)
+    truth = functional.one_hot(targets.clamp_min(0), logits.shape[1]).movedim(-1, 1) * painted
+    probabilities = logits.softmax(dim=1) * painted
+    axes = (0, 2, 3)
+    hits = (probabilities * truth).sum(axes)
+    sizes = truth.sum(axes)
+    dice = (2 * hits + _SMOOTH) / (probabilities.sum(axes) + sizes + _SMOOTH)
+    present = (sizes > 0).float()
+    return ((1 - dice) * present).sum() / present.sum().clamp_min(1)

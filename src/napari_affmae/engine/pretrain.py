@@ -1,0 +1,170 @@
+"""Pretraining: learn from unlabelled images by predicting patches that are hidden."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..card import ModelCard
+from ..config import PretrainConfig
+from ..control import JobControl
+from ..data.augment import augment
+from ..data.normalisation import measure
+from ..data.records import ImageCollection
+from ..data.scan import scan
+from ..data.tiles import TileSampler
+from ..errors import ConfigError
+from ..events import Event, Notice
+from ..model.mae import MaskedAutoencoder
+from .batches import Arrays
+from .checkpoint import Checkpoint, load_checkpoint
+from .device import default_batch, limited_threads, resolve_device, seeded
+from .loop import LoopSettings, Task, train
+from .optimizer import OptimizerSettings
+from .preview import Previewer
+from .provenance import describe_run, listed
+from .run_folder import RunFolder
+from .schedule import Schedule
+
+_PREVIEW_TILE = 512
+
+
+def pretrain(
+    images: ImageCollection | Path | str,
+    run: Path | str,
+    config: PretrainConfig,
+    *,
+    files: str | None = None,
+    resume: bool = False,
+    control: JobControl | None = None,
+    threads: int | None = None,
+) -> Iterator[Event]:
+    """Pretrain a network on images and write it to a run folder.
+
+    Parameters
+    ----------
+    images
+        A collection, a folder (subfolders too), or one image file.
+    run
+        Folder for the results; must be empty or new unless ``resume``.
+    config
+        Settings; the number of channels of ``config.model`` must be that of the images.
+    files
+        With a folder: which of its files to take, a text file of names or ``"split.csv:train"``.
+    resume
+        Go on with the run in the folder from its last checkpoint. Model, tile and seed must be those of before; budget, device
+        and the rest may differ. On a CPU, with a budget of steps or epochs, the losses are those of an uninterrupted run, bit
+        for bit.
+    control
+        Pauses and stops the run from another thread.
+    threads
+        CPU threads that torch may use meanwhile, for the whole process. A graphical interface should leave itself a core; None
+        leaves torch's setting alone.
+
+    Yields
+    ------
+    Event
+        ``Started``; ``Progress`` after each step, with ``Preview``, ``CheckpointSaved`` and ``Notice`` in between; ``Done``.
+
+    Raises
+    ------
+    DataError
+        If no image is usable.
+    ConfigError
+        If the settings do not fit the images, or the run that is resumed.
+    DeviceError
+        If the device is not there, or its memory is too small for a single tile.
+    StorageError
+        If the folder holds something already, nothing to resume, or cannot be written.
+    ModelFileError
+        If the checkpoint is damaged.
+    """
+    device = resolve_device(config.device)
+    folder = RunFolder(run)
+    start = None
+    if resume:
+        settings = config.model_dump(mode="json")
+        folder.check_resumable("pretrain", {name: settings[name] for name in ("model", "tile", "seed")})
+        start = load_checkpoint(folder.checkpoint, "pretrain")
+    collection = images if isinstance(images, ImageCollection) else scan(images, files)
+    if collection.channels != config.model.in_channels:
+        raise ConfigError(
+            f"the images have {collection.channels} channels, but the model is set up for {config.model.in_channels}: "
+            f"set in_channels={collection.channels}, or choose other channels of the images"
+        )
+    if start is None:
+        folder.begin("pretrain", config, {})
+    else:
+        folder.write_settings("pretrain", config, {})
+        folder.truncate_log(start.progressed.step)
+    if collection.skipped:
+        yield Notice("pretrain", f"skipped {listed(collection.skipped)}")
+    small = sum(min(record.height, record.width) < config.tile for record in collection.records)
+    if small:
+        of_all = f"{small} of {len(collection)} images are"
+        yield Notice("pretrain", f"{of_all} smaller than the tile of {config.tile} pixels and are padded by reflection")
+    with limited_threads(threads):
+        task = _Pretraining(collection, config, device, start)
+        folder.require_space(sum(parameter.numel() for parameter in task.model.parameters()))
+        loop = LoopSettings(
+            schedule=Schedule(config.budget, config.warmup, task.sampler.tiles_per_epoch / task.batch),
+            optimizer=OptimizerSettings(config.learning_rate, config.betas, config.weight_decay, config.clip),
+            seed=config.seed,
+            checkpoint_seconds=config.checkpoint_seconds,
+        )
+        yield from train(task, loop, folder, device, control or JobControl(), start)
+
+
+class _Pretraining(Task):
+    job = "pretrain"
+
+    def __init__(
+        self, collection: ImageCollection, config: PretrainConfig, device: torch.device, start: Checkpoint | None
+    ) -> None:
+        self._config = config
+        self._names = [record.name for record in collection.records]
+        before = start.progressed.batch if start is not None else None
+        self.batch = config.batch or before or default_batch(device, config.model, config.tile, whole=False)
+        with seeded(torch.device("cpu"), config.seed, 0):
+            self.model = MaskedAutoencoder(config.model)
+        if start is not None and start.card.normalisation is not None:
+            self.model.card, normalisation = start.card, start.card.normalisation
+        else:
+            normalisation = measure(collection, seed=config.seed)
+            self.model.card = ModelCard(normalisation=normalisation, pixel_size=collection.pixel_size, tile=config.tile)
+        self.model.to(device)
+        self.sampler = TileSampler(collection, normalisation, config.tile, self.batch, config.seed)
+        self._previewer = Previewer(collection, self.model, min(config.tile, _PREVIEW_TILE), config.seed)
+        self._shown_at = float("-inf")
+        self._lost_noted = 0
+
+    def read(self, step: int) -> Arrays:
+        return (self.sampler.batch(step),)
+
+    def prepare(self, tensors: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
+        return (augment(tensors[0], jitter=self._config.jitter, generator=generator)[0],)
+
+    def loss(self, tensors: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        output = self.model(tensors[0], generator=generator)
+        return output.loss, output.losses
+
+    def after_step(self, step: int, before: float, after: float) -> Iterator[Event]:
+        lost = self.sampler.lost[self._lost_noted :]
+        if lost:
+            self._lost_noted += len(lost)
+            yield Notice("pretrain", f"left out from now on: {listed(lost)}")
+        if after >= 1 or time.perf_counter() - self._shown_at >= self._config.preview_seconds:
+            yield self._previewer.draw(step)
+            # Counted from the end of drawing, so that slow machines spend most of their time on training.
+            self._shown_at = time.perf_counter()
+
+    def provenance(self) -> dict[str, Any]:
+        return describe_run("pretrain", self._names, self._config, self.figures())
+
+    def figures(self) -> dict[str, Any]:
+        return {"images": len(self._names), "batch": self.batch}

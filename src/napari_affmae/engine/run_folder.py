@@ -1,0 +1,158 @@
+"""The folder of a training run: what it holds, and how files get into it whole or not at all.
+
+``config.json``             the settings, to repeat the run
+``model.safetensors``       the latest weights with their card, loadable at any time
+``checkpoint.safetensors``  what it takes to go on: weights, optimizer state, step
+``log.jsonl``               one JSON line per logged step
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..config import Settings
+from ..errors import ConfigError, StorageError
+from ..events import Job
+
+MODEL_FILE = "model.safetensors"
+
+
+class RunFolder:
+    """Paths and writers of one run; see the module for its files."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.json"
+        self.model = self.path / MODEL_FILE
+        self.checkpoint = self.path / "checkpoint.safetensors"
+        self.log = self.path / "log.jsonl"
+
+    def begin(self, job: Job, settings: Settings, extra: Mapping[str, Any]) -> None:
+        """Make the folder for a new run and write its settings.
+
+        Raises
+        ------
+        StorageError
+            If something is in the folder already, or it cannot be written.
+        """
+        with storage_errors(self.path):
+            if self.path.is_dir() and any(self.path.iterdir()):
+                raise StorageError(
+                    f"{self.path} is not empty: continue the run that is there with --resume (resume=True), "
+                    "or choose another folder"
+                )
+            self.path.mkdir(parents=True, exist_ok=True)
+        self.write_settings(job, settings, extra)
+
+    def write_settings(self, job: Job, settings: Settings, extra: Mapping[str, Any]) -> None:
+        """Write ``config.json``."""
+        record = {"job": job, "settings": settings.model_dump(mode="json"), **extra}
+        write_whole(self.config, json.dumps(record, indent=2).encode())
+
+    def check_resumable(self, job: Job, fixed: Mapping[str, Any]) -> None:
+        """Check that a run can go on with these settings.
+
+        Parameters
+        ----------
+        fixed
+            Settings (by name, as JSON values), or facts beside them in ``config.json``, that must be those of the run.
+
+        Raises
+        ------
+        StorageError
+            If there is no run in the folder.
+        ConfigError
+            If there is a run of another kind, or with other fixed settings.
+        """
+        if not self.config.is_file():
+            raise StorageError(f"no run to resume in {self.path}: expected a file config.json; start it without --resume")
+        try:
+            record = json.loads(self.config.read_bytes())
+            before = {**record, **record["settings"]}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StorageError(f"{self.config} cannot be read ({error}); start a new run in another folder") from error
+        if before.get("job") != job:
+            raise ConfigError(f"{self.path} holds a {before.get('job')} run, not {job}: choose the folder of the run to resume")
+        for name, now in fixed.items():
+            if before.get(name) != now:
+                raise ConfigError(
+                    f"the run in {self.path} was started with {_difference(name, before.get(name), now)}: "
+                    "resume it with the same settings, or start a new run in another folder"
+                )
+
+    def require_space(self, parameters: int) -> None:
+        """Raise :class:`StorageError` if the disk has no room for the files of a network with so many parameters."""
+        # Weights, and in the checkpoint weights and two moments; and all of it twice while files are replaced.
+        needed = 2 * (1 + 3) * 4 * parameters + 1_000_000
+        with storage_errors(self.path):
+            free = shutil.disk_usage(self.path).free
+        if free < needed:
+            raise StorageError(
+                f"the disk of {self.path} has {free / 1e6:.0f} MB free, but this run needs about {needed / 1e6:.0f} MB "
+                "for its model and checkpoint: free some space or choose another folder"
+            )
+
+    def append_log(self, record: Mapping[str, Any]) -> None:
+        """Add a line to ``log.jsonl``."""
+        with storage_errors(self.log), self.log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def truncate_log(self, step: int) -> None:
+        """Drop what was logged after a step: a resumed run makes those steps again."""
+        if not self.log.is_file():
+            return
+        kept = []
+        with storage_errors(self.log):
+            lines = self.log.read_text(encoding="utf-8").splitlines()
+        for line in lines:
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line)
+            except (ValueError, KeyError, TypeError):
+                continue  # A line that was cut when the process died.
+        write_whole(self.log, "".join(line + "\n" for line in kept).encode())
+
+
+def _difference(name: str, before: Any, now: Any) -> str:
+    """Name the first place where two JSON values differ."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in now:
+            if before.get(key) != now[key]:
+                return _difference(f"{name}.{key}", before.get(key), now[key])
+    return f"{name} = {before!r}, and now it is {now!r}"
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that the old or the new one is there, whole, whatever happens in between.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with storage_errors(path):
+            with partial.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn what the operating system says about a path into a :class:`StorageError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or error
+        raise StorageError(f"cannot write {path}: {why}; free some space or choose another folder") from error

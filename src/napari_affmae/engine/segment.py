@@ -1,0 +1,270 @@
+"""Segmentation of images of any size by overlapping, blended tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import affmae_kernels
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..card import ClassInfo, PixelSize
+from ..config import DeviceName
+from ..control import JobControl
+from ..data.labels import default_classes
+from ..errors import DataError, ModelFileError
+from ..events import Done, Event, Notice, Progress, Started
+from ..model.model_file import load_model
+from ..model.segmenter import Segmenter
+from .clock import Clock
+from .device import default_batch, describe_device, limited_threads, resolve_device
+from .image_source import ArraySource, ImageSource, ResampledSource, resampling
+from .predictor import Predictor
+from .tiling import FloatArray, TiledPrediction
+
+_TILE = 512
+_PIXEL_SIZE_TOLERANCE = 0.1
+"""Relative difference of pixel sizes up to which an image is taken as it is."""
+
+_BAND = 256
+"""Rows, or columns, that are worked on at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationResult:
+    """A segmented image.
+
+    Attributes
+    ----------
+    labels
+        ``[H, W]`` ids of the class table, the smallest unsigned type that holds them.
+    probabilities
+        float32 ``[K, H, W]`` in the order of ``classes``; they sum to 1 in every pixel.
+    classes
+        The model's class table.
+    """
+
+    labels: npt.NDArray[Any]
+    probabilities: FloatArray
+    classes: tuple[ClassInfo, ...]
+
+
+def segment(
+    model: Segmenter | Path | str,
+    image: Any,
+    *,
+    tile: int | None = None,
+    overlap: int | None = None,
+    batch: int | None = None,
+    device: DeviceName = "auto",
+    pixel_size: PixelSize | None = None,
+) -> SegmentationResult:
+    """Segment an image; see :func:`segment_events` for the parameters and errors."""
+    for event in segment_events(model, image, tile=tile, overlap=overlap, batch=batch, device=device, pixel_size=pixel_size):
+        if isinstance(event, Done) and isinstance(event.result, SegmentationResult):
+            return event.result
+    raise DataError("the segmentation ended without a result")
+
+
+def segment_events(
+    model: Segmenter | Path | str,
+    image: Any,
+    *,
+    tile: int | None = None,
+    overlap: int | None = None,
+    batch: int | None = None,
+    device: DeviceName = "auto",
+    pixel_size: PixelSize | None = None,
+    control: JobControl | None = None,
+    threads: int | None = None,
+) -> Iterator[Event]:
+    """Segment an image and say how far it is.
+
+    Parameters
+    ----------
+    model
+        A segmenter, which is moved to the device and stays there, or the file or run folder of one.
+    image
+        ``[H, W]`` or ``[H, W, C]`` of any size and type: numpy, dask or zarr, read tile by tile.
+    tile
+        Side of a tile in pixels, a multiple of the model's patch size; None takes that of the training.
+    overlap
+        Least overlap of tiles in pixels, up to half a tile; None takes a quarter.
+    batch
+        Tiles at once; None chooses by device. It changes speed and memory, not the result.
+    device
+        Where to compute.
+    pixel_size
+        Size of the image's pixels. If it differs from that of the model by more than a tenth, the image is segmented at the
+        model's pixel size and the result is scaled back.
+    control, threads
+        As in :func:`~napari_affmae.engine.pretrain.pretrain`.
+
+    Yields
+    ------
+    Event
+        ``Started``; ``Progress`` after each batch of tiles, ``step`` counting tiles; ``Notice``; ``Done`` with a
+        :class:`SegmentationResult` as its ``result``, or None if it was stopped.
+
+    Raises
+    ------
+    DataError
+        If the image has other channels than the model, the wrong number of axes, or values that are NaN or infinite.
+    ModelFileError
+        If the model is no segmenter, or cannot be read.
+    ConfigError
+        If tile and overlap do not fit.
+    DeviceError
+        If the device is not there or its memory is too small for a single tile.
+    """
+    place = resolve_device(device)
+    network = load_segmenter(model)
+    control = control or JobControl()
+    raw = ArraySource(image)
+    check_channels(network, raw.channels)
+    source: ImageSource = raw.normalised(network.card.normalisation or raw.measure())
+    factors, notice = rescaling(network, pixel_size)
+    if notice is not None:
+        yield Notice("segment", notice)
+    if factors is not None:
+        source = ResampledSource(source, factors)
+    patch = network.config.patch_size
+    tile = tile or -(-(network.card.tile or _TILE) // patch) * patch
+    predictor = Predictor(network, place)
+    prediction = TiledPrediction(
+        predictor,
+        source,
+        tile=tile,
+        overlap=tile // 4 if overlap is None else overlap,
+        batch=batch or _default_batch(place, network, tile),
+        align=patch,
+    )
+    with limited_threads(threads):
+        yield Started(
+            "segment",
+            total_steps=prediction.tiles,
+            device=describe_device(place),
+            kernels=affmae_kernels.describe(),
+            parameters=sum(parameter.numel() for parameter in network.parameters()),
+        )
+        clock = Clock()
+        done = 0
+        for tiles in prediction.run():
+            clock.count(tiles - done)
+            done = tiles
+            while predictor.notices:
+                yield Notice("segment", predictor.notices.pop(0))
+            yield _progress(done, prediction.tiles, clock)
+            clock.leave_out(control.wait_while_paused())
+            if control.stop_requested and done < prediction.tiles:
+                yield Done("segment", done, None, stopped=True)
+                return
+        probabilities = prediction.output
+        if factors is not None:
+            probabilities = _scaled_back(probabilities, raw.height, raw.width)
+        result = SegmentationResult(_labels(probabilities, network), probabilities, class_table_of(network))
+        yield Done("segment", done, None, result=result, summary={"tiles": done, "seconds": round(clock.elapsed, 3)})
+
+
+def load_segmenter(model: Segmenter | Path | str) -> Segmenter:
+    """Return a segmenter, read from a file or run folder if need be.
+
+    Raises
+    ------
+    ModelFileError
+        If it is another kind of model.
+    """
+    network = load_model(model) if isinstance(model, str | Path) else model
+    if not isinstance(network, Segmenter):
+        name = str(model) if isinstance(model, str | Path) else type(model).__name__
+        raise ModelFileError(f"{name} is no segmenter but a pretrained network: finetune it on labels first")
+    return network
+
+
+def class_table_of(model: Segmenter) -> tuple[ClassInfo, ...]:
+    """Return the class table of a model; one that was never trained has ids 0..K-1."""
+    return model.card.classes or default_classes(range(model.num_classes))
+
+
+def check_channels(model: Segmenter | Any, channels: int) -> None:
+    """Raise :class:`DataError` if images of so many channels do not fit a model."""
+    expected = model.config.in_channels
+    if channels != expected:
+        raise DataError(
+            f"the image has {channels} channel{'s' if channels != 1 else ''}, but the model was made for {expected}: "
+            "choose the channels that it was trained on, or another model"
+        )
+
+
+def rescaling(model: Any, pixel_size: PixelSize | None) -> tuple[tuple[float, float] | None, str | None]:
+    """Compare an image's pixel size with a model's.
+
+    Returns
+    -------
+    factors, notice
+        By how much to enlarge rows and columns, or None if the image is taken as it is; and what to tell the user, if anything.
+    """
+    own = model.card.pixel_size
+    if pixel_size is None or own is None:
+        return None, None
+    theirs, ours = pixel_size.nanometres(), own.nanometres()
+    factors = theirs[0] / ours[0], theirs[1] / ours[1]
+    if all(1 / (1 + _PIXEL_SIZE_TOLERANCE) <= factor <= 1 + _PIXEL_SIZE_TOLERANCE for factor in factors):
+        return None, None
+    return factors, (
+        f"the image has {_in_words(theirs)} nm per pixel, the model was trained at {_in_words(ours)}: the image is scaled by "
+        f"{_in_words(factors)} for the model, and the result back"
+    )
+
+
+def _in_words(pair: tuple[float, float]) -> str:
+    return f"{pair[0]:.3g}" if np.isclose(*pair, rtol=1e-3) else f"{pair[0]:.3g} × {pair[1]:.3g}"
+
+
+def _default_batch(device: torch.device, model: Segmenter, tile: int) -> int:
+    # A tile on a CPU takes long enough by itself; a stop should not have to wait for more.
+    return 1 if device.type == "cpu" else default_batch(device, model.config, tile, whole=True)
+
+
+def _progress(done: int, total: int, clock: Clock) -> Progress:
+    return Progress(
+        "segment",
+        step=done,
+        total_steps=total,
+        fraction=done / total,
+        loss=0.0,
+        losses={},
+        lr=0.0,
+        images_per_second=clock.rate,
+        eta_seconds=clock.eta(total - done),
+        elapsed_seconds=clock.elapsed,
+    )
+
+
+def _labels(probabilities: FloatArray, model: Segmenter) -> npt.NDArray[Any]:
+    ids = np.array([info.id for info in class_table_of(model)])
+    table = ids.astype(np.min_scalar_type(int(ids.max())))
+    # Band by band: argmax makes int64, which for a whole large image would be larger than the result.
+    labels = np.empty(probabilities.shape[1:], table.dtype)
+    for top in range(0, len(labels), _BAND):
+        labels[top : top + _BAND] = table[probabilities[:, top : top + _BAND].argmax(axis=0)]
+    return labels
+
+
+def _scaled_back(probabilities: FloatArray, height: int, width: int) -> FloatArray:
+    """Resample ``[K, h, w]`` linearly to ``[K, height, width]``; sums over classes stay 1."""
+    output = np.empty((len(probabilities), height, width), np.float32)
+    # Block by block: the mixing matrices of a whole large image would be larger than the image.
+    for top in range(0, height, _BAND):
+        bottom = min(top + _BAND, height)
+        first_row, rows = resampling(probabilities.shape[1], height, top, bottom)
+        band = rows @ probabilities[:, first_row : first_row + rows.shape[1]]
+        for left in range(0, width, _BAND):
+            right = min(left + _BAND, width)
+            first, columns = resampling(probabilities.shape[2], width, left, right)
+            output[:, top:bottom, left:right] = band[:, :, first : first + columns.shape[1]] @ columns.T
+    return output

@@ -1,0 +1,173 @@
+"""Overlapping tiles, blended so that they add up: predict an image of any size with a function of small tiles.
+
+The tiles of a row share their row weights and those of a column their column weights, so the blending window is a product of
+two one-dimensional windows, each made to sum to one over all tiles that cover a pixel. Predictions are simply added up; no
+second array counts the weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ConfigError
+from .image_source import ImageSource, open_source
+
+FloatArray = npt.NDArray[np.float32]
+TileFunction = Callable[[FloatArray], FloatArray]
+"""From tiles ``[B, C, h, w]`` to predictions ``[B, K, h, w]``."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How one image axis is covered by tiles of equal size.
+
+    Attributes
+    ----------
+    size, tile
+        Pixels of the axis and of a tile. The last tile may reach beyond the axis, by less than the alignment.
+    starts
+        First pixel of each tile, ascending.
+    """
+
+    size: int
+    tile: int
+    starts: tuple[int, ...]
+
+    def weights(self, overlap: int) -> list[FloatArray]:
+        """Return the window of each tile, float32 ``[tile]``; where tiles overlap, windows sum to 1."""
+        ramp = np.ones(self.tile)
+        reach = min(overlap, self.tile // 2)
+        if reach:
+            # Half a pixel in, so that no weight is zero: at the edge of the image a tile may be alone.
+            rise = np.sin(0.5 * math.pi * (np.arange(reach) + 0.5) / reach) ** 2
+            ramp[:reach] = rise
+            ramp[self.tile - reach :] = rise[::-1]
+        total = np.zeros(self.starts[-1] + self.tile)
+        for start in self.starts:
+            total[start : start + self.tile] += ramp
+        return [(ramp / total[start : start + self.tile]).astype(np.float32) for start in self.starts]
+
+
+def cover(size: int, tile: int, overlap: int, align: int) -> Axis:
+    """Cover an axis with as few tiles as possible that overlap by at least ``overlap`` and start at multiples of ``align``.
+
+    An axis that is shorter than a tile is covered by one tile of its own size.
+    """
+    if size <= tile:
+        return Axis(size, size, (0,))
+    last = math.ceil((size - tile) / align) * align
+    stride = max(align, (tile - overlap) // align * align)
+    count = math.ceil(last / stride) + 1
+    return Axis(size, tile, tuple(round(last * i / (count - 1) / align) * align for i in range(count)))
+
+
+class TiledPrediction:
+    """One image on its way through a function of tiles.
+
+    Memory is that of the result and of one batch of tiles; the image is read tile by tile.
+
+    Parameters
+    ----------
+    function
+        What to apply.
+    source
+        The image.
+    tile
+        Side of a tile in pixels; images that are smaller are one tile.
+    overlap
+        Least overlap of neighbouring tiles in pixels.
+    batch
+        Tiles at once.
+    align
+        Tiles start at multiples of this, so that a network's patches lie in the same places in all of them.
+
+    Raises
+    ------
+    ConfigError
+        If the overlap leaves no room to move on.
+    """
+
+    def __init__(
+        self, function: TileFunction, source: ImageSource, *, tile: int, overlap: int, batch: int, align: int = 1
+    ) -> None:
+        if tile < align or tile % align:
+            raise ConfigError(f"a tile must be a multiple of {align} pixels for this model, got {tile}")
+        if not 0 <= overlap <= tile // 2:
+            raise ConfigError(f"overlap must be from 0 to half the tile of {tile} pixels, got {overlap}")
+        if batch < 1:
+            raise ConfigError(f"batch must be at least 1, got {batch}")
+        self._function = function
+        self._source = source
+        self._batch = batch
+        self._rows = cover(source.height, tile, overlap, align)
+        self._columns = cover(source.width, tile, overlap, align)
+        row_weights, column_weights = self._rows.weights(overlap), self._columns.weights(overlap)
+        self._tiles = [
+            (top, left, down, across)
+            for top, down in zip(self._rows.starts, row_weights, strict=True)
+            for left, across in zip(self._columns.starts, column_weights, strict=True)
+        ]
+        self._output: FloatArray | None = None
+
+    @property
+    def tiles(self) -> int:
+        """Number of tiles."""
+        return len(self._tiles)
+
+    @property
+    def output(self) -> FloatArray:
+        """The prediction ``[K, H, W]``; complete after :meth:`run` has ended."""
+        if self._output is None:
+            raise ValueError("the prediction has not begun: iterate over run() first")
+        return self._output
+
+    def run(self) -> Iterator[int]:
+        """Predict batch by batch; yield the number of tiles done so far."""
+        for first in range(0, len(self._tiles), self._batch):
+            batch = self._tiles[first : first + self._batch]
+            predicted = self._function(np.stack([self._read(top, left) for top, left, _, _ in batch]))
+            if self._output is None:
+                self._output = np.zeros((predicted.shape[1], self._source.height, self._source.width), np.float32)
+            for (top, left, down, across), values in zip(batch, predicted, strict=True):
+                bottom, right = min(top + len(down), self._source.height), min(left + len(across), self._source.width)
+                weighted = values * down[:, None] * across
+                self._output[:, top:bottom, left:right] += weighted[:, : bottom - top, : right - left]
+            yield first + len(batch)
+
+    def _read(self, top: int, left: int) -> FloatArray:
+        bottom = min(top + self._rows.tile, self._source.height)
+        right = min(left + self._columns.tile, self._source.width)
+        pixels = self._source.read(top, bottom, left, right)
+        missing = self._rows.tile - (bottom - top), self._columns.tile - (right - left)
+        if any(missing):
+            pixels = np.pad(pixels, ((0, 0), (0, missing[0]), (0, missing[1])), mode="reflect")
+        return pixels
+
+
+def predict_tiled(
+    function: TileFunction,
+    image: npt.ArrayLike | ImageSource,
+    *,
+    tile: int,
+    overlap: int,
+    batch: int = 1,
+    align: int = 1,
+) -> FloatArray:
+    """Apply a function to an image ``[H, W]`` or ``[H, W, C]`` by overlapping, blended tiles; see :class:`TiledPrediction`.
+
+    A function that treats every pixel by itself gives the same as on the whole image, up to rounding.
+
+    Returns
+    -------
+    float32 ``[K, H, W]``
+    """
+    source = image if isinstance(image, ImageSource) else open_source(image)
+    prediction = TiledPrediction(function, source, tile=tile, overlap=overlap, batch=batch, align=align)
+    for _ in prediction.run():
+        pass
+    return prediction.output

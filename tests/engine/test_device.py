@@ -1,0 +1,116 @@
+"""Devices are resolved with clear errors, and a job leaves no trace in the process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+import torch
+
+from napari_affmae.config import ModelConfig
+from napari_affmae.engine.device import (
+    default_batch,
+    describe_device,
+    is_out_of_memory,
+    limited_threads,
+    make_fabric,
+    mix,
+    resolve_device,
+    seeded,
+)
+from napari_affmae.errors import ConfigError, DeviceError
+
+CPU = torch.device("cpu")
+
+
+def test_cuda_without_cuda_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match=r"no CUDA device: .*use --device cpu"):
+        resolve_device("cuda")
+
+
+def test_mps_without_mps_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match=r"no MPS device: .*use --device cpu"):
+        resolve_device("mps")
+
+
+def test_auto_falls_back_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert resolve_device("auto") == CPU
+
+
+def test_an_unknown_device_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="choose one of auto, cpu, cuda, mps"):
+        resolve_device("tpu")  # type: ignore[arg-type]
+
+
+def test_batches_shrink_with_the_tile_and_the_network() -> None:
+    tiny, base = ModelConfig.preset("tiny"), ModelConfig.preset("base")
+    assert default_batch(CPU, tiny, 256, whole=False) == 4
+    assert default_batch(CPU, tiny, 256, whole=True) == 2
+    assert default_batch(CPU, base, 1024, whole=False) == 1
+    cuda = torch.device("cuda", 0)
+    assert default_batch(cuda, ModelConfig.preset("small"), 512, whole=False) == 32
+    assert default_batch(cuda, base, 512, whole=False) < 32 < default_batch(cuda, tiny, 512, whole=False)
+
+
+def test_randomness_follows_from_seed_and_step_and_is_given_back() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    with seeded(CPU, 1, 7) as generator:
+        first = torch.rand(4), torch.rand(4, generator=generator)
+    assert torch.equal(torch.rand(3), expected)
+    with seeded(CPU, 1, 7) as generator:
+        again = torch.rand(4), torch.rand(4, generator=generator)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(*first)
+    with seeded(CPU, 1, 8):
+        assert not torch.equal(first[0], torch.rand(4))
+
+
+def test_mixed_seeds_do_not_collide() -> None:
+    assert len({mix(seed, step) for seed in range(50) for step in range(200)}) == 10_000
+
+
+def test_threads_are_limited_for_a_while() -> None:
+    before = torch.get_num_threads()
+    with limited_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+        assert f"{before + 1} threads" in describe_device(CPU)
+    assert torch.get_num_threads() == before
+
+
+def test_fabric_is_silent_in_a_thread_and_leaves_the_process_alone(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "4")  # a cluster's shell is not to be taken for a distributed job
+    environment, handler = dict(os.environ), signal.getsignal(signal.SIGINT)
+    devices: list[torch.device] = []
+    thread = threading.Thread(target=lambda: devices.append(make_fabric(CPU).device))
+    thread.start()
+    thread.join()
+    assert devices == [CPU]
+    assert dict(os.environ) == environment
+    assert signal.getsignal(signal.SIGINT) is handler
+    captured = capfd.readouterr()
+    assert captured.out == captured.err == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (MemoryError(), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)"), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), True),
+        (RuntimeError("shapes do not match"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_exhausted_memory_is_recognised(error: BaseException, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected

@@ -1,0 +1,99 @@
+"""Figures over all labelled pixels together."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_affmae.card import ClassInfo, ModelCard
+from napari_affmae.config import ModelConfig
+from napari_affmae.data.labels import LabelledImage
+from napari_affmae.engine import evaluate as evaluate_module
+from napari_affmae.engine.confusion import Confusion
+from napari_affmae.engine.evaluate import evaluate
+from napari_affmae.engine.segment import SegmentationResult, segment
+from napari_affmae.errors import LabelError, ModelFileError
+from napari_affmae.model.mae import MaskedAutoencoder
+from napari_affmae.model.segmenter import Segmenter
+
+CLASSES = tuple(ClassInfo(id=i, name=name, color="#000000") for i, name in ((4, "a"), (2, "b"), (9, "a")))
+
+
+def test_figures_of_a_small_table() -> None:
+    confusion = Confusion(CLASSES)
+    confusion.add(np.array([0, 0, 1, 1, 2]), np.array([0, 0, 0, 1, -1]))
+    confusion.add(np.array([[1]]), np.array([[1]]))
+    np.testing.assert_array_equal(confusion.matrix, [[2, 1, 0], [0, 2, 0], [0, 0, 0]])
+    assert confusion.pixels == 5
+    assert confusion.iou == {"a (4)": pytest.approx(2 / 3), "b": pytest.approx(2 / 3)}
+    assert confusion.miou == pytest.approx(2 / 3)
+    assert confusion.accuracy == pytest.approx(4 / 5)
+    assert confusion.majority_miou == pytest.approx(3 / 5 / 2)
+
+
+def test_a_class_that_is_only_predicted_costs_the_others_but_is_not_averaged() -> None:
+    confusion = Confusion(CLASSES)
+    confusion.add(np.array([0, 2]), np.array([0, 0]))
+    assert confusion.iou == {"a (4)": 0.5}
+    assert confusion.miou == 0.5
+
+
+def test_nothing_counted() -> None:
+    confusion = Confusion(CLASSES)
+    assert (confusion.pixels, confusion.miou, confusion.accuracy, confusion.majority_miou) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_it_is_the_segmentation_that_is_compared(micro: ModelConfig, examples: list[LabelledImage], sparse: bool) -> None:
+    model = Segmenter(micro, 2)
+    shift = int(sparse)
+    model.card = ModelCard(classes=tuple(ClassInfo(id=i + shift, name=f"c{i}", color="#000000") for i in range(2)))
+    labels = [example.labels + shift for example in examples]
+    if sparse:
+        for ids in labels:
+            ids[:50] = 0
+    given = [LabelledImage(example.record, ids) for example, ids in zip(examples, labels, strict=True)]
+    seen: list[tuple[int, int]] = []
+    result = evaluate(model, given, device="cpu", sparse=sparse, on_progress=lambda *at: seen.append(at))
+    right = total = 0
+    for example in given:
+        predicted = segment(model, example.record.read(), device="cpu").labels
+        counted = example.labels > 0 if sparse else np.ones_like(example.labels, bool)
+        right += int((predicted == example.labels)[counted].sum())
+        total += int(counted.sum())
+    assert result.pixels == total
+    assert result.accuracy == pytest.approx(right / total)
+    assert result.confusion.sum() == total
+    assert seen == [(1, 2), (2, 2)]
+
+
+def test_the_truth_scores_1(micro: ModelConfig, examples: list[LabelledImage], monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = iter(example.labels for example in examples)
+
+    def perfect(*_: object, **__: object) -> SegmentationResult:
+        return SegmentationResult(next(truth), np.zeros((2, 1, 1), np.float32), ())
+
+    monkeypatch.setattr(evaluate_module, "segment", perfect)
+    result = evaluate(Segmenter(micro, 2), examples, device="cpu")
+    assert (result.miou, result.accuracy) == (1, 1)
+    assert result.majority_miou < 0.5
+
+
+def test_labels_without_paint(micro: ModelConfig, examples: list[LabelledImage]) -> None:
+    model = Segmenter(micro, 2)
+    model.card = ModelCard(classes=CLASSES[:2])
+    empty = LabelledImage(examples[0].record, np.zeros((96, 80), np.uint8))
+    with pytest.raises(LabelError, match="nothing is labelled"):
+        evaluate(model, [empty], device="cpu", sparse=True)
+
+
+def test_an_id_that_the_model_does_not_know(micro: ModelConfig, examples: list[LabelledImage]) -> None:
+    model = Segmenter(micro, 2)
+    model.card = ModelCard(classes=CLASSES[:2])
+    with pytest.raises(LabelError, match="the labels hold id 0"):
+        evaluate(model, examples, device="cpu")
+
+
+def test_a_pretrained_network(micro: ModelConfig, examples: list[LabelledImage]) -> None:
+    with pytest.raises(ModelFileError, match="no segmenter"):
+        evaluate(MaskedAutoencoder(micro), examples)  # type: ignore[arg-type]

@@ -1,0 +1,306 @@
+"""Finetuning from paint: it learns, it resumes, only paint counts, and bad labels are refused in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from napari_affmae.card import ClassInfo, ModelCard, Normalisation, PixelSize
+from napari_affmae.config import Budget, FinetuneConfig, ModelConfig
+from napari_affmae.control import JobControl
+from napari_affmae.data.labels import LabelledImage
+from napari_affmae.data.scan import collection_from_arrays
+from napari_affmae.engine import finetune as finetune_module
+from napari_affmae.engine.evaluate import evaluate
+from napari_affmae.engine.finetune import finetune
+from napari_affmae.errors import ConfigError, DataError, LabelError, ModelFileError
+from napari_affmae.events import Done, Event, Notice, Progress, Score, Started
+from napari_affmae.model.mae import MaskedAutoencoder
+from napari_affmae.model.model_file import load_model, save_model
+from napari_affmae.model.segmenter import Segmenter
+
+STATISTICS = Normalisation(low=(0,), high=(255,), mean=(96,), std=(60,))
+
+
+@pytest.fixture
+def mae(micro: ModelConfig) -> MaskedAutoencoder:
+    torch.manual_seed(0)
+    model = MaskedAutoencoder(micro)
+    model.card = ModelCard(normalisation=STATISTICS, pixel_size=PixelSize(y=8, x=8, unit="nanometer"), tile=48)
+    return model
+
+
+def losses(events: Iterable[Event]) -> list[float]:
+    return [event.loss for event in events if isinstance(event, Progress)]
+
+
+def messages(events: Iterable[Event]) -> str:
+    return "\n".join(event.message for event in events if isinstance(event, Notice))
+
+
+def test_it_learns_blobs_from_a_few_strokes(
+    tmp_path: Path, micro: ModelConfig, examples: list[LabelledImage], finetuning: FinetuneConfig
+) -> None:
+    strokes = np.zeros_like(examples[0].labels)
+    for place in (np.s_[10:14], np.s_[60:64], np.s_[:, 40:44]):
+        strokes[place] = examples[0].labels[place] + 1
+    config = finetuning.replace(budget=Budget(steps=60), learning_rate=4e-3)
+    events = list(
+        finetune(MaskedAutoencoder(micro), [LabelledImage(examples[0].record, strokes)], tmp_path, config, sparse=True)
+    )
+    assert np.mean(losses(events)[-5:]) < 0.6 * losses(events)[0]
+    truth = LabelledImage(examples[1].record, examples[1].labels + 1)
+    result = evaluate(tmp_path, [truth], device="cpu")
+    assert result.miou > 0.8
+    assert result.majority_miou < 0.4
+
+
+def test_a_run_from_start_to_end(
+    tmp_path: Path,
+    mae: MaskedAutoencoder,
+    examples: list[LabelledImage],
+    finetuning: FinetuneConfig,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    before = {name: value.clone() for name, value in mae.state_dict().items()}
+    events = list(finetune(mae, examples, tmp_path / "run", finetuning))
+
+    assert [event.step for event in events if isinstance(event, Progress)] == [1, 2, 3, 4, 5, 6]
+    scores = [event for event in events if isinstance(event, Score)]
+    assert [event.step for event in scores] == [2, 3, 5, 6]
+    assert all(set(event.iou) == {"background", "foreground"} and event.pixels > 100 for event in scores)
+    done = events[-1]
+    assert isinstance(done, Done)
+    assert done.summary["held_out_miou"] == scores[-1].miou
+    json.dumps(done.summary)
+
+    model = load_model(tmp_path / "run")
+    assert isinstance(model, Segmenter)
+    assert model.card.normalisation == STATISTICS  # of the pretraining, not of these images
+    assert [info.id for info in model.card.classes] == [0, 1]
+    assert model.card.tile == 32
+    assert model.card.pixel_size == mae.card.pixel_size
+    assert model.card.history[-1]["job"] == "finetune"
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["miou"] for line in lines if "miou" in line] == [event.miou for event in scores]
+    # The model that was passed in belongs to the caller.
+    assert all(torch.equal(value, before[name]) for name, value in mae.state_dict().items())
+    assert mae.card.classes == ()
+    captured = capfd.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_resuming_reproduces_the_uninterrupted_losses_bit_for_bit(
+    tmp_path: Path, mae: MaskedAutoencoder, examples: list[LabelledImage], finetuning: FinetuneConfig
+) -> None:
+    whole = list(finetune(mae, examples, tmp_path / "whole", finetuning))
+    control = JobControl()
+    first = []
+    for event in finetune(mae, examples, tmp_path / "cut", finetuning, control=control):
+        first.append(event)
+        if isinstance(event, Progress) and event.step == 4:
+            control.stop()
+    second = list(finetune(mae, examples, tmp_path / "cut", finetuning, resume=True))
+    assert losses(first) + losses(second) == losses(whole)
+    scores = [[event for event in run if isinstance(event, Score)] for run in (first, second, whole)]
+    assert scores[0] + scores[1] == scores[2]
+
+
+def test_a_segmenter_with_the_same_classes_keeps_its_heads(
+    tmp_path: Path, micro: ModelConfig, examples: list[LabelledImage]
+) -> None:
+    classes = (ClassInfo(id=0, name="ground", color="#000000"), ClassInfo(id=1, name="blob", color="#ffffff"))
+    other = (*classes, ClassInfo(id=2, name="third", color="#ff0000"))
+    model = Segmenter(micro, 2)
+    model.card = ModelCard(classes=classes)
+    start = finetune_module._start_model
+    for table, kept in ((classes, True), (other, False)):
+        fresh = start(model, table, 1, seed=0)
+        assert fresh is not model
+        same = {
+            part: all(
+                value.shape == fresh.state_dict()[name].shape and torch.equal(value, fresh.state_dict()[name])
+                for name, value in model.state_dict().items()
+                if name.startswith(part)
+            )
+            for part in ("encoder.", "decoder.", "patch_embedding.", "heads.")
+        }
+        assert same == {"encoder.": True, "decoder.": True, "patch_embedding.": True, "heads.": kept}
+
+
+def test_scratch_takes_its_channels_from_the_images(
+    tmp_path: Path, finetuning: FinetuneConfig, monkeypatch: pytest.MonkeyPatch, micro: ModelConfig
+) -> None:
+    monkeypatch.setitem(finetune_module.PRESETS, "tiny", micro.model_dump(exclude={"in_channels"}))
+    rng = np.random.default_rng(0)
+    record = collection_from_arrays({"rgb": rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)}, rgb=True).records[0]
+    example = LabelledImage(record, rng.integers(0, 3, (40, 40)))
+    events = list(finetune("scratch:tiny", [example], tmp_path, finetuning.replace(budget=Budget(steps=1))))
+    assert isinstance(events[-1], Done)
+    model = load_model(tmp_path)
+    assert (model.config.in_channels, len(model.card.classes)) == (3, 3)
+
+
+def test_an_unknown_preset(tmp_path: Path, examples: list[LabelledImage], finetuning: FinetuneConfig) -> None:
+    with pytest.raises(ConfigError, match=r"unknown preset 'huge' .*scratch:tiny, scratch:small, scratch:base"):
+        list(finetune("scratch:huge", examples, tmp_path / "run", finetuning))
+    assert not (tmp_path / "run").exists()
+
+
+def test_folders_with_a_bad_file(
+    tmp_path: Path, mae: MaskedAutoencoder, examples: list[LabelledImage], finetuning: FinetuneConfig
+) -> None:
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    Image.fromarray(examples[0].record.read()[..., 0]).save(tmp_path / "images" / "a.png")
+    Image.fromarray(examples[0].labels).save(tmp_path / "labels" / "a.png")
+    Image.fromarray(examples[0].record.read()[..., 0]).save(tmp_path / "images" / "b.png")
+    path = save_model(mae, tmp_path / "mae.safetensors")
+    events = list(
+        finetune(path, (tmp_path / "images", tmp_path / "labels"), tmp_path / "run", finetuning.replace(budget=Budget(steps=1)))
+    )
+    assert "skipped 1 image (b.png: no label file" in messages(events)
+    assert isinstance(events[-1], Done)
+
+
+def test_classes_that_are_named_keep_their_order_and_names(
+    tmp_path: Path, mae: MaskedAutoencoder, examples: list[LabelledImage], finetuning: FinetuneConfig
+) -> None:
+    classes = (ClassInfo(id=1, name="blob", color="#ff0000"), ClassInfo(id=0, name="ground", color="#00ff00"))
+    events = list(finetune(mae, examples, tmp_path, finetuning.replace(budget=Budget(steps=1)), classes=classes))
+    assert load_model(tmp_path).card.classes == classes
+    assert any(set(event.iou) == {"blob", "ground"} for event in events if isinstance(event, Score))
+
+
+def test_too_little_paint_for_a_score_is_said(
+    tmp_path: Path, mae: MaskedAutoencoder, examples: list[LabelledImage], finetuning: FinetuneConfig
+) -> None:
+    paint = np.zeros((96, 80), np.uint8)
+    paint[5, 5:9], paint[50, 5:9] = 1, 2
+    little = LabelledImage(examples[0].record, paint)
+    events = list(finetune(mae, [little], tmp_path, finetuning.replace(budget=Budget(steps=2)), sparse=True))
+    assert "too little paint" in messages(events)
+    assert not [event for event in events if isinstance(event, Score)]
+
+
+@pytest.mark.parametrize(
+    ("values", "sparse", "message"),
+    [
+        ((0,), True, "nothing is painted"),
+        ((0, 2), True, "only class 2 is painted; paint at least two classes"),
+        ((3,), False, "only class 3 is in the labels"),
+    ],
+)
+def test_no_paint_or_one_class(
+    tmp_path: Path,
+    mae: MaskedAutoencoder,
+    examples: list[LabelledImage],
+    finetuning: FinetuneConfig,
+    values: tuple[int, ...],
+    sparse: bool,
+    message: str,
+) -> None:
+    labels = np.resize(np.array(values, np.uint8), (96, 80))
+    with pytest.raises(LabelError, match=message):
+        list(finetune(mae, [LabelledImage(examples[0].record, labels)], tmp_path / "run", finetuning, sparse=sparse))
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_class_of_a_longer_table(
+    tmp_path: Path, mae: MaskedAutoencoder, examples: list[LabelledImage], finetuning: FinetuneConfig
+) -> None:
+    classes = tuple(ClassInfo(id=i, name=f"c{i}", color="#000000") for i in (1, 2))
+    one = LabelledImage(examples[0].record, np.ones((96, 80), np.uint8))
+    with pytest.raises(LabelError, match="only c1 is painted"):
+        list(finetune(mae, [one], tmp_path / "run", finetuning, classes=classes, sparse=True))
+
+
+def test_an_id_outside_of_the_table(
+    tmp_path: Path, mae: MaskedAutoencoder, examples: list[LabelledImage], finetuning: FinetuneConfig
+) -> None:
+    classes = (ClassInfo(id=0, name="a", color="#000000"), ClassInfo(id=5, name="b", color="#ffffff"))
+    with pytest.raises(LabelError, match=r"the labels hold id 1, but the classes are 0 \(a\), 5 \(b\)"):
+        list(finetune(mae, examples, tmp_path / "run", finetuning, classes=classes))
+
+
+def test_no_examples(tmp_path: Path, mae: MaskedAutoencoder, finetuning: FinetuneConfig) -> None:
+    with pytest.raises(LabelError, match="no labelled images"):
+        list(finetune(mae, [], tmp_path / "run", finetuning))
+
+
+def test_channels_that_do_not_fit(
+    tmp_path: Path, micro: ModelConfig, examples: list[LabelledImage], finetuning: FinetuneConfig
+) -> None:
+    model = MaskedAutoencoder(micro.replace(in_channels=3))
+    with pytest.raises(DataError, match="the image has 1 channel, but the model was made for 3"):
+        list(finetune(model, examples, tmp_path / "run", finetuning))
+
+
+def test_mixed_channels_are_skipped(
+    tmp_path: Path, mae: MaskedAutoencoder, examples: list[LabelledImage], finetuning: FinetuneConfig
+) -> None:
+    rng = np.random.default_rng(0)
+    record = collection_from_arrays({"rgb": rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)}, rgb=True).records[0]
+    odd = LabelledImage(record, rng.integers(0, 2, (40, 40)))
+    events = list(finetune(mae, [odd, *examples], tmp_path, finetuning.replace(budget=Budget(steps=1))))
+    assert "skipped 1 image (rgb: it has 3 channels, but most images have 1)" in messages(events)
+
+
+def test_another_pixel_size_is_said(
+    tmp_path: Path, mae: MaskedAutoencoder, blobs: tuple[np.ndarray, np.ndarray], finetuning: FinetuneConfig
+) -> None:
+    record = collection_from_arrays({"fine": blobs[0]}, PixelSize(y=4, x=4, unit="nanometer")).records[0]
+    events = list(finetune(mae, [LabelledImage(record, blobs[1])], tmp_path, finetuning.replace(budget=Budget(steps=1))))
+    assert "fine has 4 nm per pixel, but the model was trained at 8 nm" in messages(events)
+
+
+def test_a_file_that_is_no_model(tmp_path: Path, examples: list[LabelledImage], finetuning: FinetuneConfig) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"not a model")
+    with pytest.raises(ModelFileError, match="damaged or not a safetensors file"):
+        list(finetune(path, examples, tmp_path / "run", finetuning))
+    assert not (tmp_path / "run").exists()
+
+
+def test_resuming_with_other_classes_is_refused(
+    tmp_path: Path, mae: MaskedAutoencoder, examples: list[LabelledImage], finetuning: FinetuneConfig
+) -> None:
+    list(finetune(mae, examples, tmp_path, finetuning.replace(budget=Budget(steps=1))))
+    classes = (ClassInfo(id=0, name="x", color="#000000"), ClassInfo(id=1, name="y", color="#ffffff"))
+    with pytest.raises(ConfigError, match="was started with classes"):
+        list(finetune(mae, examples, tmp_path, finetuning, classes=classes, resume=True))
+
+
+def test_learning_rates_fall_with_depth_unless_from_scratch(
+    tmp_path: Path,
+    mae: MaskedAutoencoder,
+    examples: list[LabelledImage],
+    finetuning: FinetuneConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[float] = []
+
+    def watched(task: Any, settings: Any, *_: Any) -> Iterable[Event]:
+        seen.append(settings.optimizer.layer_decay)
+        return iter(())
+
+    monkeypatch.setattr(finetune_module, "train", watched)
+    for number, start in enumerate((mae, "scratch:tiny")):
+        list(finetune(start, examples, tmp_path / str(number), finetuning))
+    assert seen == [0.75, 1.0]
+
+
+def test_started_names_what_runs(
+    tmp_path: Path, mae: MaskedAutoencoder, examples: list[LabelledImage], finetuning: FinetuneConfig
+) -> None:
+    started = next(event for event in finetune(mae, examples, tmp_path, finetuning) if isinstance(event, Started))
+    assert started.device.startswith("cpu (")
+    assert started.parameters > 1000
+    assert started.kernels

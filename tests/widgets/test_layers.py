@@ -1,0 +1,237 @@
+"""Overlays lie where their image lies, are updated in place, and never take the brush away."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Image, Labels
+
+from napari_affmae.card import PixelSize
+from napari_affmae.data.records import ImageRecord
+from napari_affmae.events import Preview
+from napari_affmae.widgets.layers import GROUP, KIND, Kind, OverlayLayers
+from napari_affmae.widgets.placement import pixel_size_of
+from napari_affmae.widgets.plane import for_display
+from napari_affmae.widgets.state import DEFAULT_CLASSES
+
+
+class Result:
+    def __init__(self, shape, value=2):
+        self.labels = np.full(shape, value, np.uint8)
+        self.probabilities = np.stack([np.full(shape, part, np.float32) for part in (0.25, 0.75)])
+        self.classes = DEFAULT_CLASSES
+
+
+class Stage:
+    name = "res3"
+
+    def __init__(self, shape, tokens=6):
+        owners = np.arange(shape[0] * shape[1]).reshape(shape) % tokens
+        self.positions_rc = np.stack([np.linspace(0, side - 1, tokens) for side in shape], 1).astype(np.float32)
+        self.merge_map = (owners + 1).astype(np.int32)
+        self.density = np.full(shape, 0.5, np.float32)
+        self.pca = np.random.default_rng(0).random((*shape, 3), np.float32)
+
+
+@pytest.fixture
+def viewer():
+    return ViewerModel()
+
+
+@pytest.fixture
+def layers(viewer):
+    return OverlayLayers(viewer)
+
+
+def add_image(viewer, shape=(32, 48), **options):
+    pixels = np.random.default_rng(0).random(shape)
+    return viewer.add_image(pixels, name="em", **options)
+
+
+def show_everything(layers, plane):
+    stage = Stage(plane.shape)
+    layers.create_paint(plane, DEFAULT_CLASSES, None)
+    layers.show_segmentation(plane, Result(plane.shape), probabilities=True)
+    layers.show_tokens(plane, stage)
+    layers.show_merge_map(plane, stage)
+    layers.show_density(plane, stage)
+    layers.show_pca(plane, stage.name, stage.pca)
+
+
+def ours(viewer):
+    return [layer for layer in viewer.layers if KIND in layer.metadata]
+
+
+def test_overlays_carry_scale_translate_units_and_axis_labels(viewer, layers):
+    image = add_image(viewer, scale=(0.5, 0.25), translate=(3, -7), units=("um", "um"), axis_labels=("row", "column"))
+    show_everything(layers, layers.current())
+    assert {layer.metadata[KIND] for layer in ours(viewer)} == set(Kind) - {Kind.MASKED, Kind.RECONSTRUCTION}
+    for layer in ours(viewer):
+        np.testing.assert_array_equal(layer.scale, image.scale, err_msg=layer.name)
+        np.testing.assert_array_equal(layer.translate, image.translate, err_msg=layer.name)
+        assert layer.units == image.units, layer.name
+        assert layer.axis_labels == image.axis_labels, layer.name
+    assert pixel_size_of(image) == PixelSize(y=0.5, x=0.25, unit="micrometer")
+
+
+def test_overlays_are_updated_in_place(viewer, layers):
+    add_image(viewer)
+    show_everything(layers, layers.current())
+    before = list(viewer.layers)
+    show_everything(layers, layers.current())
+    assert list(viewer.layers) == before
+    layers.show_tokens(layers.current(), Stage((32, 48), tokens=11))
+    [tokens] = [layer for layer in ours(viewer) if layer.metadata[KIND] == Kind.TOKENS]
+    assert len(tokens.data) == 11
+    areas = np.asarray(tokens.features["area"])
+    assert areas.sum() == 32 * 48, "every pixel belongs to a token"
+    np.testing.assert_allclose(tokens.size, np.maximum(np.sqrt(areas) * 0.75, 2))
+
+
+def test_overlays_stand_above_their_own_image(viewer, layers):
+    add_image(viewer)
+    show_everything(layers, layers.current())
+    viewer.add_image(np.zeros((8, 8)), name="other")
+    layers.show_segmentation(layers.current(), Result((8, 8)), probabilities=False)
+    groups = [layer.metadata.get(GROUP, layer.name) for layer in viewer.layers]
+    assert groups == ["em"] * (len(groups) - 2) + ["other"] * 2
+    ranks = [list(Kind).index(layer.metadata[KIND]) for layer in ours(viewer)[:-1]]
+    assert ranks == sorted(ranks)
+
+
+def test_a_new_overlay_leaves_the_selection_and_the_brush(viewer, layers):
+    add_image(viewer)
+    plane = layers.current()
+    paint = layers.create_paint(plane, DEFAULT_CLASSES, None)
+    layers.hold_brush(paint, 2, 7)
+    layers.show_segmentation(plane, Result(plane.shape), probabilities=True)
+    assert viewer.layers.selection.active is paint
+    assert (paint.selected_label, paint.brush_size, paint.mode) == (2, 7, "paint")
+
+
+def test_a_selected_overlay_means_its_image(viewer, layers):
+    add_image(viewer)
+    viewer.add_image(np.zeros((8, 8)), name="other")
+    assert layers.current().name == "other"
+    paint = layers.create_paint(layers._plane(viewer.layers["em"]), DEFAULT_CLASSES, None)
+    viewer.layers.selection.active = paint
+    assert layers.current().name == "em"
+    viewer.layers.selection.clear()
+    assert layers.current().name == "em", "nothing selected: the last one"
+
+
+def test_planes_of_a_stack_are_painted_and_segmented_one_by_one(viewer, layers):
+    stack = add_image(viewer, (4, 16, 24), scale=(10, 2, 2), translate=(5, 0, 1), units=("nm", "nm", "nm"))
+    viewer.dims.set_point(0, 5 + 10 * 2)
+    plane = layers.current()
+    assert plane.name == "em[2]"
+    np.testing.assert_array_equal(plane.record().read()[..., 0], stack.data[2])
+    paint = layers.create_paint(plane, DEFAULT_CLASSES, None)
+    assert paint.data.shape == (4, 16, 24)
+    paint.data[1, 3, 4:8] = 1
+    paint.data[3, 3, 4:8] = 2
+    assert [(record.name, int(labels.sum())) for record, labels in layers.painted_planes()] == [("em[1]", 4), ("em[3]", 8)]
+    layers.show_segmentation(plane, Result(plane.shape), probabilities=True)
+    [segmentation] = [layer for layer in ours(viewer) if layer.metadata[KIND] == Kind.SEGMENTATION]
+    assert [int(one.any()) for one in segmentation.data] == [0, 0, 1, 0]
+    np.testing.assert_array_equal(segmentation.scale, stack.scale)
+    [first, _] = [layer for layer in ours(viewer) if layer.metadata[KIND] == Kind.PROBABILITY]
+    np.testing.assert_array_equal(first.scale, stack.scale[1:])
+    np.testing.assert_array_equal(first.translate, stack.translate[1:])
+
+
+def test_paint_is_counted_copied_and_erased(viewer, layers):
+    heard = []
+    layers.painted.connect(lambda: heard.append(1))
+    add_image(viewer)
+    paint = layers.create_paint(layers.current(), DEFAULT_CLASSES, None)
+    heard.clear()
+    paint.paint((10, 10), 1)
+    assert heard
+    assert layers.painted_pixels() == {1: int((paint.data == 1).sum())}
+    [(record, copied)] = list(layers.painted_planes())
+    paint.data[0, 0] = 2
+    assert record.name == "em"
+    assert copied[0, 0] == 0, "the job's copy does not change under it"
+    layers.erase_class(1)
+    assert layers.painted_pixels() == {2: 1}
+
+
+def test_saved_paint_comes_back_only_if_it_fits(viewer, layers):
+    add_image(viewer)
+    saved = np.full((32, 48), 2, np.uint8)
+    paint = layers.create_paint(layers.current(), DEFAULT_CLASSES, saved)
+    np.testing.assert_array_equal(paint.data, saved)
+    viewer.layers.remove(paint)
+    assert not layers.create_paint(layers.current(), DEFAULT_CLASSES, saved[:5]).data.any()
+
+
+def test_class_colors_reach_paint_and_segmentation(viewer, layers):
+    add_image(viewer)
+    plane = layers.current()
+    paint = layers.create_paint(plane, DEFAULT_CLASSES, None)
+    layers.color_classes((DEFAULT_CLASSES[0].replace(color="#ff0000"), DEFAULT_CLASSES[1]))
+    np.testing.assert_allclose(paint.get_color(1), (1, 0, 0, 1))
+    assert paint.get_color(0) is None or paint.get_color(0)[3] == 0
+
+
+def test_previews_lie_beside_the_image_in_its_pixels(viewer, layers):
+    size = PixelSize(y=4, x=4, unit="nanometer")
+    add_image(viewer, scale=(4, 4), units=("nm", "nm"))
+    tile = np.random.default_rng(0).random((16, 16), np.float32)
+    layers.show_preview(Preview("pretrain", 1, tile, tile, tile), size)
+    masked, reconstruction = ours(viewer)
+    assert masked.translate[1] >= 48 * 4
+    assert reconstruction.translate[1] >= masked.translate[1] + 16 * 4
+    np.testing.assert_array_equal(masked.scale, (4, 4))
+    layers.show_preview(Preview("pretrain", 2, 1 - tile, tile, tile), size)
+    assert ours(viewer) == [masked, reconstruction]
+    np.testing.assert_array_equal(masked.data, 1 - tile)
+    color = np.zeros((16, 16, 3), np.float32)
+    layers.show_preview(Preview("pretrain", 3, color, color, color), size)
+    assert [layer.rgb for layer in ours(viewer)] == [True, True]
+
+
+def test_opening_an_image_hides_the_one_before(viewer, layers, tmp_path):
+    records = [ImageRecord(f"{name}.png", 8, 8, 1, "uint8", PixelSize(y=2, x=2), path=tmp_path / name) for name in "ab"]
+    for record in records:
+        layers.open_image(record, np.zeros((8, 8, 1), np.uint8))
+    assert [layer.visible for layer in viewer.layers] == [False, True]
+    layers.open_image(records[0], np.zeros((8, 8, 1), np.uint8))
+    assert len(viewer.layers) == 2
+    assert [layer.visible for layer in viewer.layers] == [True, False]
+    assert layers.current().record() is records[0]
+    assert pixel_size_of(viewer.layers[0]) == PixelSize(y=2, x=2)
+
+
+@pytest.mark.parametrize(("channels", "rgb"), [(1, False), (2, True), (3, True), (5, True)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_any_number_of_channels_can_be_shown(channels, rgb, dtype):
+    pixels = (np.random.default_rng(0).random((8, 8, channels)) * 200).astype(dtype)
+    shown, is_rgb = for_display(pixels)
+    assert is_rgb is rgb
+    assert shown.shape == ((8, 8, 3) if rgb else (8, 8))
+    Image(shown, rgb=is_rgb)
+
+
+def test_alpha_and_pyramids_are_read_as_the_jobs_need_them(viewer, layers):
+    rgba = np.random.default_rng(0).integers(0, 255, (8, 8, 4), np.uint8)
+    viewer.add_image(rgba, name="rgba", rgb=True)
+    np.testing.assert_array_equal(layers.current().record().read(), rgba[..., :3])
+    fine = np.random.default_rng(0).random((16, 16))
+    viewer.add_image([fine, fine[::2, ::2]], name="pyramid", multiscale=True)
+    assert layers.current().shape == (16, 16)
+    np.testing.assert_array_equal(layers.current().record().read()[..., 0], fine)
+
+
+def test_a_dock_that_is_gone_hears_nothing(viewer, layers):
+    heard = []
+    layers.current_changed.connect(lambda: heard.append(1))
+    add_image(viewer)
+    assert heard
+    layers.disconnect()
+    heard.clear()
+    viewer.add_labels(np.zeros((4, 4), int))
+    assert not heard
+    assert isinstance(viewer.layers[-1], Labels)

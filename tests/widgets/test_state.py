@@ -1,0 +1,131 @@
+"""Which buttons are live, and what they say otherwise. No Qt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_affmae.card import ModelCard, PixelSize
+from napari_affmae.data.scan import collection_from_arrays
+from napari_affmae.errors import LabelError
+from napari_affmae.widgets.state import (
+    DEFAULT_CLASSES,
+    CurrentImage,
+    LoopState,
+    ModelOnDisk,
+    Phase,
+    add_class,
+    choose_channels,
+    describe_pixel_size,
+    edit_class,
+    few_pixels_warning,
+    pixel_size_mismatch,
+    why_not_look,
+    why_not_pause,
+    why_not_pretrain,
+    why_not_resume,
+    why_not_segment,
+    why_not_stop,
+    why_not_train,
+)
+
+NANO = PixelSize(y=4, x=4, unit="nanometer")
+
+
+@pytest.fixture
+def images():
+    return collection_from_arrays({"a": np.random.default_rng(0).random((8, 8, 3))}, rgb=True)
+
+
+def network(classes=0):
+    return ModelOnDisk(Path("run/model.safetensors"), 1, classes, ModelCard())
+
+
+def test_an_empty_dock_says_what_comes_first():
+    state = LoopState()
+    assert "step 1" in why_not_pretrain(state)
+    assert "Pretrain" in why_not_train(state)
+    assert "two classes" in why_not_train(state, from_scratch=True)
+    assert "Train" in why_not_segment(state)
+    assert "model" in why_not_look(state, "res2", needs_stage=True)
+    assert why_not_stop(state, "pretrain")
+
+
+def test_one_job_blocks_the_others_until_it_ends(images):
+    state = LoopState(images=images)
+    assert why_not_pretrain(state) is None
+    state.job, state.phase = "segment", Phase.RUNNING
+    assert "segmenting" in why_not_pretrain(state)
+    assert why_not_stop(state, "pretrain") is not None
+    assert why_not_stop(state, "finetune", "segment") is None
+    state.phase = Phase.STOPPING
+    assert "being stopped" in why_not_stop(state, "segment")
+
+
+def test_pause_and_resume_follow_the_phase(images):
+    state = LoopState(images=images, job="pretrain", phase=Phase.RUNNING)
+    assert why_not_pause(state) is None
+    state.phase = Phase.PAUSED
+    assert why_not_pause(state) is not None
+    assert why_not_resume(state) is None
+    state.job, state.phase = None, Phase.IDLE
+    assert "no interrupted run" in why_not_resume(state)
+    state.interrupted = Path("pretrain-1")
+    assert why_not_resume(state) is None
+
+
+def test_training_needs_paint_of_two_classes():
+    state = LoopState(pretrained=network())
+    state.painted = {1: 50}
+    assert why_not_train(state) is not None
+    state.painted = {1: 50, 7: 50}
+    assert why_not_train(state) is not None, "paint of a class that is no more does not count"
+    state.painted = {1: 50, 2: 500}
+    assert why_not_train(state) is None
+    assert few_pixels_warning(state).startswith("Few pixels for background:")
+
+
+def test_the_decoder_has_no_tokens():
+    state = LoopState(segmenter=network(2), image=CurrentImage("a", 8, 8, None))
+    assert why_not_look(state, "decoder", needs_stage=True) is not None
+    assert why_not_look(state, "decoder", needs_stage=False) is None
+
+
+def test_classes_are_added_and_renamed():
+    classes = add_class(DEFAULT_CLASSES)
+    assert [info.id for info in classes] == [1, 2, 3]
+    assert add_class((classes[0], classes[2]))[-1].id == 2, "ids of removed classes are used again"
+    assert edit_class(classes, 2, " glia ", "#112233")[2].name == "glia"
+    with pytest.raises(LabelError, match="already a class"):
+        edit_class(classes, 2, "background", "#112233")
+    with pytest.raises(LabelError, match="needs a name"):
+        edit_class(classes, 2, "  ", "#112233")
+
+
+def test_channels_are_chosen_without_another_scan(images):
+    chosen = choose_channels(images, [2, 0])
+    assert chosen.channels == 2
+    np.testing.assert_array_equal(chosen.records[0].read(), images.records[0].read()[..., [2, 0]])
+    again = choose_channels(chosen, [1])
+    np.testing.assert_array_equal(again.records[0].read()[..., 0], images.records[0].read()[..., 0])
+
+
+def test_pixel_sizes_are_compared_across_units():
+    micro = PixelSize(y=0.004, x=0.004, unit="micrometer")
+    assert pixel_size_mismatch(NANO, micro) is None
+    assert pixel_size_mismatch(NANO, None) is None
+    assert "8 nm" in pixel_size_mismatch(micro.replace(y=0.008, x=0.008), NANO)
+    assert describe_pixel_size(micro.replace(y=1.5, x=2)) == "1.5 × 2 µm"
+    assert describe_pixel_size(micro) == "4 nm"
+
+
+def test_assigning_a_field_tells_the_listeners():
+    heard = []
+    state = LoopState()
+    state.events.classes.connect(heard.append)
+    state.classes = add_class(state.classes)
+    assert heard == [state.classes]
+    assert replace(state).classes == state.classes
