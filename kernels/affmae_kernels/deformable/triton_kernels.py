@@ -189,7 +189,7 @@ def forward(
         with naming("deformable_attention"):
             _forward[(tiles(queries, QUERIES), heads, batch)](
                 value, positions, points, mixing, power, found, output, queries, tokens, heads, *value.stride()[:3],
-                P=samples, N=near, D=dim, BD=power_of_two(dim), QUERIES=QUERIES, num_warps=4,
+                P=samples, N=near, D=dim, BD=power_of_two(dim), QUERIES=QUERIES, num_warps=4, enable_fp_fusion=True,
             )  # fmt: skip
     return output, found
 
@@ -217,6 +217,7 @@ def backward(
                 value, positions.contiguous(), points, mixing, power, found, grad, grad_value, weights, grad_points, grad_mixing,
                 grad_power, queries, tokens, heads, *value.stride()[:3],
                 P=samples, N=near, D=dim, BD=power_of_two(dim), QUERIES=QUERIES, SORTED=in_order, num_warps=4,
+                enable_fp_fusion=True,
             )  # fmt: skip
         if in_order:
             image = torch.arange(batch, dtype=torch.int32, device=value.device).view(batch, 1, 1, 1, 1)
@@ -225,7 +226,8 @@ def backward(
             rows = torch.arange(batch * tokens * heads + 1, dtype=torch.int32, device=value.device)
             starts = torch.searchsorted(receiver, rows)
             _collect[(batch * tokens * heads,)](
-                order, starts, weights, grad, grad_value, samples * near, D=dim, BD=power_of_two(dim), num_warps=1
+                order, starts, weights, grad, grad_value, samples * near, D=dim, BD=power_of_two(dim),
+                num_warps=1, enable_fp_fusion=True,
             )
     grad_power = torch.where(power > 1e-6, grad_power.sum(), 0.0)
     return grad_value.to(value.dtype), grad_points, grad_mixing, grad_power

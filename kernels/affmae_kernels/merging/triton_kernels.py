@@ -275,6 +275,7 @@ def _constants(tokens: Tensor, clusters: Tensor | None, cluster_size: int) -> di
         "TILE": TILE,
         "PRECISION": precision(tokens.dtype),
         "num_warps": 4,
+        "enable_fp_fusion": True,
     }
 
 

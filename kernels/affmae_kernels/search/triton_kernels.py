@@ -188,7 +188,7 @@ def search(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int] | None) 
             return found
         height, width = grid
         cells = torch.full((batch, height * width), -1, dtype=torch.int32, device=points.device)
-        _place[(tiles(total, BLOCK), batch)](sites, cells, total, height * width, width, BLOCK=BLOCK, num_warps=2)
+        _place[(tiles(total, BLOCK), batch)](sites, cells, total, height * width, width, BLOCK=BLOCK, num_warps=2, enable_fp_fusion=False)
         _on_grid[programs](
             points, cells, found, count, total, height, width,
             K=k, BLOCK=BLOCK, REACH=REACH, num_warps=2, enable_fp_fusion=False,

@@ -88,6 +88,7 @@ def key_tiles_of_queries(
         _mark[(query_tiles, batch)](
             clusters, hits, lists, counts, queries, tokens, query_tiles, key_tiles,
             CLUSTER=cluster_size, C=near, CP=power_of_two(near), QUERIES=queries_per_tile, KEYS=keys_per_tile, SCAN=SCAN,
+            enable_fp_fusion=True,
         )  # fmt: skip
     return hits, lists, counts
 
@@ -98,5 +99,5 @@ def query_tiles_of_keys(hits: Tensor) -> tuple[Tensor, Tensor]:
     lists = torch.empty(batch, key_tiles, query_tiles, dtype=torch.int32, device=hits.device)
     counts = torch.empty(batch, key_tiles, dtype=torch.int32, device=hits.device)
     with naming("tile lists"):
-        _turn[(key_tiles, batch)](hits, lists, counts, query_tiles, key_tiles, SCAN=SCAN)
+        _turn[(key_tiles, batch)](hits, lists, counts, query_tiles, key_tiles, SCAN=SCAN, enable_fp_fusion=True)
     return lists, counts
