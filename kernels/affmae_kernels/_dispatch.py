@@ -7,11 +7,10 @@ has to guess. Nothing falls back after the choice is made: a kernel that fails s
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import os
 from dataclasses import dataclass
-from typing import Literal
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
@@ -19,12 +18,12 @@ OPERATORS = ("nearest", "cluster_attention", "token_merge", "deformable_attentio
 
 VARIABLE = "AFFMAE_KERNELS"
 
-Implementation = Literal["pytorch", "triton"]
-
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 LEAST_CAPABILITY = (8, 0)
 """Ampere: the first generation with bfloat16 matrix units, and the oldest that Triton supports."""
+
+TRITON_INSTALLED = importlib.util.find_spec("triton") is not None
 
 
 @dataclass(frozen=True)
@@ -36,32 +35,28 @@ class OperatorReport:
     why: str
 
 
-def choose(device: torch.device, dtype: torch.dtype, limit: str | None = None) -> tuple[Implementation, str]:
-    """Decide which implementation runs, and say why.
+def runs_in_triton(device: torch.device, dtype: torch.dtype, limit: str | None = None) -> bool:
+    """Decide whether Triton's kernels run, else PyTorch does.
 
     Parameters
     ----------
     device, dtype
         Of the operator's largest argument.
     limit
-        What the kernels cannot do of what is asked ("17 neighbours; the kernel keeps at most 8"), or None.
+        What the kernels cannot do of what is asked ("17 sites per point; the kernel keeps at most 8"), or None.
 
     Raises
     ------
     ValueError
         If ``AFFMAE_KERNELS`` holds another word, or asks for Triton where it cannot run.
     """
-    wish = os.environ.get(VARIABLE, "auto")
-    if wish not in ("auto", "pytorch", "triton"):
-        raise ValueError(f"{VARIABLE} must be auto, pytorch or triton, got {wish!r}")
+    wish = _wish()
     if wish == "pytorch":
-        return "pytorch", f"{VARIABLE}=pytorch"
-    obstacle = limit or _dtype_obstacle(dtype) or _device_obstacle(device, wish == "triton")
-    if obstacle is None:
-        return "triton", f"{VARIABLE}=triton" if wish == "triton" else f"{_device_name(device)} with {_triton_name()}"
-    if wish == "triton":
+        return False
+    obstacle = limit or _obstacle(device, dtype, wish)
+    if obstacle is not None and wish == "triton":
         raise ValueError(f"{VARIABLE}=triton, but Triton cannot run this operator: {obstacle}; use auto or pytorch")
-    return "pytorch", obstacle
+    return obstacle is None
 
 
 def report(device: torch.device | str | None = None) -> list[OperatorReport]:
@@ -73,7 +68,15 @@ def report(device: torch.device | str | None = None) -> list[OperatorReport]:
         Where tensors will be; None stands for CUDA if there is a device, else the CPU.
     """
     place = torch.device(device) if device is not None else torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    implementation, why = choose(place, torch.float32)
+    wish = _wish()
+    obstacle = _obstacle(place, torch.float32, wish)
+    if wish == "pytorch":
+        implementation, why = "pytorch", f"{VARIABLE}=pytorch"
+    elif obstacle is not None:
+        implementation, why = "pytorch", obstacle
+    else:
+        where = torch.cuda.get_device_name(place) if place.type == "cuda" else "the interpreter"
+        implementation, why = "triton", f"{where} with {_triton_name()}"
     return [OperatorReport(name, implementation, why) for name in OPERATORS]
 
 
@@ -89,46 +92,33 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def _dtype_obstacle(dtype: torch.dtype) -> str | None:
-    if dtype in DTYPES:
-        return None
-    return f"the kernels take float32, bfloat16 and float16, not {str(dtype).removeprefix('torch.')}"
+def _wish() -> str:
+    wish = os.environ.get(VARIABLE, "auto")
+    if wish not in ("auto", "pytorch", "triton"):
+        raise ValueError(f"{VARIABLE} must be auto, pytorch or triton, got {wish!r}")
+    return wish
 
 
-def _device_obstacle(device: torch.device, wanted: bool) -> str | None:
-    if device.type == "cpu" and wanted and interpreted():
-        return None if _triton_installed() else "Triton is not installed"
-    if device.type != "cuda":
-        return f"the kernels need a CUDA device, the tensors are on {device.type}"
-    if torch.version.hip is not None:
-        return "the kernels are not tested on ROCm"
-    if _capability(device.index or 0) < LEAST_CAPABILITY:
-        have, need = (".".join(map(str, numbers)) for numbers in (_capability(device.index or 0), LEAST_CAPABILITY))
-        return f"the kernels need a GPU of compute capability {need} or newer, this one has {have}"
-    return None if _triton_installed() else "Triton is not installed: pip install triton (triton-windows on Windows)"
+def _obstacle(device: torch.device, dtype: torch.dtype, wish: str) -> str | None:
+    """Return why Triton cannot run here, or None. Without caches and clever calls: ``torch.compile`` traces through it."""
+    if dtype not in DTYPES:
+        return f"the kernels take float32, bfloat16 and float16, not {dtype}"
+    stands_in = device.type == "cpu" and wish == "triton" and interpreted()
+    if not stands_in:
+        if device.type != "cuda":
+            return f"the kernels need a CUDA device, the tensors are on {device.type}"
+        if torch.version.hip is not None:
+            return "the kernels are not tested on ROCm"
+        capability = torch.cuda.get_device_capability(device)
+        if capability < LEAST_CAPABILITY:
+            return f"the kernels need compute capability {LEAST_CAPABILITY} or newer, this GPU has {capability}"
+    return None if TRITON_INSTALLED else "Triton is not installed: pip install triton (triton-windows on Windows)"
 
 
-@functools.cache
-def _triton_installed() -> bool:
-    return importlib.util.find_spec("triton") is not None
-
-
-@functools.cache
-def _capability(index: int) -> tuple[int, int]:
-    return torch.cuda.get_device_capability(index)
-
-
-@functools.cache
 def _triton_name() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
     for name in ("triton", "triton-windows"):
         try:
             return f"Triton {version(name)}"
         except PackageNotFoundError:
             continue
     return "Triton"
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .._autocast import to_autocast
 from .._check import check_same_device, check_shape
-from .._dispatch import choose
+from .._dispatch import runs_in_triton
 from .reference import cluster_attention_reference
 from .registered import cluster_attention_op
 
@@ -75,9 +75,9 @@ def cluster_attention(
     check_same_device(query=query, key=key, value=value, positions=positions)
     query, key, value = to_autocast(query, key, value)
     limit = None if dim <= WIDEST_HEAD else f"{dim} channels per head; the kernel keeps at most {WIDEST_HEAD}"
-    implementation, _ = choose(query.device, query.dtype, limit)
+    in_triton = runs_in_triton(query.device, query.dtype, limit)
     with torch.autocast(query.device.type, enabled=False):
-        if implementation == "pytorch":
+        if not in_triton:
             return cluster_attention_reference(
                 query, key, value, positions, clusters, cluster_size, bias_weight, bias, blank_key, blank_value
             )

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .._autocast import to_autocast
 from .._check import check_same_device, check_shape
-from .._dispatch import choose
+from .._dispatch import runs_in_triton
 from ..search.op import nearest
 from .reference import POINT_NEIGHBOURS, deformable_attention_reference
 from .registered import deformable_attention_op
@@ -65,9 +65,9 @@ def deformable_attention(
     check_same_device(value=value, positions=positions, points=points, mixing=mixing)
     (value,) = to_autocast(value)
     limit = None if value.shape[-1] <= WIDEST_HEAD else f"{value.shape[-1]} channels per head, more than {WIDEST_HEAD}"
-    implementation, _ = choose(value.device, value.dtype, limit)
+    in_triton = runs_in_triton(value.device, value.dtype, limit)
     with torch.autocast(value.device.type, enabled=False):
-        if implementation == "triton":
+        if in_triton:
             sampled: Tensor = deformable_attention_op(value, positions.float(), points.float(), mixing, power, grid)[0]
             return sampled
         flat = points.detach().flatten(1, 3)

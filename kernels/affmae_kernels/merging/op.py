@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .._autocast import to_autocast
 from .._check import check_same_device, check_shape
-from .._dispatch import choose
+from .._dispatch import runs_in_triton
 from .reference import token_merge_reference
 from .registered import token_merge_op
 
@@ -73,10 +73,10 @@ def token_merge(
     (tokens,) = to_autocast(tokens)
     kinds = weight.shape[0]
     limit = None if kinds == KINDS else f"{kinds} weights per neighbour; the kernel is written for {KINDS}"
-    implementation, _ = choose(tokens.device, tokens.dtype, limit)
-    run = token_merge_reference if implementation == "pytorch" else token_merge_op
+    in_triton = runs_in_triton(tokens.device, tokens.dtype, limit)
+    run = token_merge_op if in_triton else token_merge_reference
     with torch.autocast(tokens.device.type, enabled=False):
-        place = positions if implementation == "pytorch" else positions.float()
+        place = positions.float() if in_triton else positions
         merged: Tensor = run(
             tokens, scores, place, survivors, clusters, cluster_size, weight, bias, norm_weight, norm_bias, eps
         )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .._check import check_same_device, check_shape
-from .._dispatch import choose
+from .._dispatch import runs_in_triton
 from .reference import nearest_reference
 from .registered import nearest_op
 from .windows import DENSE, nearest_brute_force, nearest_on_grid
@@ -55,8 +55,7 @@ def nearest(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int] | None 
         return nearest_reference(points, sites, k)
     points, sites = points.float(), sites.float()
     limit = None if k <= MOST else f"{k} sites per point; the kernel keeps at most {MOST}"
-    implementation, _ = choose(points.device, points.dtype, limit)
-    if implementation == "triton":
+    if runs_in_triton(points.device, points.dtype, limit):
         found: Tensor = nearest_op(points, sites, k, grid).long()
         return found
     if grid is not None and k <= 8 and sites.shape[1] >= DENSE * grid[0] * grid[1]:
