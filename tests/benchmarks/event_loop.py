@@ -1,10 +1,13 @@
 """How smooth napari stays while tiny pretraining runs in the dock's worker, and what the window costs the training.
 
-Three runs of the same training on the same images, each in its own process:
+The same training on the same images, each in its own process:
 
 ``alone``   the generator in the main thread, no Qt
 ``bare``    a viewer with two plain layers, a plain thread that runs the generator, previews put into the layers
 ``dock``    the dock, with its bar, curve, notifications and preview layers
+
+These three leave one core to the window. For comparison, ``all`` is ``alone`` with a thread for every core, as the command line
+trains.
 
 A 1 ms timer in the window's event loop notes when it fires; a gap is the time between two of its calls. Run it on a machine
 that does nothing else::
@@ -30,8 +33,8 @@ from typing import Literal
 
 import numpy as np
 
-Mode = Literal["alone", "bare", "dock"]
-MODES: tuple[Mode, ...] = ("alone", "bare", "dock")
+Mode = Literal["alone", "bare", "dock", "all"]
+MODES: tuple[Mode, ...] = ("alone", "bare", "dock", "all")
 TILE = 256
 IMAGES = 8
 WARM_UP_STEPS = 3
@@ -69,7 +72,7 @@ def write_images(folder: Path) -> None:
         tifffile.imwrite(folder / f"section_{seed}.tif", synthetic_em(512, seed)[0])
 
 
-def training(folder: Path, run: Path, threads: int) -> Iterator[object]:
+def training(folder: Path, run: Path, threads: int | None) -> Iterator[object]:
     """Return the training that the dock starts with its defaults and this tile."""
     from napari_affmae.config import Budget, ModelConfig, PretrainConfig
     from napari_affmae.engine.pretrain import pretrain
@@ -79,12 +82,23 @@ def training(folder: Path, run: Path, threads: int) -> Iterator[object]:
 
 
 def alone(folder: Path, run: Path, seconds: float) -> Measurement:
-    """Train without a window."""
+    """Train without a window, with the threads that the dock gives its jobs."""
+    from napari_affmae.widgets.jobs import job_threads
+
+    return without_window(training(folder, run, job_threads()), seconds)
+
+
+def all_cores(folder: Path, run: Path, seconds: float) -> Measurement:
+    """Train without a window, on all cores."""
+    return without_window(training(folder, run, None), seconds)
+
+
+def without_window(events: Iterator[object], seconds: float) -> Measurement:
+    """Count the steps of a training in this thread."""
     from napari_affmae.events import Progress
-    from napari_affmae.widgets.jobs import spare_one_core
 
     watch = Watch(seconds)
-    for event in training(folder, run, spare_one_core()):
+    for event in events:
         if isinstance(event, Progress):
             watch.step()
         if watch.over:
@@ -155,7 +169,7 @@ def bare(folder: Path, run: Path, seconds: float) -> Measurement:
     from qtpy.QtCore import QObject, Signal
 
     from napari_affmae.events import Preview, Progress
-    from napari_affmae.widgets.jobs import spare_one_core
+    from napari_affmae.widgets.jobs import job_threads
 
     class Bridge(QObject):
         preview = Signal(object)
@@ -175,7 +189,7 @@ def bare(folder: Path, run: Path, seconds: float) -> Measurement:
 
     def prepare(watch: Watch) -> Callable[[], None]:
         def work() -> None:
-            for event in training(folder, run, spare_one_core()):
+            for event in training(folder, run, job_threads()):
                 if isinstance(event, Preview):
                     bridge.preview.emit(event)
                 elif isinstance(event, Progress):
@@ -269,7 +283,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             images = Path(folder) / "images"
             write_images(images)
-            run = {"alone": alone, "bare": bare, "dock": dock}[arguments.only]
+            run = {"alone": alone, "bare": bare, "dock": dock, "all": all_cores}[arguments.only]
             print(json.dumps(asdict(run(images, Path(folder) / "run", arguments.seconds))))
         return
     results = {mode: median([measure(mode, arguments.seconds) for _ in range(arguments.repeats)]) for mode in MODES}

@@ -54,8 +54,9 @@ def test_batches_shrink_with_the_tile_and_the_network() -> None:
     assert default_batch(CPU, tiny, 256, whole=True) == 2
     assert default_batch(CPU, base, 1024, whole=False) == 1
     cuda = torch.device("cuda", 0)
-    assert default_batch(cuda, ModelConfig.preset("small"), 512, whole=False) == 32
-    assert default_batch(cuda, base, 512, whole=False) < 32 < default_batch(cuda, tiny, 512, whole=False)
+    assert default_batch(cuda, ModelConfig.preset("small"), 256, whole=False) == 64
+    assert default_batch(cuda, ModelConfig.preset("small"), 256, whole=True) == 16
+    assert default_batch(cuda, base, 512, whole=False) < 16 < default_batch(cuda, tiny, 512, whole=False)
 
 
 def test_randomness_follows_from_seed_and_step_and_is_given_back() -> None:

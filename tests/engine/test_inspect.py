@@ -142,5 +142,5 @@ def test_exhausted_memory(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(MaskedAutoencoder, "features", exhausted)
-    with pytest.raises(DeviceError, match="exhausted by 96 × 80 pixels: choose a smaller region"):
+    with pytest.raises(DeviceError, match="exhausted: 96 × 80 pixels are too many at once, choose a smaller region"):
         inspect(model, blobs[0], device="cpu")

@@ -386,6 +386,17 @@ def test_memory_too_small_for_one_tile_saves_and_says_what_to_lower(
     assert only(Started, rest).start_step == 2
 
 
+def test_memory_that_runs_out_elsewhere_is_a_device_error_too(
+    tmp_path: Path, collection: ImageCollection, pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", exhausted)
+    with pytest.raises(DeviceError, match="exhausted: lower the tile size, choose a smaller preset"):
+        list(pretrain(collection, tmp_path, pretraining))
+
+
 def test_other_errors_are_not_taken_for_memory(
     tmp_path: Path, collection: ImageCollection, pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,17 @@ from napari_affmae.engine.run_folder import RunFolder, write_whole
 from napari_affmae.errors import ConfigError, StorageError
 
 
+def test_a_run_that_saved_nothing_can_be_begun_again(tmp_path: Path, pretraining: PretrainConfig) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.begin("pretrain", pretraining, {})
+    folder.append_log({"step": 1})
+    folder.begin("pretrain", pretraining, {})
+    assert not folder.log.exists()
+    folder.checkpoint.write_bytes(b"weights")
+    with pytest.raises(StorageError, match="is not empty"):
+        folder.begin("pretrain", pretraining, {})
+
+
 def test_a_folder_with_something_in_it_is_not_overwritten(tmp_path: Path, pretraining: PretrainConfig) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(StorageError, match=r"is not empty: continue .* with --resume .*or choose another folder"):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
-
 from affmae_kernels import nearest
 from affmae_kernels.search.reference import nearest_reference
 from affmae_kernels.search.windows import nearest_brute_force, nearest_on_grid
+from torch import Tensor
 
 
 def occupied(batch: int, grid: tuple[int, int], count: int, generator: torch.Generator) -> Tensor:

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from affmae_kernels import cluster_attention, deformable_attention, relative_features, token_merge
 from torch import Tensor
 from torch.nn import functional
-
-from affmae_kernels import cluster_attention, deformable_attention, relative_features, token_merge
 
 
 def draw(*shape: int, seed: int = 0, grad: bool = True) -> Tensor:

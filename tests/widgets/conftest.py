@@ -115,8 +115,10 @@ class FakeEngine(Engine):
         yield Progress("segment", 1, 1, 1.0, 0.0, {}, 0.0, 3.0, 0.0, 0.1)
         yield Done("segment", 1, None, result=FakeSegmentation(ids[np.minimum(chosen, len(ids) - 1)], probabilities, classes))
 
-    def inspect(self, model, image, *, device):
+    def inspect(self, model, image, *, region, device):
         self.calls.append("inspect")
+        self.region = region
+        image = image if region is None else image[region]
         height, width = image.shape[:2]
         rows, columns = np.indices((height, width))
         stages = []

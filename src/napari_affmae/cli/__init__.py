@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:
         if (error.name or "").startswith("napari_affmae"):
             raise
-        return _fail(f"{error}; this installation is incomplete: install it again with pip install napari-affmae", FAILED)
+        return _fail(f"{error}; this installation is incomplete: install napari-affmae again", FAILED)
     except Interrupted as error:
         return _fail(str(error), INTERRUPTED)
     except KeyboardInterrupt:

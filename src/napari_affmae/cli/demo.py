@@ -27,7 +27,7 @@ def demo(
     if missing:
         raise StorageError(
             f"the demo opens napari, and {missing[0]} is not installed; install it with "
-            f"{Path(sys.executable).name} -m pip install 'napari-affmae[all]'"
+            f"{Path(sys.executable).name} -m pip install 'napari[all]'"
         )
     from ..widgets.demo import run_demo
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .options import AsJson, Device, Files, Foreground, ImageFolder, LabelFolder, Model, Sparse
 from .output import print_result
+from .progress import counting
 
 
 def evaluate(
@@ -20,21 +21,17 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled images: intersection over union per class, their mean, and accuracy."""
     from ..engine.evaluate import evaluate as run_evaluation
-    from ..model.model_file import load_model
     from .labelled import read_labelled
 
-    segmenter = load_model(model)
     examples = read_labelled(images, labels, files, foreground=foreground, sparse=sparse)
-    result = run_evaluation(segmenter, examples, device=device or "auto", sparse=sparse)
-    print_result(
-        {
-            "miou": result.miou,
-            "iou": dict(result.iou),
-            "accuracy": result.accuracy,
-            "majority_miou": result.majority_miou,
-            "images": len(examples),
-            "pixels": result.pixels,
-            "confusion": result.confusion,
-        },
-        json,
-    )
+    with counting("evaluate") as on_progress:
+        result = run_evaluation(model, examples, device=device or "auto", sparse=sparse, on_progress=on_progress)
+    figures = {
+        "miou": result.miou,
+        "iou": result.iou,
+        "accuracy": result.accuracy,
+        "majority_miou": result.majority_miou,
+        "images": len(examples),
+        "pixels": result.pixels,
+    }
+    print_result({**figures, "confusion": result.confusion} if json else figures, json)

@@ -10,7 +10,7 @@ from ..config import ModelConfig, PresetName, PretrainConfig
 from ..control import JobControl
 from .options import AsJson, Batch, Device, Epochs, Files, Images, Minutes, Resume, Run, Seed, Steps, Tile
 from .output import print_result
-from .progress import watch
+from .progress import counting, watch
 from .settings import given, given_budget, settings_of_run
 
 
@@ -36,7 +36,8 @@ def pretrain(
     from ..engine.pretrain import pretrain as run_pretraining
 
     before = settings_of_run(out, PretrainConfig) if resume else None
-    collection = scan(images, files)
+    with counting("read") as on_progress:
+        collection = scan(images, files, on_progress=on_progress)
     if before is None or preset is not None:
         model = ModelConfig.preset(preset or "tiny", in_channels=collection.channels)
     else:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 from rich.console import Console
@@ -36,12 +37,13 @@ def watch(events: Iterable[Event], control: JobControl, stream: TextIO | None = 
     Interrupted
         If Ctrl-C stopped the job; by then it has saved what it had.
     """
-    stream = sys.stderr if stream is None else stream
-    reporter = _Bar(stream) if stream.isatty() else _Lines(stream)
     done = None
-    with stop_on_interrupt(control), reporter:
+    with stop_on_interrupt(control), _reporter(stream) as reporter:
         for event in events:
-            reporter.show(event)
+            if isinstance(event, Step):
+                reporter.advance(event.job, event.fraction, describe_step(event))
+            elif line := describe(event):
+                reporter.say(line)
             if isinstance(event, Done):
                 done = event
     if done is None or (done.stopped and control.stop_requested):
@@ -50,31 +52,38 @@ def watch(events: Iterable[Event], control: JobControl, stream: TextIO | None = 
     return done
 
 
+@contextmanager
+def counting(what: str, stream: TextIO | None = None) -> Iterator[Callable[[int, int], None]]:
+    """Report work that is counted; gives a function to call as ``on_progress(done, total)``."""
+    with _reporter(stream) as reporter:
+        yield lambda done, total: reporter.advance(what, done / max(total, 1), f"{done}/{total}")
+
+
+@contextmanager
+def _reporter(stream: TextIO | None) -> Iterator[_Bar | _Lines]:
+    stream = sys.stderr if stream is None else stream
+    if not stream.isatty():
+        yield _Lines(stream)
+        return
+    with _Bar(stream) as bar:
+        yield bar
+
+
 class _Lines:
-    """One line at the start, then one every few seconds."""
+    """A line every few seconds, and one at the end of anything that took longer than that."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._said_at = float("-inf")
+        self._said_at = time.monotonic()
+        self._said_any = False
 
-    def __enter__(self) -> _Lines:
-        return self
+    def advance(self, what: str, fraction: float, text: str) -> None:
+        now = time.monotonic()
+        if now - self._said_at >= _LINES_APART or (fraction >= 1 and self._said_any):
+            self._said_at, self._said_any = now, True
+            self.say(f"{what} {fraction:4.0%}  {text}")
 
-    def __exit__(self, *reason: object) -> None:
-        self._stream.flush()
-
-    def show(self, event: Event) -> None:
-        if isinstance(event, Step):
-            now = time.monotonic()
-            if now - self._said_at >= _LINES_APART or event.fraction >= 1:
-                self._said_at = now
-                self._say(f"{event.fraction:4.0%}  {describe_step(event)}")
-        else:
-            line = describe(event)
-            if line:
-                self._say(line)
-
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
         print(line, file=self._stream, flush=True)
 
 
@@ -83,9 +92,14 @@ class _Bar:
 
     def __init__(self, stream: TextIO) -> None:
         console = Console(file=stream, highlight=False, markup=False)
-        columns = (TextColumn("{task.fields[job]}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"))
+        columns = (
+            TextColumn("{task.fields[what]}", markup=False),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.description}", markup=False),
+        )
         self._progress = Progress(*columns, console=console)
-        self._task = self._progress.add_task("", total=1.0, job="")
+        self._task = self._progress.add_task("", total=1.0, what="")
 
     def __enter__(self) -> _Bar:
         self._progress.start()
@@ -94,13 +108,11 @@ class _Bar:
     def __exit__(self, *reason: object) -> None:
         self._progress.stop()
 
-    def show(self, event: Event) -> None:
-        if isinstance(event, Step):
-            self._progress.update(self._task, completed=event.fraction, description=describe_step(event), job=event.job)
-        else:
-            line = describe(event)
-            if line:
-                self._progress.console.print(line)
+    def advance(self, what: str, fraction: float, text: str) -> None:
+        self._progress.update(self._task, completed=fraction, description=text, what=what)
+
+    def say(self, line: str) -> None:
+        self._progress.console.print(line)
 
 
 def describe(event: Event) -> str:

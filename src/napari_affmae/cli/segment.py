@@ -16,7 +16,7 @@ from ..errors import DataError, StorageError
 from ..events import Started
 from .options import AsJson, Batch, Device, Files, Images, Model, OutputFolder, Overwrite, Tile
 from .output import print_result
-from .progress import watch
+from .progress import counting, watch
 
 if TYPE_CHECKING:
     from ..data.records import ImageRecord
@@ -52,7 +52,8 @@ def segment(
     from .labelled import say_skipped
 
     segmenter = load_segmenter(model)
-    collection = scan(images, files)
+    with counting("read") as on_progress:
+        collection = scan(images, files, on_progress=on_progress)
     say_skipped(collection.skipped)
     targets = [out / name for name in output_names([record.name for record in collection.records], SUFFIXES[format])]
     if not overwrite:
@@ -131,8 +132,8 @@ def refuse_existing(targets: Sequence[Path], with_probabilities: bool) -> None:
     files = [*targets, *(beside(target) for target in targets if with_probabilities)]
     there = [path for path in files if path.exists()]
     if there:
-        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
-        raise StorageError(f"{there[0]}{more} is there already; choose another folder, or pass --overwrite to replace it")
+        what = f"{there[0]} is" if len(there) == 1 else f"{there[0]} and {len(there) - 1} more are"
+        raise StorageError(f"{what} there already; choose another folder, or pass --overwrite to replace it")
 
 
 def _without_suffix(name: str) -> str:

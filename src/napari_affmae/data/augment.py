@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import overload
 
+import affmae_kernels  # noqa: F401  loads triton safely before torch's optimizers can load it
 import torch
 from torch import Tensor
 

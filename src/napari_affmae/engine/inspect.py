@@ -12,13 +12,13 @@ import torch
 from torch.nn import functional
 
 from ..config import STAGE_NAMES, DeviceName
-from ..errors import DataError, DeviceError
+from ..errors import DataError
 from ..model.effective_rank import effective_rank
 from ..model.encoder import Stage
 from ..model.mae import MaskedAutoencoder
 from ..model.model_file import load_model
 from ..model.segmenter import Segmenter
-from .device import describe_device, inference_autocast, is_out_of_memory, limited_threads, resolve_device
+from .device import inference_autocast, limited_threads, memory_errors, resolve_device
 from .image_source import ArraySource
 from .merge_map import owners, to_pixels, token_density
 from .pca import pca_colors
@@ -115,17 +115,10 @@ def inspect(
     top, bottom, left, right = _bounds(raw, region)
     normalisation = network.card.normalisation or raw.measure()
     pixels = torch.from_numpy(raw.normalised(normalisation).read(top, bottom, left, right)).unsqueeze(0)
-    network.to(place).eval()
-    try:
-        with limited_threads(threads):
-            return _inspect(network, pixels, place)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise DeviceError(
-            f"memory of {describe_device(place)} is exhausted by {bottom - top} × {right - left} pixels: choose a smaller "
-            "region, close other programs that use it, or take another device"
-        ) from error
+    advice = f"{bottom - top} × {right - left} pixels are too many at once, choose a smaller region"
+    with memory_errors(place, advice), limited_threads(threads):
+        network.to(place).eval()
+        return _inspect(network, pixels, place)
 
 
 @torch.inference_mode()

@@ -36,18 +36,22 @@ class RunFolder:
     def begin(self, job: Job, settings: Settings, extra: Mapping[str, Any]) -> None:
         """Make the folder for a new run and write its settings.
 
+        What a run left that ended before it saved anything is replaced: there is nothing in it to resume or to lose.
+
         Raises
         ------
         StorageError
-            If something is in the folder already, or it cannot be written.
+            If something else is in the folder already, or it cannot be written.
         """
         with storage_errors(self.path):
-            if self.path.is_dir() and any(self.path.iterdir()):
+            remains = {self.config, self.log}
+            if self.path.is_dir() and any(item not in remains for item in self.path.iterdir()):
                 raise StorageError(
                     f"{self.path} is not empty: continue the run that is there with --resume (resume=True), "
                     "or choose another folder"
                 )
             self.path.mkdir(parents=True, exist_ok=True)
+            self.log.unlink(missing_ok=True)
         self.write_settings(job, settings, extra)
 
     def write_settings(self, job: Job, settings: Settings, extra: Mapping[str, Any]) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
+from affmae_kernels import cluster_attention
 from torch import Tensor, nn
 from torch.nn import functional
-
-from affmae_kernels import cluster_attention
 
 from .neighbourhood import Neighbourhood
 

@@ -9,9 +9,8 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
-
 from affmae_kernels import nearest
+from torch import Tensor
 
 
 def grid_positions(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
-
 from affmae_kernels import token_merge
+from torch import Tensor, nn
 
 from .blocks import Block
 from .neighbourhood import Neighbourhood

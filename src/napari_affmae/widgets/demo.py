@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import tifffile
+from napari.layers import Image
 
 from ..data.scribbles import scribbles
 from ..data.synthetic import SYNTHETIC_PAINT, SYNTHETIC_PIXEL_SIZE, synthetic_em
@@ -39,12 +41,15 @@ IMAGES = 12
 SIZE = 512
 TILE = 128
 PRETRAIN_MINUTES, PRETRAIN_BATCH = 1.25, 4
-FINETUNE_MINUTES, FINETUNE_BATCH = 1.0, 4
+FINETUNE_MINUTES, FINETUNE_BATCH = 1.25, 4
 PAINTED = "section_00.tif"
 UNSEEN = "section_01.tif"
 """The one image that is painted, and one that the network is never told anything about."""
 
 PAINTED_FRACTION = 0.03
+CELLS = ("paint", "segmentation", "PCA", "tokens", "merge map", "reconstruction")
+"""What the cells of the final picture show, row by row."""
+
 WINDOW = (1880, 1140)
 LONGEST_JOB = 600.0
 """Seconds after which a job of the demo is taken for stuck."""
@@ -84,7 +89,10 @@ def run_demo(out: Path | None, headless: bool) -> dict[str, Any]:
         loop = DemoLoop(viewer, place)
         summary = loop.run()
         if out is not None:
-            _write(out, viewer, summary)
+            _write_layers(out, viewer, summary)
+        loop.arrange()
+        if out is not None:
+            viewer.screenshot(str(out / "screenshot.png"), canvas_only=False, flash=False)
         if headless:
             loop.dock.shut_down()
             viewer.close()
@@ -185,7 +193,6 @@ class DemoLoop:
             "iou_painted_image": intersection_over_union(painted, truth),
             "iou_unseen_image": intersection_over_union(unseen, exact_labels(UNSEEN)),
         }
-        self._arrange()
         return self.summary
 
     def open_image(self, name: str) -> None:
@@ -218,18 +225,34 @@ class DemoLoop:
         name = f"{self.dock.session.state.image.name if self.dock.session.state.image else ''} · segmentation"
         return np.array(self.viewer.layers[name].data)
 
-    def _arrange(self) -> None:
-        """Show every layer in a cell of its own, and the dock with the finished run."""
-        for layer in self.viewer.layers:
+    def arrange(self) -> None:
+        """Show everything at once: a grid with each overlay over its image, and the dock with the finished runs."""
+        layers = self.viewer.layers
+        image = layers[PAINTED]
+        pairs = [[layer for layer in layers if layer.name.startswith("pretraining")]]
+        for layer in [one for one in layers if one.name.startswith(f"{PAINTED} · ")]:
+            below = image if layer.name.endswith("paint") else Image(image.data, name=f"under {layer.name}", scale=image.scale)
+            if below is not image:
+                below.units = image.units
+                layers.append(below)
+            pairs.append([below, layer])
+        pairs.sort(key=lambda pair: CELLS.index(next(cell for cell in CELLS if cell in pair[1].name)))
+        for place, layer in enumerate(layer for pair in pairs for layer in pair):
+            layers.move(layers.index(layer), place)
             layer.visible = True
-            # The previews lie beside the image; in a grid that would only make every cell wider.
-            layer.translate = (0, 0)
-        self.viewer.grid.enabled = True
-        self.viewer.grid.stride = 1
-        self.viewer.grid.spacing = 0.05
-        self.viewer.scale_bar.visible = True
+        corner = min(float(layer.translate[1]) for layer in pairs[-1])
+        for layer in pairs[-1]:
+            # The previews lie beside the image, which would make every cell wider.
+            layer.translate = (0, float(layer.translate[1]) - corner)
+        # napari 0.9 moved the grid into the canvas.
+        grid = getattr(self.viewer, "canvas", self.viewer).grid
+        grid.enabled = True
+        grid.stride = 2
+        grid.shape = (2, 3)
+        grid.spacing = 0.02
         for number, section in enumerate(self.dock.sections, start=1):
             section.open(number > 1)
+        layers.selection.active = image
         self.viewer.reset_view()
         wait(0.5)
 
@@ -289,13 +312,12 @@ def _require_screen() -> None:
         )
 
 
-def _write(out: Path, viewer: Viewer, summary: dict[str, Any]) -> None:
-    """Write the window, the layers and the figures."""
+def _write_layers(out: Path, viewer: Viewer, summary: dict[str, Any]) -> None:
+    """Write every layer and the figures."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        viewer.screenshot(str(out / "screenshot.png"), canvas_only=False, flash=False)
         for layer in viewer.layers:
-            stem = layer.name.replace(" · ", "-").replace(" ", "-")
+            stem = re.sub(r"[ ·]+", "-", layer.name.removesuffix(".tif"))
             if layer.as_layer_data_tuple()[2] == "points":
                 _write_points(out / f"{stem}.csv", layer)
             else:

@@ -76,8 +76,12 @@ class Working:
     count: int
 
 
-def spare_one_core() -> int:
-    """Return how many CPU threads a job may use, so that the window keeps a core to itself."""
+def job_threads() -> int:
+    """Return how many CPU threads a job may use: one less than there are cores, so that the window keeps one to itself.
+
+    Torch's threads wait for each other many times per step. One that shares its core with the window, or with another program,
+    holds up all of them, and two threads on two busy cores were many times slower than one.
+    """
     return max(1, (os.cpu_count() or 1) - 1)
 
 
@@ -102,7 +106,7 @@ class Engine:
         """See :func:`napari_affmae.pretrain`."""
         from ..engine.pretrain import pretrain
 
-        return pretrain(images, run, config, resume=resume, control=control, threads=spare_one_core())
+        return pretrain(images, run, config, resume=resume, control=control, threads=job_threads())
 
     def finetune(
         self,
@@ -117,7 +121,7 @@ class Engine:
         """See :func:`napari_affmae.finetune`; paint is sparse."""
         from ..engine.finetune import finetune
 
-        return finetune(model, examples, run, config, classes=classes, sparse=True, control=control, threads=spare_one_core())
+        return finetune(model, examples, run, config, classes=classes, sparse=True, control=control, threads=job_threads())
 
     def segment(
         self, model: Path, image: Any, *, device: DeviceName, pixel_size: PixelSize | None, control: JobControl
@@ -125,13 +129,13 @@ class Engine:
         """See :func:`napari_affmae.engine.segment.segment_events`."""
         from ..engine.segment import segment_events
 
-        return segment_events(model, image, device=device, pixel_size=pixel_size, control=control, threads=spare_one_core())
+        return segment_events(model, image, device=device, pixel_size=pixel_size, control=control, threads=job_threads())
 
-    def inspect(self, model: Path, image: Any, *, device: DeviceName) -> Any:
+    def inspect(self, model: Path, image: Any, *, region: tuple[slice, slice] | None, device: DeviceName) -> Any:
         """See :func:`napari_affmae.inspect`."""
         from ..engine.inspect import inspect
 
-        return inspect(model, image, device=device)
+        return inspect(model, image, region=region, device=device, threads=job_threads())
 
     def read_model(self, path: Path) -> ModelOnDisk:
         """Read the header of a model file; see :func:`napari_affmae.model.model_file.read_card`."""
@@ -257,10 +261,12 @@ def segment_job(engine: Engine, model: Path, images: Sequence[tuple[ImageRecord,
     return job
 
 
-def inspect_job(engine: Engine, model: Path, record: ImageRecord, device: DeviceName) -> Job:
-    """Look inside the network at one image."""
+def inspect_job(
+    engine: Engine, model: Path, record: ImageRecord, region: tuple[slice, slice] | None, device: DeviceName
+) -> Job:
+    """Look inside the network at one image, or at a region of it."""
 
     def job(control: JobControl) -> Iterator[object]:
-        yield ImageDone(record.name, engine.inspect(model, record.read(), device=device))
+        yield ImageDone(record.name, engine.inspect(model, record.read(), region=region, device=device))
 
     return job

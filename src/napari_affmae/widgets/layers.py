@@ -87,7 +87,7 @@ class OverlayLayers:
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         self._viewer.dims.events.current_step.disconnect(self._on_change)
         for layer in self._of_kind(Kind.PAINT):
-            for event in (layer.events.paint, layer.events.labels_update, layer.events.data):
+            for event in (layer.events.paint, layer.events.data):
                 event.disconnect(self._on_painted)
 
     # Which image
@@ -118,6 +118,16 @@ class OverlayLayers:
         sizes = spatial_shape(layer)[:-2]
         where = layer.world_to_data(self._viewer.dims.point[-layer.ndim :])[: len(sizes)] if sizes else ()
         return Plane(layer, tuple(min(max(round(at), 0), size - 1) for at, size in zip(where, sizes, strict=True)))
+
+    def view_centre(self, plane: Plane) -> tuple[float, float]:
+        """Return the row and column of a plane in the middle of the canvas."""
+        whole = Placement.of_layer(plane.layer, 2)
+        # napari 0.9 moved the camera into the scene.
+        camera = getattr(self._viewer, "scene", self._viewer).camera
+        row, column = (
+            (at - start) / step for at, start, step in zip(camera.center[-2:], whole.translate, whole.scale, strict=True)
+        )
+        return row, column
 
     def open_image(self, record: ImageRecord, pixels: npt.NDArray[Any]) -> None:
         """Show an image of the collection and hide the other images that were opened this way, overlays included."""
@@ -160,7 +170,7 @@ class OverlayLayers:
             data = saved.astype(np.uint8) if saved is not None and fits else np.zeros(shape, np.uint8)
             layer = Labels(data, opacity=0.8, colormap=class_colors(classes))
             self._add(layer, Kind.PAINT, "", plane.group, Placement.of_layer(plane.layer, len(shape)))
-            for event in (layer.events.paint, layer.events.labels_update, layer.events.data):
+            for event in (layer.events.paint, layer.events.data):
                 event.connect(self._on_painted)
             self.painted.emit()
         self._hide_looks(plane.group)
@@ -257,12 +267,13 @@ class OverlayLayers:
             layer = Points(stage.positions_rc, size=sizes, border_width=0, opacity=0.7, features={"area": areas})
             layer.face_colormap = "plasma"
             layer.face_color = "area"
-            self._add(layer, Kind.TOKENS, stage.name, plane.group, Placement.of_layer(plane.layer, 2))
+            self._add(layer, Kind.TOKENS, stage.name, plane.group, plane.placement())
         else:
             layer.data = stage.positions_rc
             layer.features = {"area": areas}
             layer.size = sizes
             layer.refresh_colors()
+            plane.placement().apply(layer)
         self._show_only(layer)
 
     def show_merge_map(self, plane: Plane, stage: StageInspection) -> None:
@@ -270,9 +281,10 @@ class OverlayLayers:
         layer = self._find(Kind.MERGE_MAP, plane.group, stage.name)
         if layer is None:
             layer = Labels(stage.merge_map, opacity=0.5)
-            self._add(layer, Kind.MERGE_MAP, stage.name, plane.group, Placement.of_layer(plane.layer, 2))
+            self._add(layer, Kind.MERGE_MAP, stage.name, plane.group, plane.placement())
         else:
             layer.data = stage.merge_map
+            plane.placement().apply(layer)
         self._show_only(layer)
 
     def show_density(self, plane: Plane, stage: StageInspection) -> None:
@@ -284,9 +296,10 @@ class OverlayLayers:
         layer = self._find(Kind.PCA, plane.group, view)
         if layer is None:
             layer = Image(features, rgb=True)
-            self._add(layer, Kind.PCA, view, plane.group, Placement.of_layer(plane.layer, 2))
+            self._add(layer, Kind.PCA, view, plane.group, plane.placement())
         else:
             layer.data = features
+            plane.placement().apply(layer)
         self._show_only(layer)
 
     # Plumbing
@@ -297,9 +310,10 @@ class OverlayLayers:
         layer = self._find(kind, plane.group, detail)
         if layer is None:
             layer = Image(data, colormap=colormap, blending="additive")
-            self._add(layer, kind, detail, plane.group, Placement.of_layer(plane.layer, 2))
+            self._add(layer, kind, detail, plane.group, plane.placement())
         else:
             layer.data = data
+            plane.placement().apply(layer)
         layer.contrast_limits = (0.0, 1.0) if kind is Kind.PROBABILITY else (0.0, max(float(data.max()), 1e-6))
         return layer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,11 @@ VIEW_WORDS = {
     DECODER: "decoder – every patch",
 }
 
-Key = tuple[str, Path, int, int]
-"""What an inspection belongs to: image, model file, its time of writing, identity of the pixels."""
+LARGEST_SIDE = 1536
+"""Of a larger image, only so many pixels each way around the middle of the view are looked at: the engine takes no more."""
+
+Key = tuple[str, tuple[int, int], Path, int, int]
+"""What an inspection belongs to: image, corner, model file, its time of writing, identity of the pixels."""
 
 
 class LookStep(QWidget):
@@ -75,7 +79,10 @@ class LookStep(QWidget):
         plane, model = session.layers.current(), session.state.model
         if plane is None or model is None:
             return
-        key = (plane.name, model.path, model.path.stat().st_mtime_ns, id(full_resolution(plane.layer)))
+        part = plane.part_around(session.layers.view_centre(plane), LARGEST_SIDE)
+        if part is not None:
+            plane = replace(plane, corner=(part[0].start, part[1].start))
+        key = (plane.name, plane.corner, model.path, model.path.stat().st_mtime_ns, id(full_resolution(plane.layer)))
         self._plane, self._wanted = plane, show
         if key == self._key and self._inspection is not None:
             show()
@@ -83,7 +90,7 @@ class LookStep(QWidget):
         self._key, self._inspection = key, None
         session.layers.lay_down_brush()
         self.bar.start()
-        session.start("inspect", inspect_job(session.engine, model.path, plane.record(), session.settings.device))
+        session.start("inspect", inspect_job(session.engine, model.path, plane.record(), part, session.settings.device))
 
     def _on_event(self, event: object) -> None:
         if self._session.state.job == "inspect" and isinstance(event, ImageDone):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -49,6 +49,11 @@ class Placement:
         if size is None:
             return cls((1.0, 1.0), translate, ("pixel", "pixel"), ("y", "x"))
         return cls((size.y, size.x), translate, (size.unit, size.unit), ("y", "x"))
+
+    def shifted(self, *pixels: int) -> Placement:
+        """Return the placement of a part that starts so many pixels further along each axis."""
+        steps = zip(self.translate, self.scale, pixels, strict=True)
+        return replace(self, translate=tuple(start + step * count for start, step, count in steps))
 
     def as_keywords(self) -> dict[str, Any]:
         """Return the placement as layer metadata, for data that napari makes layers of."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.records import ImageRecord
-from .placement import pixel_size_of
+from .placement import Placement, pixel_size_of
 from .state import CurrentImage
 
 if TYPE_CHECKING:
@@ -21,10 +21,14 @@ RECORD = "napari_affmae_record"
 
 @dataclass(frozen=True)
 class Plane:
-    """The plane ``index`` (one number per axis above rows and columns) of an image layer."""
+    """The plane ``index`` (one number per axis above rows and columns) of an image layer.
+
+    ``corner`` is the row and column at which two-dimensional overlays start: (0, 0) unless only a part was looked at.
+    """
 
     layer: Image
     index: tuple[int, ...]
+    corner: tuple[int, int] = (0, 0)
 
     @property
     def group(self) -> str:
@@ -42,6 +46,22 @@ class Plane:
         """Rows and columns."""
         height, width = spatial_shape(self.layer)[-2:]
         return height, width
+
+    def placement(self) -> Placement:
+        """Return where a two-dimensional overlay goes."""
+        return Placement.of_layer(self.layer, 2).shifted(*self.corner)
+
+    def part_around(self, centre: tuple[float, float], side: int) -> tuple[slice, slice] | None:
+        """Return rows and columns of at most ``side`` pixels each around a place, or None if the whole plane is no larger."""
+        height, width = self.shape
+        if height * width <= side * side:
+            return None
+        rows, columns = (
+            slice(start, start + min(side, size))
+            for size, middle in zip((height, width), centre, strict=True)
+            for start in [min(max(round(middle) - side // 2, 0), max(size - side, 0))]
+        )
+        return rows, columns
 
     def record(self) -> ImageRecord:
         """Return the record that jobs read: the file's own, or one over the layer's pixels."""

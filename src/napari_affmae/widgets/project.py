@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..config import PretrainConfig
-from ..engine.run_folder import RunFolder
 from ..errors import ConfigError
+
+CONFIG, LOG, CHECKPOINT = "config.json", "log.jsonl", "checkpoint.safetensors"
+"""Files of a run that are looked at here; the engine, which writes them, would bring torch along when the dock opens."""
 
 RunKind = Literal["pretrain", "finetune"]
 
@@ -44,12 +46,11 @@ def next_run(project: Path, kind: RunKind) -> Path:
 
 def interrupted(run: Path) -> PretrainConfig | None:
     """Return the settings of a pretraining run that was cut short and can go on, or None."""
-    folder = RunFolder(run)
     try:
-        written = json.loads(folder.config.read_bytes())
-        last = json.loads(folder.log.read_text(encoding="utf-8").splitlines()[-1])
+        written = json.loads((run / CONFIG).read_bytes())
+        last = json.loads((run / LOG).read_text(encoding="utf-8").splitlines()[-1])
         config = PretrainConfig(**written["settings"])
-        if written["job"] != "pretrain" or not folder.checkpoint.is_file() or _is_over(config, last):
+        if written["job"] != "pretrain" or not (run / CHECKPOINT).is_file() or _is_over(config, last):
             return None
     except (OSError, ValueError, KeyError, IndexError, TypeError, ConfigError):
         # Not a run, or one that ended before its first checkpoint.

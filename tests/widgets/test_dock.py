@@ -1,0 +1,281 @@
+"""The dock around its jobs: pause, stop, resume, failure, closing, themes, torch only when a job starts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from napari.utils.notifications import NotificationSeverity, notification_manager
+from qtpy.QtWidgets import QPushButton
+
+import napari_affmae
+from napari_affmae.card import ModelCard, PixelSize
+from napari_affmae.errors import DeviceError
+from napari_affmae.widgets.layers import KIND, Kind
+from napari_affmae.widgets.paint_store import load_paint
+from napari_affmae.widgets.state import ModelOnDisk, Phase
+
+
+@pytest.fixture
+def ready(make_dock, image_folder, click, wait_idle):
+    """A dock that has read a folder."""
+    dock = make_dock()
+    dock.images.folder.set_text(str(image_folder))
+    dock.images._render()
+    click(dock.images.scan)
+    wait_idle(dock)
+    return dock
+
+
+def give_network(dock, engine, classes=(), pixel_size=None):
+    path = dock.session.project / "model.safetensors"
+    engine.models[path] = ModelOnDisk(path, 1, len(classes), ModelCard(classes=classes, pixel_size=pixel_size))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    dock.load_model(path)
+
+
+def errors():
+    return [note.message for note in notification_manager.records if note.severity == NotificationSeverity.ERROR]
+
+
+def test_pause_resume_stop(ready, engine, click, wait_idle, qtbot):
+    engine.steps, engine.step_seconds = 10_000, 0.01
+    step2 = ready.pretrain
+    click(step2.start)
+    assert not step2.start.isEnabled()
+    assert not ready.images.scan.isEnabled()
+    qtbot.waitUntil(lambda: bool(step2.curve.points()[0]), timeout=5000)
+    click(step2.pause)
+    assert step2.pause.text() == "Resume"
+    qtbot.wait(200)
+    held = step2.curve.points()[0][-1]
+    qtbot.wait(300)
+    assert step2.curve.points()[0][-1] <= held + 1
+    click(step2.pause)
+    qtbot.waitUntil(lambda: step2.curve.points()[0][-1] > held + 5, timeout=5000)
+    click(step2.stop)
+    wait_idle(ready)
+    assert "Stopped" in step2.bar.format()
+    assert ready.session.state.pretrained is not None, "what was learned can be used"
+
+
+def test_an_interrupted_run_is_taken_up(ready, engine, click, wait_idle, qtbot):
+    engine.steps, engine.step_seconds = 10_000, 0.01
+    click(ready.pretrain.start)
+    qtbot.waitUntil(lambda: ready.session.state.phase is Phase.RUNNING, timeout=5000)
+    click(ready.pretrain.stop)
+    wait_idle(ready)
+    run = ready.session.state.interrupted
+    assert run is not None
+    assert run.name == "pretrain-1"
+    config = engine.config
+    engine.steps = 5
+    assert ready.pretrain.pause.text() == "Resume"
+    click(ready.pretrain.pause)
+    wait_idle(ready)
+    assert engine.calls == ["pretrain", "resume"]
+    assert engine.config == config, "a run goes on with the settings it was started with"
+    assert ready.session.state.interrupted is None
+    click(ready.pretrain.start)
+    wait_idle(ready)
+    assert (ready.session.project / "pretrain-2").is_dir(), "a new run never writes into an old one"
+
+
+def test_a_failure_is_a_notification_that_says_what_to_do(ready, engine, click, wait_idle):
+    engine.fail_with = DeviceError("no CUDA device: choose “CPU”")
+    click(ready.pretrain.start)
+    wait_idle(ready)
+    assert errors()[-1] == "no CUDA device: choose “CPU”"
+    assert ready.status.text() == "no CUDA device: choose “CPU”"
+    assert ready.status.property("error")
+    assert ready.pretrain.start.isEnabled()
+    engine.fail_with = ZeroDivisionError("a bug")
+    with pytest.raises(ZeroDivisionError):
+        raise engine.fail_with  # gives it the traceback that napari shows
+    click(ready.pretrain.start)
+    wait_idle(ready)
+    assert "Unexpected ZeroDivisionError" in ready.status.text()
+
+
+def test_a_folder_without_images_says_so(make_dock, tmp_path, click, wait_idle):
+    dock = make_dock()
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    dock.images.folder.set_text(str(empty))
+    dock.images._render()
+    click(dock.images.scan)
+    wait_idle(dock)
+    assert "no images in" in errors()[-1]
+    assert dock.session.state.images is None
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_closing_the_dock_stops_the_job_and_keeps_the_paint(ready, engine, click, qtbot, paused):
+    viewer = ready._viewer
+    ready.images.open_record(ready.session.state.images.records[0])
+    qtbot.waitUntil(lambda: ready.session.state.image is not None, timeout=5000)
+    click(ready.label.paint)
+    layer = ready.session.layers.paint_layer("em_0.png")
+    layer.paint((20, 20), 1)
+    engine.steps, engine.step_seconds = 100_000, 0.01
+    click(ready.pretrain.start)
+    qtbot.waitUntil(lambda: ready.session.state.phase is Phase.RUNNING, timeout=5000)
+    if paused:
+        click(ready.pretrain.pause)
+    over = ready.session.runner._over
+    begun = time.monotonic()
+    viewer.window.remove_dock_widget(ready)
+    assert over.is_set(), "the job had ended when the dock was gone"
+    assert time.monotonic() - begun < 5
+    assert layer in viewer.layers
+    np.testing.assert_array_equal(load_paint(ready.session.project, "em_0.png"), layer.data)
+
+
+def test_closing_napari_stops_the_job_and_keeps_the_paint(ready, engine, click, qtbot):
+    viewer, session = ready._viewer, ready.session
+    ready.images.open_record(session.state.images.records[0])
+    qtbot.waitUntil(lambda: session.state.image is not None, timeout=5000)
+    click(ready.label.paint)
+    session.layers.paint_layer("em_0.png").paint((20, 20), 2)
+    project = session.project
+    engine.steps, engine.step_seconds = 100_000, 0.01
+    click(ready.pretrain.start)
+    qtbot.waitUntil(lambda: session.state.phase is Phase.RUNNING, timeout=5000)
+    over = session.runner._over
+    viewer.close()
+    qtbot.waitUntil(over.is_set, timeout=5000)
+    assert (load_paint(project, "em_0.png") == 2).any()
+
+
+def test_open_layers_do_instead_of_a_folder(make_dock, click, wait_idle):
+    dock = make_dock()
+    assert not dock.images.use_layers.isEnabled()
+    rng = np.random.default_rng(0)
+    dock._viewer.add_image(rng.random((3, 32, 32)), name="stack", scale=(1, 4, 4), units=("nm", "nm", "nm"))
+    dock._viewer.add_image(rng.integers(0, 255, (32, 32, 3), np.uint8), name="photo", rgb=True)
+    click(dock.images.use_layers)
+    wait_idle(dock)
+    images = dock.session.state.images
+    assert [record.name for record in images.records] == ["stack[0]", "stack[1]", "stack[2]"]
+    assert images.pixel_size == PixelSize(y=4, x=4, unit="nanometer")
+    assert "3 channels" in images.skipped[0].reason
+
+
+def test_another_pixel_size_is_warned_about_and_rescaled(make_dock, engine, click, wait_idle):
+    dock = make_dock()
+    size = PixelSize(y=8, x=8, unit="nanometer")
+    dock._viewer.add_image(np.random.default_rng(0).random((32, 32)), name="em", scale=(8, 8), units=("nm", "nm"))
+    give_network(dock, engine, dock.session.state.classes, size.replace(y=4, x=4))
+    wait_idle(dock)
+    assert "8 nm" in dock.label.pixel_note.text()
+    assert dock.label.rescale.isVisibleTo(dock.label)
+    click(dock.label.segment)
+    wait_idle(dock)
+    assert engine.segment_pixel_size == size
+    dock.label.rescale.setChecked(False)
+    click(dock.label.segment)
+    wait_idle(dock)
+    assert engine.segment_pixel_size is None
+
+
+def test_segment_visible_takes_every_visible_image(make_dock, engine, click, wait_idle):
+    dock = make_dock()
+    rng = np.random.default_rng(0)
+    for name in "abc":
+        dock._viewer.add_image(rng.random((32, 32)), name=name)
+    dock._viewer.layers["b"].visible = False
+    give_network(dock, engine, dock.session.state.classes)
+    wait_idle(dock)
+    dock.label.probabilities.setChecked(True)
+    click(dock.label.segment_visible)
+    wait_idle(dock)
+    names = [layer.name for layer in dock._viewer.layers if layer.metadata.get(KIND) == Kind.SEGMENTATION]
+    assert names == ["a · segmentation", "c · segmentation"]
+    assert sum(layer.metadata.get(KIND) == Kind.PROBABILITY for layer in dock._viewer.layers) == 4
+
+
+def test_of_a_large_image_the_middle_of_the_view_is_looked_at(make_dock, engine, click, wait_idle):
+    dock = make_dock()
+    pixels = np.zeros((1600, 2000), np.uint8)
+    image = dock._viewer.add_image(pixels, name="large", scale=(2, 2), translate=(10, 20))
+    dock._viewer.scene.camera.center = (0, 10 + 2 * 800, 20 + 2 * 1200)
+    give_network(dock, engine, dock.session.state.classes)
+    wait_idle(dock)
+    click(dock.look.pca)
+    wait_idle(dock)
+    assert engine.region == (slice(32, 1568), slice(432, 1968))
+    features = dock._viewer.layers["large · PCA res3"]
+    assert features.data.shape == (1536, 1536, 3)
+    np.testing.assert_array_equal(features.scale, image.scale)
+    np.testing.assert_array_equal(features.translate, (10 + 2 * 32, 20 + 2 * 432))
+
+
+def test_a_loaded_segmenter_brings_its_classes(make_dock, engine, wait_idle):
+    dock = make_dock()
+    classes = tuple(info.replace(name=f"{info.name} of the model") for info in dock.session.state.classes)
+    give_network(dock, engine, classes)
+    wait_idle(dock)
+    assert dock.label.classes.item(0, 1).text() == "background of the model"
+    assert "2 classes" in dock.pretrain.model_note.text()
+
+
+def test_removing_a_class_removes_its_paint(make_dock, click):
+    dock = make_dock()
+    dock._viewer.add_image(np.random.default_rng(0).random((32, 32)), name="em")
+    assert not dock.label.remove.isEnabled()
+    click(dock.label.add)
+    click(dock.label.paint)
+    layer = dock.session.layers.paint_layer("em")
+    assert layer.selected_label == 3, "the new class is selected"
+    layer.paint((5, 5), 3)
+    click(dock.label.remove)
+    assert not layer.data.any()
+    assert dock.label.classes.rowCount() == 2
+
+
+def test_a_name_that_is_taken_is_refused(make_dock):
+    dock = make_dock()
+    dock.label.classes.item(0, 1).setText("structure")
+    assert "already a class" in errors()[-1]
+    assert dock.label.classes.item(0, 1).text() == "background"
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_nothing_is_clipped_at_380_pixels(make_dock, qtbot, theme):
+    dock = make_dock()
+    dock._viewer.theme = theme
+    dock.resize(380, 900)
+    qtbot.wait(20)
+    for button in dock.findChildren(QPushButton):
+        needed = button.fontMetrics().horizontalAdvance(button.text())
+        assert button.width() == 32 or button.width() >= needed, button.text()
+    background = dock.pretrain.curve.plot.backgroundBrush().color().lightness()
+    assert (background < 128) is (theme == "dark")
+
+
+def test_every_dead_button_says_why(make_dock):
+    dock = make_dock()
+    dead = [button for button in dock.findChildren(QPushButton) if not button.isEnabled()]
+    assert len(dead) >= 10
+    assert all(button.toolTip().endswith((".", "”.")) for button in dead)
+
+
+def test_opening_the_dock_imports_no_torch():
+    code = (
+        "import sys, napari_affmae.widgets.dock as d, napari_affmae.widgets.reader, napari_affmae.widgets.samples\n"
+        "from napari.components import ViewerModel\n"
+        "from napari_affmae.widgets.layers import OverlayLayers\n"
+        "OverlayLayers(ViewerModel())\n"
+        "bad = sorted({name.split('.')[0] for name in sys.modules} & {'torch', 'triton', 'lightning_fabric', 'safetensors'})\n"
+        "sys.exit(', '.join(bad) or 0)\n"
+    )
+    source = Path(napari_affmae.__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(source), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

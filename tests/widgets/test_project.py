@@ -1,0 +1,80 @@
+"""The project folder: runs are numbered, interrupted ones are found, paint comes back."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from napari_affmae.config import Budget, ModelConfig, PretrainConfig
+from napari_affmae.engine.run_folder import RunFolder
+from napari_affmae.errors import StorageError
+from napari_affmae.widgets import project
+from napari_affmae.widgets.paint_store import load_paint, paint_file, save_paint
+
+CONFIG = PretrainConfig(model=ModelConfig.preset("tiny"), budget=Budget(minutes=1))
+
+
+def test_runs_are_numbered_and_never_reused(tmp_path):
+    assert project.next_run(tmp_path / "new", "pretrain").name == "pretrain-1"
+    for number in (2, 10):
+        (tmp_path / f"pretrain-{number}").mkdir()
+    (tmp_path / "pretrain-11").write_text("a file is no run")
+    (tmp_path / "finetune-3").mkdir()
+    assert [path.name for path in project.runs(tmp_path, "pretrain")] == ["pretrain-2", "pretrain-10"]
+    assert project.next_run(tmp_path, "pretrain").name == "pretrain-11"
+
+
+def test_the_project_is_named_after_the_images():
+    assert project.default_project("/data/My cells (2)").name == "My-cells-2"
+    assert project.default_project("").name == "project"
+
+
+def write_run(path, step=3, seconds=30.0, config=CONFIG):
+    folder = RunFolder(path)
+    folder.begin("pretrain", config, {})
+    folder.append_log({"step": step, "elapsed_seconds": seconds})
+    folder.checkpoint.touch()
+    return folder
+
+
+def test_an_interrupted_run_is_recognised_by_the_engine_s_own_files(tmp_path):
+    write_run(tmp_path / "half")
+    assert project.interrupted(tmp_path / "half") == CONFIG
+    write_run(tmp_path / "whole", seconds=60.5)
+    assert project.interrupted(tmp_path / "whole") is None
+    steps = CONFIG.replace(budget=Budget(steps=3))
+    write_run(tmp_path / "steps", step=3, config=steps)
+    assert project.interrupted(tmp_path / "steps") is None
+
+
+def test_what_is_no_run_is_not_resumed(tmp_path):
+    assert project.interrupted(tmp_path) is None
+    write_run(tmp_path / "a").checkpoint.unlink()
+    assert project.interrupted(tmp_path / "a") is None
+    write_run(tmp_path / "b").config.write_text(json.dumps({"job": "finetune", "settings": {}}))
+    assert project.interrupted(tmp_path / "b") is None
+    write_run(tmp_path / "c").log.write_text("cut of")
+    assert project.interrupted(tmp_path / "c") is None
+
+
+def test_paint_is_kept_and_comes_back(tmp_path):
+    labels = np.random.default_rng(0).integers(0, 3, (5, 8, 9), np.uint8)
+    [path] = save_paint(tmp_path, {"deep/er/stack.tif": labels, "empty": np.zeros((4, 4), np.uint8)})
+    assert path.parent == tmp_path / "paint"
+    np.testing.assert_array_equal(load_paint(tmp_path, "deep/er/stack.tif"), labels)
+    assert load_paint(tmp_path, "never painted") is None
+    save_paint(tmp_path, {"deep/er/stack.tif": labels * 0})
+    assert not load_paint(tmp_path, "deep/er/stack.tif").any(), "erased paint stays erased"
+    assert paint_file(tmp_path, "a/b").name != paint_file(tmp_path, "a.b").name
+
+
+def test_paint_that_cannot_be_kept_says_so(tmp_path):
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    with pytest.raises(StorageError, match="choose another project folder"):
+        save_paint(blocker, {"a": np.ones((2, 2), np.uint8)})
+    (tmp_path / "paint").mkdir()
+    paint_file(tmp_path, "a").write_bytes(b"broken")
+    assert load_paint(tmp_path, "a") is None
