@@ -1,8 +1,8 @@
 """Which implementation of each operator runs, and why.
 
-Triton's kernels run on CUDA devices, PyTorch everywhere else and in float64. ``AFFMAE_KERNELS=pytorch`` or ``=triton`` overrides
-that. It is the one place to ask: the ``doctor`` command, the log of a run and the dock all print what it reports, so that nobody
-has to guess. Nothing falls back after the choice is made: a kernel that fails says so (see ``_kernel_error``).
+Triton's kernels run on CUDA devices, PyTorch everywhere else and in float64. ``AFFMAE_KERNELS=pytorch`` or ``=triton``
+overrides that. It is the one place to ask: the ``doctor`` command, the log of a run and the dock all print what it reports, so
+that nobody has to guess. Nothing falls back after the choice is made: a kernel that fails says so (see ``_kernel_error``).
 """
 
 from __future__ import annotations

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from affmae_kernels import describe, nearest, report
 from affmae_kernels import _dispatch as dispatch
+from affmae_kernels import describe, nearest, report
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 

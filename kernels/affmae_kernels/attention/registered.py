@@ -47,8 +47,9 @@ def cluster_attention_backward_op(
     from .triton_kernels import backward
 
     return backward(
-        grad, query, key, value, positions, clusters, cluster_size, bias_weight, bias, blank_key, blank_value, output, log_sum_exp
-    )
+        grad, query, key, value, positions, clusters, cluster_size, bias_weight, bias, blank_key, blank_value, output,
+        log_sum_exp,
+    )  # fmt: skip
 
 
 @cluster_attention_backward_op.register_fake
@@ -89,7 +90,7 @@ def attention_operations(query_shape: Any, clusters_shape: Any, cluster_size: in
     """Return the operations of the two matrix products of the forward pass: what the neighbourhoods need, not what tiles do."""
     batch, tokens, heads, dim = query_shape
     keys = tokens if clusters_shape is None else clusters_shape[-1] * cluster_size
-    return 4 * batch * tokens * heads * (keys + 1) * dim
+    return int(4 * batch * tokens * heads * (keys + 1) * dim)
 
 
 @register_flop_formula(torch.ops.affmae.cluster_attention)

@@ -1,12 +1,14 @@
 """Cluster attention on the matrix units: tiles of queries meet tiles of keys; logits never leave the chip.
 
-Four clusters are one tile. A query tile walks over the tiles that hold any of its neighbour clusters (see ``tiles``) and counts,
-for every query and key, how often the query lists the key's cluster: 0 masks, 2 weighs a cluster listed twice as the reference
-does. The position bias is five multiply-adds from two positions. The backward pass computes logits again from the saved
-log-sum-exp; its maths is in ``kernels/README.md``.
+Four clusters are one tile. A query tile walks over the tiles that hold any of its neighbour clusters (see ``tiles``) and
+counts, for every query and key, how often the query lists the key's cluster: 0 masks, 2 weighs a cluster listed twice as the
+reference does. The position bias is five multiply-adds from two positions. The backward pass computes logits again from the
+saved log-sum-exp; its maths is in ``kernels/README.md``.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import triton
@@ -292,7 +294,7 @@ def _backward_key(
     tl.store(p_grad_value + o_flat, b_grad_value.to(p_grad_value.dtype.element_ty), mask=m_own)
 
 
-def _constants(query: Tensor, clusters: Tensor | None, cluster_size: int) -> dict[str, object]:
+def _constants(query: Tensor, clusters: Tensor | None, cluster_size: int) -> dict[str, Any]:
     dim = query.shape[-1]
     return {
         "CLUSTER": cluster_size,

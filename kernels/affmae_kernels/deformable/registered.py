@@ -84,7 +84,7 @@ deformable_attention_op.register_autograd(_differentiate, setup_context=_remembe
 
 def deformable_operations(value_shape: Any, mixing_shape: Any) -> int:
     """Return the operations of the weighted sums of the forward pass."""
-    return 2 * math.prod(mixing_shape) * min(POINT_NEIGHBOURS, value_shape[1]) * int(value_shape[-1])
+    return int(2 * math.prod(mixing_shape) * min(POINT_NEIGHBOURS, value_shape[1]) * value_shape[-1])
 
 
 @register_flop_formula(torch.ops.affmae.deformable_attention)

@@ -35,7 +35,7 @@ def _token(p_near, p_place, o_near, m_query, row, b_x, b_y):
 
 @triton.jit
 def _closeness(p_near, p_place, o_near, m_query, row, b_x, b_y, power, b_first, J: tl.constexpr, N: tl.constexpr):
-    """As :func:`_token`, with the weight ``exp(-P (distance - nearest distance))``; 0 where there are fewer than J + 1 tokens."""
+    """As :func:`_token`, with the weight ``exp(-P (distance - nearest distance))``; 0 if there are fewer than J + 1 tokens."""
     if J < N:
         b_id, b_distance, b_ux, b_uy = _token(p_near, p_place, o_near + J, m_query, row, b_x, b_y)
         b_weight = tl.exp(-power * (b_distance - b_first))
@@ -214,8 +214,8 @@ def backward(
     with naming("deformable_attention (backward)"):
         if queries:
             _backward[(count, heads, batch)](
-                value, positions.contiguous(), points, mixing, power, found, grad, grad_value, weights, grad_points, grad_mixing,
-                grad_power, queries, tokens, heads, *value.stride()[:3],
+                value, positions.contiguous(), points, mixing, power, found, grad, grad_value, weights, grad_points,
+                grad_mixing, grad_power, queries, tokens, heads, *value.stride()[:3],
                 P=samples, N=near, D=dim, BD=power_of_two(dim), QUERIES=QUERIES, SORTED=in_order, num_warps=4,
                 enable_fp_fusion=True,
             )  # fmt: skip
@@ -228,6 +228,6 @@ def backward(
             _collect[(batch * tokens * heads,)](
                 order, starts, weights, grad, grad_value, samples * near, D=dim, BD=power_of_two(dim),
                 num_warps=1, enable_fp_fusion=True,
-            )
+            )  # fmt: skip
     grad_power = torch.where(power > 1e-6, grad_power.sum(), 0.0)
     return grad_value.to(value.dtype), grad_points, grad_mixing, grad_power

@@ -22,9 +22,7 @@ def token_merge_op(
     """Return the merged tokens ``[B, s, 4·D]``."""
     from .triton_kernels import forward
 
-    return forward(
-        tokens, scores, positions, survivors, clusters, cluster_size, weight, bias, norm_weight, norm_bias, eps
-    )
+    return forward(tokens, scores, positions, survivors, clusters, cluster_size, weight, bias, norm_weight, norm_bias, eps)
 
 
 @token_merge_op.register_fake

@@ -1,11 +1,14 @@
 """Token merge on the matrix units: the 4 weights of a survivor are 4 rows of one product with its neighbours.
 
-Row ``4 i + c`` of a tile is weight ``c`` of survivor ``i``, so the product of a tile of weights ``[64, 32]`` with a tile of tokens
-``[32, D]`` is a piece of the result ``[B, s·4, D]`` as it lies in memory. The weights are computed where they are used, forward
-and backward; neither they nor gathered tokens are ever written to memory. The backward pass is derived in ``kernels/README.md``.
+Row ``4 i + c`` of a tile is weight ``c`` of survivor ``i``, so the product of a tile of weights ``[64, 32]`` with a tile of
+tokens ``[32, D]`` is a piece of the result ``[B, s·4, D]`` as it lies in memory. The weights are computed where they are used,
+forward and backward; neither they nor gathered tokens are ever written to memory. The backward pass is derived in
+``kernels/README.md``.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import triton
@@ -264,7 +267,7 @@ def _surroundings(positions: Tensor, survivors: Tensor, clusters: Tensor | None)
     return own, clusters.gather(1, survivors.unsqueeze(-1).expand(-1, -1, clusters.shape[-1]))
 
 
-def _constants(tokens: Tensor, clusters: Tensor | None, cluster_size: int) -> dict[str, object]:
+def _constants(tokens: Tensor, clusters: Tensor | None, cluster_size: int) -> dict[str, Any]:
     dim = tokens.shape[-1]
     return {
         "CLUSTER": cluster_size,
@@ -293,7 +296,7 @@ def forward(
     constants = _constants(tokens, clusters, cluster_size)
     output = torch.empty(batch, kept, KINDS * dim, dtype=tokens.dtype, device=tokens.device)
     with naming("token_merge"):
-        _forward[(tiles(kept, SURVIVORS), tiles(dim, int(constants["BD"])), batch)](  # type: ignore[call-overload]
+        _forward[(tiles(kept, SURVIVORS), tiles(dim, constants["BD"]), batch)](
             tokens.contiguous(), scores.contiguous(), positions.contiguous(), own, near, _centred(weight, bias),
             norm_weight.contiguous(), norm_bias.contiguous(), output, lists, counts,
             count, kept, tiles(kept, SURVIVORS), tiles(count, TILE), eps, **constants,
@@ -314,7 +317,7 @@ def backward(
         hits, row_lists, row_counts = key_tiles_of_queries(near, cluster_size, count, SURVIVORS, TILE)
         key_lists, key_counts = query_tiles_of_keys(hits)
     constants = _constants(tokens, clusters, cluster_size)
-    parts = tiles(dim, int(constants["BD"]))  # type: ignore[call-overload]
+    parts = tiles(dim, constants["BD"])
     given = (
         tokens.contiguous(), scores.contiguous(), positions.contiguous(), own, near, _centred(weight, bias),
         norm_weight.contiguous(), norm_bias.contiguous(), grad.contiguous(),

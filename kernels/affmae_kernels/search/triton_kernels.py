@@ -25,7 +25,6 @@ SPARSE = 16
 """A window of the grid is cheaper than a walk over all sites when ``sites² > SPARSE · cells``: it has to hold a few sites."""
 
 
-
 @triton.jit
 def _insert(a0, a1, a2, a3, x):
     """Put a key where it belongs among four ascending ones; return them and the key that drops out."""
@@ -142,7 +141,7 @@ def _on_grid(
     p_image = p_cells + i_batch * height * width
 
     a0, a1, a2, a3 = _empty(BLOCK), _empty(BLOCK), _empty(BLOCK), _empty(BLOCK)
-    for cell in range(0, (2 * REACH + 1) * (2 * REACH + 1)):
+    for cell in range((2 * REACH + 1) * (2 * REACH + 1)):
         down, across = cell // (2 * REACH + 1) - REACH, cell % (2 * REACH + 1) - REACH
         a0, a1, a2, a3 = _visit(p_image, b_x, b_y, b_column + across, b_row + down, height, width, a0, a1, a2, a3)
 
@@ -152,7 +151,7 @@ def _on_grid(
     undecided = _undecided(kth, b_outside, reach, extent)
     while undecided > 0:
         reach += 1
-        for step in range(0, 8 * reach):
+        for step in range(8 * reach):
             # The ring in four sides of 2·reach cells each.
             side, along = step // (2 * reach), step % (2 * reach) - reach
             across = tl.where(side == 0, along, tl.where(side == 1, reach, tl.where(side == 2, -along, -reach)))
@@ -188,7 +187,9 @@ def search(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int] | None) 
             return found
         height, width = grid
         cells = torch.full((batch, height * width), -1, dtype=torch.int32, device=points.device)
-        _place[(tiles(total, BLOCK), batch)](sites, cells, total, height * width, width, BLOCK=BLOCK, num_warps=2, enable_fp_fusion=False)
+        _place[(tiles(total, BLOCK), batch)](
+            sites, cells, total, height * width, width, BLOCK=BLOCK, num_warps=2, enable_fp_fusion=False
+        )
         _on_grid[programs](
             points, cells, found, count, total, height, width,
             K=k, BLOCK=BLOCK, REACH=REACH, num_warps=2, enable_fp_fusion=False,

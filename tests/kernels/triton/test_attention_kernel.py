@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-
 from affmae_kernels import cluster_attention
 
 LEARNED = ("query", "key", "value", "bias_weight", "bias", "blank_key", "blank_value")

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-
 from affmae_kernels import deformable_attention
 
 LEARNED = ("value", "points", "mixing", "power")

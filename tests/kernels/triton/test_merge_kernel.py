@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-
 from affmae_kernels import token_merge
 
 LEARNED = ("tokens", "scores", "weight", "bias", "norm_weight", "norm_bias")

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-
 from affmae_kernels.search.reference import nearest_reference
+from torch import Tensor
 
 triton_kernels = pytest.importorskip("affmae_kernels.search.triton_kernels")
 

@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
-
 from affmae_kernels import cluster_attention, deformable_attention, nearest, token_merge
 from affmae_kernels._kernel_error import KernelError
 from affmae_kernels.attention.registered import cluster_attention_op
 from affmae_kernels.deformable.registered import deformable_attention_op
 from affmae_kernels.merging.registered import token_merge_op
 from affmae_kernels.search.registered import nearest_op
+from torch.utils.flop_counter import FlopCounterMode
 
 CHECKS = ("test_schema", "test_autograd_registration", "test_faketensor")
 
@@ -81,9 +80,7 @@ def test_a_kernel_that_fails_says_which_and_what_to_do(
         nearest(torch.zeros(1, 3, 2, device=device), torch.zeros(1, 3, 2, device=device), 2)
 
 
-def test_autocast_decides_the_precision_of_features(
-    make: Any, device: torch.device, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_autocast_decides_the_precision_of_features(make: Any, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     given = arguments(make, device)["deformable"]
     for implementation in ("pytorch", "triton"):
         monkeypatch.setenv("AFFMAE_KERNELS", implementation)
