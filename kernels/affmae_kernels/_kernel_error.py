@@ -1,10 +1,12 @@
-"""The error of a kernel that could not be built or launched: it names the kernel and the way out."""
+"""Where kernels are launched: on their tensors' device, and with an error that names the kernel and the way out."""
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+
+import torch
 
 
 class KernelError(RuntimeError):
@@ -12,12 +14,16 @@ class KernelError(RuntimeError):
 
 
 @contextmanager
-def naming(kernel: str) -> Iterator[None]:
-    """Turn whatever goes wrong while ``kernel`` is built or launched into a :class:`KernelError`."""
+def launching(kernel: str, device: torch.device) -> Iterator[None]:
+    """Make ``device`` the current one, and turn what goes wrong while ``kernel`` is built or launched into a KernelError.
+
+    Triton launches on the current device, which need not be the one that holds the tensors.
+    """
     from triton.errors import TritonError
 
     try:
-        yield
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            yield
     except (TritonError, RuntimeError, OSError, subprocess.SubprocessError) as error:
         raise KernelError(
             f"the Triton kernel of {kernel} failed ({type(error).__name__}: {error}); "

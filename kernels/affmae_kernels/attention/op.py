@@ -40,7 +40,7 @@ def cluster_attention(
     query, key, value
         ``[B, n, H, d]``, tokens in cluster order.
     positions
-        ``[B, n, 2]``, ``(x, y)`` in patches.
+        ``[B, n, 2]``, ``(x, y)`` in patches; no gradient flows to them.
     clusters
         int64 ``[B, n, c]``: ids of the clusters that each token attends to; cluster ``i`` is the rows ``i·m .. i·m + m - 1``,
         and rows beyond n are masked. None lets every token attend to all n tokens.
@@ -74,6 +74,7 @@ def cluster_attention(
     check_shape("blank_value", blank_value, (heads, dim), "[H, d]")
     check_same_device(query=query, key=key, value=value, positions=positions)
     query, key, value = to_autocast(query, key, value)
+    positions = positions.detach()
     limit = None if dim <= WIDEST_HEAD else f"{dim} channels per head; the kernel keeps at most {WIDEST_HEAD}"
     in_triton = runs_in_triton(query.device, query.dtype, limit)
     with torch.autocast(query.device.type, enabled=False):

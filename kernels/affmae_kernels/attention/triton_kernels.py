@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .._blocks import LEAST_DOT, TILE, power_of_two, precision, tiles
-from .._kernel_error import naming
+from .._kernel_error import launching
 from ..tiles.triton_kernels import key_tiles_of_queries, query_tiles_of_keys
 
 FEATURES = 6
@@ -327,7 +327,7 @@ def forward(
     if clusters is not None:
         near = clusters.contiguous()
         _, lists, counts = key_tiles_of_queries(near, cluster_size, tokens, TILE, TILE)
-    with naming("cluster_attention"):
+    with launching("cluster_attention", query.device):
         _forward[(count, heads, batch)](
             query, key, value, positions.contiguous(), near, bias_weight.contiguous(), bias.contiguous(),
             blank_key.contiguous(), blank_value.contiguous(), output, lse, lists, counts,
@@ -358,7 +358,7 @@ def backward(
         key_lists, key_counts = query_tiles_of_keys(hits)
     sizes = (tokens, heads, count, dim**-0.5, *query.stride()[:3], *key.stride()[:3], *value.stride()[:3])
     constants = _constants(query, clusters, cluster_size)
-    with naming("cluster_attention (backward)"):
+    with launching("cluster_attention (backward)", query.device):
         _backward_query[(count, heads, batch)](
             query, key, value, positions, near, bias_weight, bias, blank_key.contiguous(), blank_value.contiguous(), output,
             grad, lse, delta, grad_query, partial, row_lists, row_counts, *sizes, **constants,

@@ -36,7 +36,7 @@ def deformable_attention(
     value
         ``[B, n, H, d]``.
     positions
-        ``[B, n, 2]``, ``(x, y)`` in patches.
+        ``[B, n, 2]``, ``(x, y)`` in patches; no gradient flows to them.
     points
         ``[B, q, H, P, 2]``, P sampling points per query and head.
     mixing
@@ -64,6 +64,7 @@ def deformable_attention(
     check_shape("power", power, (), "a scalar")
     check_same_device(value=value, positions=positions, points=points, mixing=mixing)
     (value,) = to_autocast(value)
+    positions = positions.detach()
     limit = None if value.shape[-1] <= WIDEST_HEAD else f"{value.shape[-1]} channels per head, more than {WIDEST_HEAD}"
     in_triton = runs_in_triton(value.device, value.dtype, limit)
     with torch.autocast(value.device.type, enabled=False):

@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .._blocks import power_of_two, tiles
-from .._kernel_error import naming
+from .._kernel_error import launching
 from ..search.triton_kernels import search
 from .reference import POINT_NEIGHBOURS
 
@@ -186,7 +186,7 @@ def forward(
     found = search(points.view(batch, -1, 2), positions, near, grid).view(*mixing.shape, near)
     output = torch.empty(batch, queries, heads, dim, dtype=value.dtype, device=value.device)
     if queries:
-        with naming("deformable_attention"):
+        with launching("deformable_attention", value.device):
             _forward[(tiles(queries, QUERIES), heads, batch)](
                 value, positions, points, mixing, power, found, output, queries, tokens, heads, *value.stride()[:3],
                 P=samples, N=near, D=dim, BD=power_of_two(dim), QUERIES=QUERIES, num_warps=4, enable_fp_fusion=True,
@@ -211,7 +211,7 @@ def backward(
     else:
         weights = grad_power  # never written
         grad_value = torch.zeros(value.shape, dtype=torch.float32, device=value.device)
-    with naming("deformable_attention (backward)"):
+    with launching("deformable_attention (backward)", value.device):
         if queries:
             _backward[(count, heads, batch)](
                 value, positions.contiguous(), points, mixing, power, found, grad, grad_value, weights, grad_points,

@@ -41,7 +41,7 @@ def token_merge(
     scores
         ``[B, n]``, 0 to 1. The gradient to them is how the choice of survivors learns.
     positions
-        ``[B, n, 2]``, ``(x, y)`` in patches.
+        ``[B, n, 2]``, ``(x, y)`` in patches; no gradient flows to them.
     survivors
         int64 ``[B, s]``, rows of the tokens that stay.
     clusters, cluster_size
@@ -71,6 +71,7 @@ def token_merge(
         check_shape(name, vector, (weight.shape[0],), "[K]")
     check_same_device(tokens=tokens, scores=scores, positions=positions, survivors=survivors)
     (tokens,) = to_autocast(tokens)
+    positions = positions.detach()
     kinds = weight.shape[0]
     limit = None if kinds == KINDS else f"{kinds} weights per neighbour; the kernel is written for {KINDS}"
     in_triton = runs_in_triton(tokens.device, tokens.dtype, limit)

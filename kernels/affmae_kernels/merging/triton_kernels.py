@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .._blocks import LEAST_DOT, SURVIVORS, TILE, power_of_two, precision, tiles
-from .._kernel_error import naming
+from .._kernel_error import launching
 from ..tiles.triton_kernels import key_tiles_of_queries, query_tiles_of_keys
 
 KINDS = 4
@@ -295,7 +295,7 @@ def forward(
         _, lists, counts = key_tiles_of_queries(near, cluster_size, count, SURVIVORS, TILE)
     constants = _constants(tokens, clusters, cluster_size)
     output = torch.empty(batch, kept, KINDS * dim, dtype=tokens.dtype, device=tokens.device)
-    with naming("token_merge"):
+    with launching("token_merge", tokens.device):
         _forward[(tiles(kept, SURVIVORS), tiles(dim, constants["BD"]), batch)](
             tokens.contiguous(), scores.contiguous(), positions.contiguous(), own, near, _centred(weight, bias),
             norm_weight.contiguous(), norm_bias.contiguous(), output, lists, counts,
@@ -326,7 +326,7 @@ def backward(
     grad_tokens = torch.empty(tokens.shape, dtype=tokens.dtype, device=tokens.device)
     grad_scores = torch.empty(parts, batch, count, dtype=torch.float32, device=tokens.device)
     partial = torch.empty(batch * kept, KINDS, 8, dtype=torch.float32, device=tokens.device)
-    with naming("token_merge (backward)"):
+    with launching("token_merge (backward)", tokens.device):
         _backward_token[(tiles(count, TILE), parts, batch)](
             *given, grad_tokens, grad_scores, key_lists, key_counts, *sizes, **constants
         )

@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .._blocks import tiles
-from .._kernel_error import naming
+from .._kernel_error import launching
 
 BLOCK = 64
 """Points per program: they are neighbours in the image and need windows of about the same size."""
@@ -179,7 +179,7 @@ def search(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int] | None) 
     if count == 0:
         return found
     programs = (tiles(count, BLOCK), batch)
-    with naming("nearest"):
+    with launching("nearest", points.device):
         if grid is None or k > 4 or total * total <= SPARSE * grid[0] * grid[1]:
             _all_sites[programs](
                 points, sites, found, count, total, K=k, BLOCK=BLOCK, num_warps=2, enable_fp_fusion=False

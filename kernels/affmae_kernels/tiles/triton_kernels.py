@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .._blocks import power_of_two, tiles
-from .._kernel_error import naming
+from .._kernel_error import launching
 
 SCAN = 32
 """Tiles that one step of a list-building program looks at."""
@@ -84,7 +84,7 @@ def key_tiles_of_queries(
     hits = torch.empty(batch, query_tiles, key_tiles, dtype=torch.uint8, device=clusters.device)
     lists = torch.empty(batch, query_tiles, key_tiles, dtype=torch.int32, device=clusters.device)
     counts = torch.empty(batch, query_tiles, dtype=torch.int32, device=clusters.device)
-    with naming("tile lists"):
+    with launching("tile lists", clusters.device):
         _mark[(query_tiles, batch)](
             clusters, hits, lists, counts, queries, tokens, query_tiles, key_tiles,
             CLUSTER=cluster_size, C=near, CP=power_of_two(near), QUERIES=queries_per_tile, KEYS=keys_per_tile, SCAN=SCAN,
@@ -98,6 +98,6 @@ def query_tiles_of_keys(hits: Tensor) -> tuple[Tensor, Tensor]:
     batch, query_tiles, key_tiles = hits.shape
     lists = torch.empty(batch, key_tiles, query_tiles, dtype=torch.int32, device=hits.device)
     counts = torch.empty(batch, key_tiles, dtype=torch.int32, device=hits.device)
-    with naming("tile lists"):
+    with launching("tile lists", hits.device):
         _turn[(key_tiles, batch)](hits, lists, counts, query_tiles, key_tiles, SCAN=SCAN, enable_fp_fusion=True)
     return lists, counts
