@@ -109,7 +109,8 @@ def _obstacle(device: torch.device, dtype: torch.dtype, wish: str) -> str | None
             return f"the kernels need a CUDA device, the tensors are on {device.type}"
         if torch.version.hip is not None:
             return "the kernels are not tested on ROCm"
-        capability = torch.cuda.get_device_capability(device)
+        card = torch.cuda.get_device_properties(device)  # unlike get_device_capability, a constant to torch.compile
+        capability = (card.major, card.minor)
         if capability < LEAST_CAPABILITY:
             return f"the kernels need compute capability {LEAST_CAPABILITY} or newer, this GPU has {capability}"
     return None if TRITON_INSTALLED else "Triton is not installed: pip install triton (triton-windows on Windows)"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from affmae_kernels import _dispatch as dispatch
@@ -10,13 +12,18 @@ from affmae_kernels import describe, nearest, report
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
 
+def set_capability(monkeypatch: pytest.MonkeyPatch, major: int, minor: int) -> None:
+    card = SimpleNamespace(major=major, minor=minor)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+
+
 @pytest.fixture(autouse=True)
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AFFMAE_KERNELS", raising=False)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.setattr(dispatch, "TRITON_INSTALLED", True)
     monkeypatch.setattr(torch.version, "hip", None)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    set_capability(monkeypatch, 9, 0)
 
 
 def test_cuda_runs_triton_and_the_cpu_does_not() -> None:
@@ -30,10 +37,10 @@ def test_float64_and_limits_run_pytorch() -> None:
 
 
 def test_old_gpus_and_missing_triton_run_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    set_capability(monkeypatch, 7, 5)
     assert not dispatch.runs_in_triton(CUDA, torch.float32)
     assert "this GPU has (7, 5)" in describe("cuda")
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    set_capability(monkeypatch, 9, 0)
     monkeypatch.setattr(dispatch, "TRITON_INSTALLED", False)
     assert not dispatch.runs_in_triton(CUDA, torch.float32)
     assert "pip install triton" in describe("cuda")
