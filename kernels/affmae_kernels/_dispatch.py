@@ -1,16 +1,29 @@
 """Which implementation of each operator runs, and why.
 
-Today every operator has one implementation, written in PyTorch, and this module says so. It is the one place to ask: the
-``doctor`` command, the log of a run and the dock all print what it reports, so that nobody has to guess.
+Triton's kernels run on CUDA devices, PyTorch everywhere else and in float64. ``AFFMAE_KERNELS=pytorch`` or ``=triton``
+overrides that. It is the one place to ask: the ``doctor`` command, the log of a run and the dock all print what it reports, so
+that nobody has to guess. Nothing falls back after the choice is made: a kernel that fails says so (see ``_kernel_error``).
 """
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
 
 OPERATORS = ("nearest", "cluster_attention", "token_merge", "deformable_attention")
 
-WHY = "the only implementation in this release; runs on every device"
+VARIABLE = "AFFMAE_KERNELS"
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+LEAST_CAPABILITY = (8, 0)
+"""Ampere: the first generation with bfloat16 matrix units, and the oldest that Triton supports."""
+
+TRITON_INSTALLED = importlib.util.find_spec("triton") is not None
 
 
 @dataclass(frozen=True)
@@ -22,12 +35,91 @@ class OperatorReport:
     why: str
 
 
-def report() -> list[OperatorReport]:
-    """Return which implementation runs for each operator."""
-    return [OperatorReport(name, "pytorch", WHY) for name in OPERATORS]
+def runs_in_triton(device: torch.device, dtype: torch.dtype, limit: str | None = None) -> bool:
+    """Decide whether Triton's kernels run, else PyTorch does.
+
+    Parameters
+    ----------
+    device, dtype
+        Of the operator's largest argument.
+    limit
+        What the kernels cannot do of what is asked ("17 sites per point; the kernel keeps at most 8"), or None.
+
+    Raises
+    ------
+    ValueError
+        If ``AFFMAE_KERNELS`` holds another word, or asks for Triton where it cannot run.
+    """
+    wish = _wish()
+    if wish == "pytorch":
+        return False
+    obstacle = limit or _obstacle(device, dtype, wish)
+    if obstacle is not None and wish == "triton":
+        raise ValueError(f"{VARIABLE}=triton, but Triton cannot run this operator: {obstacle}; use auto or pytorch")
+    return obstacle is None
 
 
-def describe() -> str:
+def report(device: torch.device | str | None = None) -> list[OperatorReport]:
+    """Return which implementation runs for each operator in single or half precision.
+
+    Parameters
+    ----------
+    device
+        Where tensors will be; None stands for CUDA if there is a device, else the CPU.
+    """
+    place = torch.device(device) if device is not None else torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    wish = _wish()
+    obstacle = _obstacle(place, torch.float32, wish)
+    if wish == "pytorch":
+        implementation, why = "pytorch", f"{VARIABLE}=pytorch"
+    elif obstacle is not None:
+        implementation, why = "pytorch", obstacle
+    else:
+        where = torch.cuda.get_device_name(place) if place.type == "cuda" else "the interpreter"
+        implementation, why = "triton", f"{where} with {_triton_name()}"
+    return [OperatorReport(name, implementation, why) for name in OPERATORS]
+
+
+def describe(device: torch.device | str | None = None) -> str:
     """Return one sentence for people."""
-    names = sorted({entry.implementation for entry in report()})
-    return f"operators run in {' and '.join(names)}: {report()[0].why}"
+    entries = report(device)
+    names = sorted({entry.implementation for entry in entries})
+    return f"operators run in {' and '.join(names)}: {entries[0].why}"
+
+
+def interpreted() -> bool:
+    """Return whether Triton's interpreter stands in for a GPU, as in the tests: it runs kernels on the CPU, slowly."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def _wish() -> str:
+    wish = os.environ.get(VARIABLE, "auto")
+    if wish not in ("auto", "pytorch", "triton"):
+        raise ValueError(f"{VARIABLE} must be auto, pytorch or triton, got {wish!r}")
+    return wish
+
+
+def _obstacle(device: torch.device, dtype: torch.dtype, wish: str) -> str | None:
+    """Return why Triton cannot run here, or None. Without caches and clever calls: ``torch.compile`` traces through it."""
+    if dtype not in DTYPES:
+        return f"the kernels take float32, bfloat16 and float16, not {dtype}"
+    stands_in = device.type == "cpu" and wish == "triton" and interpreted()
+    if not stands_in:
+        if device.type != "cuda":
+            return f"the kernels need a CUDA device, the tensors are on {device.type}"
+        if torch.version.hip is not None:
+            return "the kernels are not tested on ROCm"
+        card = torch.cuda.get_device_properties(device)  # unlike get_device_capability, a constant to torch.compile
+        capability = (card.major, card.minor)
+        if capability < LEAST_CAPABILITY:
+            return f"the kernels need compute capability {LEAST_CAPABILITY} or newer, this GPU has {capability}"
+    return None if TRITON_INSTALLED else "Triton is not installed: pip install triton (triton-windows on Windows)"
+
+
+def _triton_name() -> str:
+    for name in ("triton", "triton-windows"):
+        try:
+            return f"Triton {version(name)}"
+        except PackageNotFoundError:
+            continue
+    return "Triton"

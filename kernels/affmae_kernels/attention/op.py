@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from .._autocast import to_autocast
 from .._check import check_same_device, check_shape
+from .._dispatch import runs_in_triton
 from .reference import cluster_attention_reference
+from .registered import cluster_attention_op
+
+WIDEST_HEAD = 128
+"""Channels per head that the kernels keep on the chip."""
 
 
 def cluster_attention(
@@ -33,7 +40,7 @@ def cluster_attention(
     query, key, value
         ``[B, n, H, d]``, tokens in cluster order.
     positions
-        ``[B, n, 2]``, ``(x, y)`` in patches.
+        ``[B, n, 2]``, ``(x, y)`` in patches; no gradient flows to them.
     clusters
         int64 ``[B, n, c]``: ids of the clusters that each token attends to; cluster ``i`` is the rows ``i·m .. i·m + m - 1``,
         and rows beyond n are masked. None lets every token attend to all n tokens.
@@ -66,6 +73,16 @@ def cluster_attention(
     check_shape("blank_key", blank_key, (heads, dim), "[H, d]")
     check_shape("blank_value", blank_value, (heads, dim), "[H, d]")
     check_same_device(query=query, key=key, value=value, positions=positions)
-    return cluster_attention_reference(
-        query, key, value, positions, clusters, cluster_size, bias_weight, bias, blank_key, blank_value
-    )
+    query, key, value = to_autocast(query, key, value)
+    positions = positions.detach()
+    limit = None if dim <= WIDEST_HEAD else f"{dim} channels per head; the kernel keeps at most {WIDEST_HEAD}"
+    in_triton = runs_in_triton(query.device, query.dtype, limit)
+    with torch.autocast(query.device.type, enabled=False):
+        if not in_triton:
+            return cluster_attention_reference(
+                query, key, value, positions, clusters, cluster_size, bias_weight, bias, blank_key, blank_value
+            )
+        mixed: Tensor = cluster_attention_op(
+            query, key, value, positions.float(), clusters, cluster_size, bias_weight, bias, blank_key, blank_value
+        )[0]
+        return mixed

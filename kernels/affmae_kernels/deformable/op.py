@@ -5,9 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .._autocast import to_autocast
 from .._check import check_same_device, check_shape
+from .._dispatch import runs_in_triton
 from ..search.op import nearest
 from .reference import POINT_NEIGHBOURS, deformable_attention_reference
+from .registered import deformable_attention_op
+
+WIDEST_HEAD = 256
+"""Channels per head that the kernels keep on the chip."""
 
 
 def deformable_attention(
@@ -30,7 +36,7 @@ def deformable_attention(
     value
         ``[B, n, H, d]``.
     positions
-        ``[B, n, 2]``, ``(x, y)`` in patches.
+        ``[B, n, 2]``, ``(x, y)`` in patches; no gradient flows to them.
     points
         ``[B, q, H, P, 2]``, P sampling points per query and head.
     mixing
@@ -57,8 +63,16 @@ def deformable_attention(
     check_shape("mixing", mixing, tuple(points.shape[:-1]), "[B, q, H, P]")
     check_shape("power", power, (), "a scalar")
     check_same_device(value=value, positions=positions, points=points, mixing=mixing)
-    flat = points.detach().flatten(1, 3)
-    wide = torch.float64 if value.dtype == torch.float64 else torch.float32
-    found = nearest(flat.to(wide), positions.to(wide), POINT_NEIGHBOURS, grid)
-    neighbours = found.view(*points.shape[:-1], found.shape[-1])
-    return deformable_attention_reference(value, positions, points, mixing, power, neighbours)
+    (value,) = to_autocast(value)
+    positions = positions.detach()
+    limit = None if value.shape[-1] <= WIDEST_HEAD else f"{value.shape[-1]} channels per head, more than {WIDEST_HEAD}"
+    in_triton = runs_in_triton(value.device, value.dtype, limit)
+    with torch.autocast(value.device.type, enabled=False):
+        if in_triton:
+            sampled: Tensor = deformable_attention_op(value, positions.float(), points.float(), mixing, power, grid)[0]
+            return sampled
+        flat = points.detach().flatten(1, 3)
+        wide = torch.float64 if value.dtype == torch.float64 else torch.float32
+        found = nearest(flat.to(wide), positions.to(wide), POINT_NEIGHBOURS, grid)
+        neighbours = found.view(*points.shape[:-1], found.shape[-1])
+        return deformable_attention_reference(value, positions, points, mixing, power, neighbours)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from .._autocast import to_autocast
 from .._check import check_same_device, check_shape
+from .._dispatch import runs_in_triton
 from .reference import token_merge_reference
+from .registered import token_merge_op
+
+KINDS = 4
+"""Weights per neighbour that the kernels are written for."""
 
 
 def token_merge(
@@ -34,7 +41,7 @@ def token_merge(
     scores
         ``[B, n]``, 0 to 1. The gradient to them is how the choice of survivors learns.
     positions
-        ``[B, n, 2]``, ``(x, y)`` in patches.
+        ``[B, n, 2]``, ``(x, y)`` in patches; no gradient flows to them.
     survivors
         int64 ``[B, s]``, rows of the tokens that stay.
     clusters, cluster_size
@@ -63,6 +70,15 @@ def token_merge(
     for name, vector in (("bias", bias), ("norm_weight", norm_weight), ("norm_bias", norm_bias)):
         check_shape(name, vector, (weight.shape[0],), "[K]")
     check_same_device(tokens=tokens, scores=scores, positions=positions, survivors=survivors)
-    return token_merge_reference(
-        tokens, scores, positions, survivors, clusters, cluster_size, weight, bias, norm_weight, norm_bias, eps
-    )
+    (tokens,) = to_autocast(tokens)
+    positions = positions.detach()
+    kinds = weight.shape[0]
+    limit = None if kinds == KINDS else f"{kinds} weights per neighbour; the kernel is written for {KINDS}"
+    in_triton = runs_in_triton(tokens.device, tokens.dtype, limit)
+    run = token_merge_op if in_triton else token_merge_reference
+    with torch.autocast(tokens.device.type, enabled=False):
+        place = positions.float() if in_triton else positions
+        merged: Tensor = run(
+            tokens, scores, place, survivors, clusters, cluster_size, weight, bias, norm_weight, norm_bias, eps
+        )
+        return merged

@@ -6,8 +6,13 @@ import torch
 from torch import Tensor
 
 from .._check import check_same_device, check_shape
+from .._dispatch import runs_in_triton
 from .reference import nearest_reference
+from .registered import nearest_op
 from .windows import DENSE, nearest_brute_force, nearest_on_grid
+
+MOST = 8
+"""Most sites per point that the kernel keeps in registers."""
 
 
 @torch.no_grad()
@@ -49,6 +54,10 @@ def nearest(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int] | None 
     if points.dtype == torch.float64 or sites.dtype == torch.float64:
         return nearest_reference(points, sites, k)
     points, sites = points.float(), sites.float()
+    limit = None if k <= MOST else f"{k} sites per point; the kernel keeps at most {MOST}"
+    if runs_in_triton(points.device, points.dtype, limit):
+        found: Tensor = nearest_op(points, sites, k, grid).long()
+        return found
     if grid is not None and k <= 8 and sites.shape[1] >= DENSE * grid[0] * grid[1]:
         return nearest_on_grid(points, sites, k, grid)
     return nearest_brute_force(points, sites, k)

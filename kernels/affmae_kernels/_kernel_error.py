@@ -1,0 +1,32 @@
+"""Where kernels are launched: on their tensors' device, and with an error that names the kernel and the way out."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+
+
+class KernelError(RuntimeError):
+    """A Triton kernel failed. Nothing was computed instead: set ``AFFMAE_KERNELS=pytorch`` to run the operators in PyTorch."""
+
+
+@contextmanager
+def launching(kernel: str, device: torch.device) -> Iterator[None]:
+    """Make ``device`` the current one, and turn what goes wrong while ``kernel`` is built or launched into a KernelError.
+
+    Triton launches on the current device, which need not be the one that holds the tensors.
+    """
+    from triton.errors import TritonError
+
+    try:
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            yield
+    except (TritonError, RuntimeError, OSError, subprocess.SubprocessError) as error:
+        raise KernelError(
+            f"the Triton kernel of {kernel} failed ({type(error).__name__}: {error}); "
+            "set AFFMAE_KERNELS=pytorch to run the operators in PyTorch, and please report this with the output of "
+            "'napari-affmae doctor'"
+        ) from error

@@ -1,0 +1,105 @@
+"""Cluster attention as operators that torch knows: autograd, fake tensors for tracing, and true counts of operations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+_GIVEN = (
+    "Tensor query, Tensor key, Tensor value, Tensor positions, Tensor? clusters, int cluster_size, "
+    "Tensor bias_weight, Tensor bias, Tensor blank_key, Tensor blank_value"
+)
+
+
+@torch.library.custom_op(
+    "affmae::cluster_attention", mutates_args=(), schema=f"({_GIVEN}) -> (Tensor output, Tensor log_sum_exp)"
+)
+def cluster_attention_op(
+    query: Tensor, key: Tensor, value: Tensor, positions: Tensor, clusters: Tensor | None, cluster_size: int,
+    bias_weight: Tensor, bias: Tensor, blank_key: Tensor, blank_value: Tensor,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return the output ``[B, n, H, d]`` and the log-sum-exp float32 ``[B, H, n]`` that the backward pass starts from."""
+    from .triton_kernels import forward
+
+    return forward(query, key, value, positions, clusters, cluster_size, bias_weight, bias, blank_key, blank_value)
+
+
+@cluster_attention_op.register_fake
+def _(query: Tensor, *given: Any) -> tuple[Tensor, Tensor]:
+    batch, tokens, heads, _ = query.shape
+    return query.new_empty(query.shape), query.new_empty(batch, heads, tokens, dtype=torch.float32)
+
+
+@torch.library.custom_op(
+    "affmae::cluster_attention_backward",
+    mutates_args=(),
+    schema=f"(Tensor grad, {_GIVEN}, Tensor output, Tensor log_sum_exp) "
+    "-> (Tensor query, Tensor key, Tensor value, Tensor learned)",
+)
+def cluster_attention_backward_op(
+    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, positions: Tensor, clusters: Tensor | None, cluster_size: int,
+    bias_weight: Tensor, bias: Tensor, blank_key: Tensor, blank_value: Tensor, output: Tensor, log_sum_exp: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return the gradients of query, key, value, and of bias weight, bias and blank tokens side by side ``[H, 6 + 2d]``."""
+    from .triton_kernels import backward
+
+    return backward(
+        grad, query, key, value, positions, clusters, cluster_size, bias_weight, bias, blank_key, blank_value, output,
+        log_sum_exp,
+    )  # fmt: skip
+
+
+@cluster_attention_backward_op.register_fake
+def _(grad: Tensor, query: Tensor, *given: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    _, _, heads, dim = query.shape
+    same = [query.new_empty(query.shape) for _ in range(3)]
+    return same[0], same[1], same[2], query.new_empty(heads, 6 + 2 * dim, dtype=torch.float32)
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    query, key, value, positions, clusters, ctx.cluster_size, bias_weight, bias, blank_key, blank_value = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(
+        query, key, value, positions, clusters, bias_weight, bias, blank_key, blank_value, *(part.detach() for part in output)
+    )
+
+
+def _differentiate(ctx: Any, grad: Tensor | None, _unused: Tensor | None) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 10
+    query, key, value, positions, clusters, bias_weight, bias, blank_key, blank_value, output, log_sum_exp = ctx.saved_tensors
+    grad_query, grad_key, grad_value, learned = cluster_attention_backward_op(
+        grad, query, key, value, positions, clusters, ctx.cluster_size, bias_weight, bias, blank_key, blank_value, output,
+        log_sum_exp,
+    )  # fmt: skip
+    dim = query.shape[-1]
+    grad_weight, grad_bias, grad_blank_key, grad_blank_value = learned.split((5, 1, dim, dim), dim=1)
+    return (
+        grad_query, grad_key, grad_value, None, None, None, grad_weight.to(bias_weight.dtype),
+        grad_bias.squeeze(1).to(bias.dtype), grad_blank_key.to(blank_key.dtype), grad_blank_value.to(blank_value.dtype),
+    )  # fmt: skip
+
+
+cluster_attention_op.register_autograd(_differentiate, setup_context=_remember)
+
+
+def attention_operations(query_shape: Any, clusters_shape: Any, cluster_size: int) -> int:
+    """Return the operations of the two matrix products of the forward pass: what the neighbourhoods need, not what tiles do."""
+    batch, tokens, heads, dim = query_shape
+    keys = tokens if clusters_shape is None else clusters_shape[-1] * cluster_size
+    return int(4 * batch * tokens * heads * (keys + 1) * dim)
+
+
+@register_flop_formula(torch.ops.affmae.cluster_attention)
+def _(query: Any, key: Any, value: Any, positions: Any, clusters: Any, cluster_size: int, *given: Any, **more: Any) -> int:
+    return attention_operations(query, clusters, cluster_size)
+
+
+@register_flop_formula(torch.ops.affmae.cluster_attention_backward)
+def _(
+    grad: Any, query: Any, key: Any, value: Any, positions: Any, clusters: Any, cluster_size: int, *given: Any, **more: Any
+) -> int:
+    return attention_operations(query, clusters, cluster_size) * 5 // 2

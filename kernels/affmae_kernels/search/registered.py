@@ -1,0 +1,22 @@
+"""The search as an operator that torch knows: fake tensors for tracing; it has no gradient and counts no operations."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+@torch.library.custom_op(
+    "affmae::nearest", mutates_args=(), schema="(Tensor points, Tensor sites, int k, int[]? grid) -> Tensor"
+)
+def nearest_op(points: Tensor, sites: Tensor, k: int, grid: list[int] | None) -> Tensor:
+    """Return the ids of the k nearest sites, int32 ``[B, P, k]``."""
+    from .triton_kernels import search
+
+    return search(points, sites, k, None if grid is None else (grid[0], grid[1]))
+
+
+@nearest_op.register_fake
+def _(points: Tensor, sites: Tensor, k: int, grid: list[int] | None) -> Tensor:
+    batch, count, _ = points.shape
+    return points.new_empty(batch, count, k, dtype=torch.int32)

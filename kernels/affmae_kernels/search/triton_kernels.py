@@ -1,0 +1,197 @@
+"""Nearest search without tables of distances: each point keeps its few best sites in registers.
+
+A candidate is one 64-bit key, distance above and index below: a non-negative float32 keeps its order when its bits are read as
+an integer, so the smallest key is the nearest site and ties go to the lower index. Distances are computed without fused
+multiply-adds, hence with the same rounding as the table of the PyTorch search.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .._blocks import tiles
+from .._kernel_error import launching
+
+BLOCK = 64
+"""Points per program: they are neighbours in the image and need windows of about the same size."""
+
+REACH = 2
+"""Half width, in cells, of the window that every point looks into before rings are added to it."""
+
+SPARSE = 16
+"""A window of the grid is cheaper than a walk over all sites when ``sites² > SPARSE · cells``: it has to hold a few sites."""
+
+
+@triton.jit
+def _insert(a0, a1, a2, a3, x):
+    """Put a key where it belongs among four ascending ones; return them and the key that drops out."""
+    b0, x = tl.minimum(a0, x), tl.maximum(a0, x)
+    b1, x = tl.minimum(a1, x), tl.maximum(a1, x)
+    b2, x = tl.minimum(a2, x), tl.maximum(a2, x)
+    b3, x = tl.minimum(a3, x), tl.maximum(a3, x)
+    return b0, b1, b2, b3, x
+
+
+@triton.jit
+def _key(dx, dy, index):
+    distance = dx * dx + dy * dy
+    return (distance.to(tl.int32, bitcast=True).to(tl.int64) << 32) | index
+
+
+@triton.jit
+def _index(key, sites):
+    """Return the index in a key; a slot that nothing fell into (NaN coordinates) still names a site."""
+    return tl.minimum(key & 0x7FFFFFFF, sites - 1).to(tl.int32)
+
+
+@triton.jit
+def _empty(BLOCK: tl.constexpr):
+    return tl.full([BLOCK], 0x7FFFFFFFFFFFFFFF, tl.int64)
+
+
+@triton.jit
+def _store_four(p_out, a0, a1, a2, a3, sites, m_point, K: tl.constexpr):
+    tl.store(p_out, _index(a0, sites), mask=m_point)
+    if K > 1:
+        tl.store(p_out + 1, _index(a1, sites), mask=m_point)
+    if K > 2:
+        tl.store(p_out + 2, _index(a2, sites), mask=m_point)
+    if K > 3:
+        tl.store(p_out + 3, _index(a3, sites), mask=m_point)
+
+
+@triton.jit(do_not_specialize=["points", "sites"])
+def _all_sites(p_points, p_sites, p_out, points, sites, K: tl.constexpr, BLOCK: tl.constexpr):
+    """Walk over all sites, keeping the K nearest, K <= 8."""
+    i_batch = tl.program_id(1).to(tl.int64)
+    o_point = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    m_point = o_point < points
+    flat = i_batch * points + o_point
+    b_x = tl.load(p_points + flat * 2, mask=m_point, other=0.0)
+    b_y = tl.load(p_points + flat * 2 + 1, mask=m_point, other=0.0)
+    a0, a1, a2, a3 = _empty(BLOCK), _empty(BLOCK), _empty(BLOCK), _empty(BLOCK)
+    b0, b1, b2, b3 = _empty(BLOCK), _empty(BLOCK), _empty(BLOCK), _empty(BLOCK)
+    p_site = p_sites + i_batch * sites * 2
+    for i_site in range(sites):
+        x, y = tl.load(p_site + i_site * 2), tl.load(p_site + i_site * 2 + 1)
+        a0, a1, a2, a3, left = _insert(a0, a1, a2, a3, _key(b_x - x, b_y - y, i_site))
+        if K > 4:
+            b0, b1, b2, b3, left = _insert(b0, b1, b2, b3, left)
+    _store_four(p_out + flat * K, a0, a1, a2, a3, sites, m_point, K)
+    if K > 4:
+        _store_four(p_out + flat * K + 4, b0, b1, b2, b3, sites, m_point, K - 4)
+
+
+@triton.jit(do_not_specialize=["sites", "cells", "width"])
+def _place(p_sites, p_cells, sites, cells, width, BLOCK: tl.constexpr):
+    """Write each site's index into its cell."""
+    i_batch = tl.program_id(1).to(tl.int64)
+    o_site = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    m_site = o_site < sites
+    p_site = p_sites + (i_batch * sites + o_site) * 2
+    b_column = tl.load(p_site, mask=m_site, other=0.0).to(tl.int32)
+    b_row = tl.load(p_site + 1, mask=m_site, other=0.0).to(tl.int32)
+    b_cell = b_row * width + b_column
+    tl.store(p_cells + i_batch * cells + b_cell, o_site, mask=m_site & (b_cell >= 0) & (b_cell < cells))
+
+
+@triton.jit
+def _visit(p_cells, b_x, b_y, b_column, b_row, height, width, a0, a1, a2, a3):
+    """Look into one cell per point and keep its site if it is among the nearest four."""
+    m_cell = (b_column >= 0) & (b_column < width) & (b_row >= 0) & (b_row < height)
+    b_site = tl.load(p_cells + b_row * width + b_column, mask=m_cell, other=-1)
+    b_key = _key(b_x - b_column.to(tl.float32), b_y - b_row.to(tl.float32), b_site)
+    a0, a1, a2, a3, _ = _insert(a0, a1, a2, a3, tl.where(b_site >= 0, b_key, 0x7FFFFFFFFFFFFFFF))
+    return a0, a1, a2, a3
+
+
+@triton.jit
+def _undecided(kth, outside, reach, extent):
+    """Return whether a site outside the window could still be among the K nearest of any point of the block.
+
+    Such a site is ``reach + 0.5`` or more from the point's projection onto the grid, and the two legs meet at no less than a
+    right angle, so its squared distance is at least ``(reach + 0.5)² + outside``. The factor covers the rounding of both sides.
+    """
+    b_far = (kth >> 32).to(tl.int32).to(tl.float32, bitcast=True)
+    b_final = b_far < ((reach + 0.5) * (reach + 0.5) + outside) * 0.99999
+    return tl.max((~b_final).to(tl.int32), axis=0) * (reach < extent).to(tl.int32)
+
+
+@triton.jit(do_not_specialize=["points", "sites", "height", "width"])
+def _on_grid(
+    p_points, p_cells, p_out, points, sites, height, width,
+    K: tl.constexpr, BLOCK: tl.constexpr, REACH: tl.constexpr,
+):  # fmt: skip
+    """Look at a window of cells around each point, then at ring after ring, until no ring can hold a nearer site; K <= 4."""
+    i_batch = tl.program_id(1).to(tl.int64)
+    o_point = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    m_point = o_point < points
+    flat = i_batch * points + o_point
+    b_x = tl.load(p_points + flat * 2, mask=m_point, other=0.0)
+    b_y = tl.load(p_points + flat * 2 + 1, mask=m_point, other=0.0)
+    b_inside_x = tl.minimum(tl.maximum(b_x, 0.0), width - 1.0)
+    b_inside_y = tl.minimum(tl.maximum(b_y, 0.0), height - 1.0)
+    b_outside = (b_x - b_inside_x) * (b_x - b_inside_x) + (b_y - b_inside_y) * (b_y - b_inside_y)
+    # Clipped once more as integers: NaN has no cell.
+    b_column = tl.minimum(tl.maximum((b_inside_x + 0.5).to(tl.int32), 0), width - 1)
+    b_row = tl.minimum(tl.maximum((b_inside_y + 0.5).to(tl.int32), 0), height - 1)
+    p_image = p_cells + i_batch * height * width
+
+    a0, a1, a2, a3 = _empty(BLOCK), _empty(BLOCK), _empty(BLOCK), _empty(BLOCK)
+    for cell in range((2 * REACH + 1) * (2 * REACH + 1)):
+        down, across = cell // (2 * REACH + 1) - REACH, cell % (2 * REACH + 1) - REACH
+        a0, a1, a2, a3 = _visit(p_image, b_x, b_y, b_column + across, b_row + down, height, width, a0, a1, a2, a3)
+
+    extent = tl.maximum(height, width)
+    reach = REACH + 0
+    kth = a0 if K == 1 else (a1 if K == 2 else (a2 if K == 3 else a3))
+    undecided = _undecided(kth, b_outside, reach, extent)
+    while undecided > 0:
+        reach += 1
+        for step in range(8 * reach):
+            # The ring in four sides of 2·reach cells each.
+            side, along = step // (2 * reach), step % (2 * reach) - reach
+            across = tl.where(side == 0, along, tl.where(side == 1, reach, tl.where(side == 2, -along, -reach)))
+            down = tl.where(side == 0, -reach, tl.where(side == 1, along, tl.where(side == 2, reach, -along)))
+            a0, a1, a2, a3 = _visit(p_image, b_x, b_y, b_column + across, b_row + down, height, width, a0, a1, a2, a3)
+        kth = a0 if K == 1 else (a1 if K == 2 else (a2 if K == 3 else a3))
+        undecided = _undecided(kth, b_outside, reach, extent)
+    _store_four(p_out + flat * K, a0, a1, a2, a3, sites, m_point, K)
+
+
+def search(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int] | None) -> Tensor:
+    """Return the ids of the k nearest sites, int32 ``[B, P, k]``, nearest first, ties to the lower index.
+
+    Parameters
+    ----------
+    points, sites
+        float32 ``[B, P, 2]`` and ``[B, n, 2]``, ``k <= min(n, 8)``.
+    grid
+        As in :func:`~affmae_kernels.nearest`.
+    """
+    batch, count = points.shape[:2]
+    total = sites.shape[1]
+    points, sites = points.contiguous(), sites.contiguous()
+    found = torch.empty(batch, count, k, dtype=torch.int32, device=points.device)
+    if count == 0:
+        return found
+    programs = (tiles(count, BLOCK), batch)
+    with launching("nearest", points.device):
+        if grid is None or k > 4 or total * total <= SPARSE * grid[0] * grid[1]:
+            _all_sites[programs](
+                points, sites, found, count, total, K=k, BLOCK=BLOCK, num_warps=2, enable_fp_fusion=False
+            )  # fmt: skip
+            return found
+        height, width = grid
+        cells = torch.full((batch, height * width), -1, dtype=torch.int32, device=points.device)
+        _place[(tiles(total, BLOCK), batch)](
+            sites, cells, total, height * width, width, BLOCK=BLOCK, num_warps=2, enable_fp_fusion=False
+        )
+        _on_grid[programs](
+            points, cells, found, count, total, height, width,
+            K=k, BLOCK=BLOCK, REACH=REACH, num_warps=2, enable_fp_fusion=False,
+        )  # fmt: skip
+    return found

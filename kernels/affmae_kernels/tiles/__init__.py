@@ -1,0 +1,1 @@
+"""Which tiles of tokens have anything to do with which tiles of queries."""

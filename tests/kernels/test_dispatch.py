@@ -1,0 +1,66 @@
+"""Which implementation runs, and that the reason is said; no GPU needed."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from affmae_kernels import _dispatch as dispatch
+from affmae_kernels import describe, nearest, report
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
+
+
+def set_capability(monkeypatch: pytest.MonkeyPatch, major: int, minor: int) -> None:
+    card = SimpleNamespace(major=major, minor=minor)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AFFMAE_KERNELS", raising=False)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(dispatch, "TRITON_INSTALLED", True)
+    monkeypatch.setattr(torch.version, "hip", None)
+    set_capability(monkeypatch, 9, 0)
+
+
+def test_cuda_runs_triton_and_the_cpu_does_not() -> None:
+    assert dispatch.runs_in_triton(CUDA, torch.bfloat16)
+    assert not dispatch.runs_in_triton(CPU, torch.float32)
+
+
+def test_float64_and_limits_run_pytorch() -> None:
+    assert not dispatch.runs_in_triton(CUDA, torch.float64)
+    assert not dispatch.runs_in_triton(CUDA, torch.float32, "17 sites per point; the kernel keeps at most 8")
+
+
+def test_old_gpus_and_missing_triton_run_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_capability(monkeypatch, 7, 5)
+    assert not dispatch.runs_in_triton(CUDA, torch.float32)
+    assert "this GPU has (7, 5)" in describe("cuda")
+    set_capability(monkeypatch, 9, 0)
+    monkeypatch.setattr(dispatch, "TRITON_INSTALLED", False)
+    assert not dispatch.runs_in_triton(CUDA, torch.float32)
+    assert "pip install triton" in describe("cuda")
+
+
+def test_override(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFFMAE_KERNELS", "pytorch")
+    assert not dispatch.runs_in_triton(CUDA, torch.float32)
+    assert describe("cuda") == "operators run in pytorch: AFFMAE_KERNELS=pytorch"
+    monkeypatch.setenv("AFFMAE_KERNELS", "triton")
+    assert dispatch.runs_in_triton(CUDA, torch.float32)
+    with pytest.raises(ValueError, match="the tensors are on cpu; use auto or pytorch"):
+        nearest(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2), 1)
+    monkeypatch.setenv("AFFMAE_KERNELS", "fast")
+    with pytest.raises(ValueError, match="AFFMAE_KERNELS must be auto, pytorch or triton, got 'fast'"):
+        nearest(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2), 1)
+
+
+def test_every_operator_is_reported() -> None:
+    entries = report("cpu")
+    assert [entry.operator for entry in entries] == ["nearest", "cluster_attention", "token_merge", "deformable_attention"]
+    assert {entry.implementation for entry in entries} == {"pytorch"}
+    assert all("cpu" in entry.why for entry in entries)
