@@ -26,23 +26,33 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     set_capability(monkeypatch, 9, 0)
 
 
-def test_cuda_runs_triton_and_the_cpu_does_not() -> None:
-    assert dispatch.runs_in_triton(CUDA, torch.bfloat16)
+def test_nobody_gets_the_kernels_unasked() -> None:
+    assert not dispatch.runs_in_triton(CUDA, torch.bfloat16)
     assert not dispatch.runs_in_triton(CPU, torch.float32)
+    assert "AFFMAE_KERNELS=triton turns them on" in describe("cuda")
 
 
-def test_float64_and_limits_run_pytorch() -> None:
-    assert not dispatch.runs_in_triton(CUDA, torch.float64)
-    assert not dispatch.runs_in_triton(CUDA, torch.float32, "17 sites per point; the kernel keeps at most 8")
+@pytest.mark.parametrize(
+    ("dtype", "limit", "reason"),
+    [
+        (torch.float64, None, "not torch.float64"),
+        (torch.float32, "17 sites per point; the kernel keeps at most 8", "17 sites per point"),
+    ],
+)
+def test_what_the_kernels_cannot_do_is_said(
+    dtype: torch.dtype, limit: str | None, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AFFMAE_KERNELS", "triton")
+    with pytest.raises(ValueError, match=f"{reason}.*use auto or pytorch"):
+        dispatch.runs_in_triton(CUDA, dtype, limit)
 
 
-def test_old_gpus_and_missing_triton_run_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_gpus_and_missing_triton_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFFMAE_KERNELS", "triton")
     set_capability(monkeypatch, 7, 5)
-    assert not dispatch.runs_in_triton(CUDA, torch.float32)
     assert "this GPU has (7, 5)" in describe("cuda")
     set_capability(monkeypatch, 9, 0)
     monkeypatch.setattr(dispatch, "TRITON_INSTALLED", False)
-    assert not dispatch.runs_in_triton(CUDA, torch.float32)
     assert "pip install triton" in describe("cuda")
 
 

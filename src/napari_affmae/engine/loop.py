@@ -158,7 +158,7 @@ class Trainer:
             self.task.job,
             total_steps=self.settings.schedule.total_steps,
             device=describe_device(self.device),
-            kernels=affmae_kernels.describe(),
+            kernels=affmae_kernels.describe(self.device),
             parameters=sum(parameter.numel() for parameter in self.task.model.parameters()),
             start_step=self.done.step,
         )

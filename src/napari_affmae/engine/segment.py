@@ -148,7 +148,7 @@ def segment_events(
             "segment",
             total_steps=prediction.tiles,
             device=describe_device(place),
-            kernels=affmae_kernels.describe(),
+            kernels=affmae_kernels.describe(place),
             parameters=sum(parameter.numel() for parameter in network.parameters()),
         )
         clock = Clock()
