@@ -6,8 +6,7 @@ The same training on the same images, each in its own process:
 ``bare``    a viewer with two plain layers, a plain thread that runs the generator, previews put into the layers
 ``dock``    the dock, with its bar, curve, notifications and preview layers
 
-These three leave one core to the window. For comparison, ``all`` is ``alone`` with a thread for every core, as the command line
-trains.
+All of them leave one core to the window.
 
 A 1 ms timer in the window's event loop notes when it fires; a gap is the time between two of its calls. Run it on a machine
 that does nothing else::
@@ -33,8 +32,8 @@ from typing import Literal
 
 import numpy as np
 
-Mode = Literal["alone", "bare", "dock", "all"]
-MODES: tuple[Mode, ...] = ("alone", "bare", "dock", "all")
+Mode = Literal["alone", "bare", "dock"]
+MODES: tuple[Mode, ...] = ("alone", "bare", "dock")
 TILE = 256
 IMAGES = 8
 WARM_UP_STEPS = 3
@@ -86,11 +85,6 @@ def alone(folder: Path, run: Path, seconds: float) -> Measurement:
     from napari_affmae.widgets.jobs import job_threads
 
     return without_window(training(folder, run, job_threads()), seconds)
-
-
-def all_cores(folder: Path, run: Path, seconds: float) -> Measurement:
-    """Train without a window, on all cores."""
-    return without_window(training(folder, run, None), seconds)
 
 
 def without_window(events: Iterator[object], seconds: float) -> Measurement:
@@ -283,7 +277,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             images = Path(folder) / "images"
             write_images(images)
-            run = {"alone": alone, "bare": bare, "dock": dock, "all": all_cores}[arguments.only]
+            run = {"alone": alone, "bare": bare, "dock": dock}[arguments.only]
             print(json.dumps(asdict(run(images, Path(folder) / "run", arguments.seconds))))
         return
     results = {mode: median([measure(mode, arguments.seconds) for _ in range(arguments.repeats)]) for mode in MODES}
