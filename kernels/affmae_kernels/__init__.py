@@ -5,6 +5,11 @@
 :func:`cluster_attention`     attention to whole clusters, with position bias, padding mask and a blank token
 :func:`token_merge`           weighted sums over a survivor's neighbourhood
 :func:`deformable_attention`  sampling at free points, each interpolated from its 4 nearest tokens
+:func:`residual_norm`         residual sum, dropout or DropPath, and LayerNorm in one pass
+:func:`masked_norm_gelu`      hiding, LayerNorm and GELU between the convolutions of a patch embedding
+:func:`relu_dropout`          ReLU and dropout in one pass
+:func:`linear`                a linear layer with gradients of the weights in float32
+:func:`feed_forward`          two linear layers that keep nothing of the hidden one
 ============================  =====================================================================================
 
 Positions are ``(x, y)`` in patch units, column first. Every operator takes float32 or float64 (and half precision under
@@ -16,19 +21,30 @@ from ._load_triton import load_triton
 load_triton()  # before torch can do it the dangerous way; see that module
 
 from ._dispatch import OperatorReport, describe, report  # noqa: E402
+from ._launch import CompileAhead  # noqa: E402
+from .activation.op import relu_dropout  # noqa: E402
 from .attention.op import cluster_attention  # noqa: E402
 from .deformable.op import deformable_attention  # noqa: E402
+from .linear.op import feed_forward, linear  # noqa: E402
+from .masked_norm.op import masked_norm_gelu  # noqa: E402
 from .merging.op import token_merge  # noqa: E402
+from .norm.op import residual_norm  # noqa: E402
 from .relative import relative_features  # noqa: E402
 from .search.op import nearest  # noqa: E402
 
 __all__ = [
+    "CompileAhead",
     "OperatorReport",
     "cluster_attention",
     "deformable_attention",
     "describe",
+    "feed_forward",
+    "linear",
+    "masked_norm_gelu",
     "nearest",
     "relative_features",
+    "relu_dropout",
     "report",
+    "residual_norm",
     "token_merge",
 ]

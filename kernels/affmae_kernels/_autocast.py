@@ -9,10 +9,14 @@ import torch
 from torch import Tensor
 
 
+def autocast_dtype(feature: Tensor) -> torch.dtype:
+    """Return the dtype of the surrounding autocast region; outside of one, and in float64, the tensor's own."""
+    kind = feature.device.type
+    if feature.dtype == torch.float64 or not torch.is_autocast_enabled(kind):
+        return feature.dtype
+    return torch.get_autocast_dtype(kind)
+
+
 def to_autocast(*features: Tensor) -> tuple[Tensor, ...]:
-    """Return floating features in the dtype of the surrounding autocast region, as they are outside one and in float64."""
-    kind = features[0].device.type
-    if not torch.is_autocast_enabled(kind):
-        return features
-    dtype = torch.get_autocast_dtype(kind)
-    return tuple(feature if feature.dtype == torch.float64 else feature.to(dtype) for feature in features)
+    """Return floating features in the dtype that :func:`autocast_dtype` names for them."""
+    return tuple(feature.to(autocast_dtype(feature)) for feature in features)

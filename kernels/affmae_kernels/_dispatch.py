@@ -15,7 +15,17 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-OPERATORS = ("nearest", "cluster_attention", "token_merge", "deformable_attention")
+OPERATORS = (
+    "nearest",
+    "cluster_attention",
+    "token_merge",
+    "deformable_attention",
+    "residual_norm",
+    "masked_norm_gelu",
+    "relu_dropout",
+    "linear",
+    "feed_forward",
+)
 
 VARIABLE = "AFFMAE_KERNELS"
 

@@ -16,7 +16,8 @@ import triton.language as tl
 from torch import Tensor
 
 from .._blocks import LEAST_DOT, TILE, power_of_two, precision, tiles
-from .._kernel_error import launching
+from .._launch import launch
+from ..sums.triton_kernels import column_sum
 from ..tiles.triton_kernels import key_tiles_of_queries, query_tiles_of_keys
 
 FEATURES = 6
@@ -63,7 +64,7 @@ def _times(p_clusters, row, o_query, m_query, b_cluster, C: tl.constexpr, KEYS_F
 
 
 @triton.jit(do_not_specialize=["tokens", "heads", "token_tiles"])
-def _forward(
+def _attention_forward(
     p_query, p_key, p_value, p_place, p_clusters, p_weight, p_bias, p_blank_key, p_blank_value, p_out, p_lse, p_lists, p_counts,
     tokens, heads, token_tiles, scale, q_batch, q_token, q_head, k_batch, k_token, k_head, v_batch, v_token, v_head,
     CLUSTER: tl.constexpr, C: tl.constexpr, D: tl.constexpr, BD: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
@@ -124,7 +125,7 @@ def _forward(
 
 
 @triton.jit(do_not_specialize=["tokens", "heads", "token_tiles"])
-def _backward_query(
+def _attention_backward_query(
     p_query, p_key, p_value, p_place, p_clusters, p_weight, p_bias, p_blank_key, p_blank_value, p_out, p_grad, p_lse, p_delta,
     p_grad_query, p_partial, p_lists, p_counts,
     tokens, heads, token_tiles, scale, q_batch, q_token, q_head, k_batch, k_token, k_head, v_batch, v_token, v_head,
@@ -236,7 +237,7 @@ def _backward_query(
 
 
 @triton.jit(do_not_specialize=["tokens", "heads", "token_tiles"])
-def _backward_key(
+def _attention_backward_key(
     p_query, p_key, p_value, p_place, p_clusters, p_weight, p_bias, p_grad, p_lse, p_delta, p_grad_key, p_grad_value,
     p_lists, p_counts,
     tokens, heads, token_tiles, scale, q_batch, q_token, q_head, k_batch, k_token, k_head, v_batch, v_token, v_head,
@@ -327,13 +328,13 @@ def forward(
     if clusters is not None:
         near = clusters.contiguous()
         _, lists, counts = key_tiles_of_queries(near, cluster_size, tokens, TILE, TILE)
-    with launching("cluster_attention", query.device):
-        _forward[(count, heads, batch)](
-            query, key, value, positions.contiguous(), near, bias_weight.contiguous(), bias.contiguous(),
-            blank_key.contiguous(), blank_value.contiguous(), output, lse, lists, counts,
-            tokens, heads, count, dim**-0.5, *query.stride()[:3], *key.stride()[:3], *value.stride()[:3],
-            **_constants(query, clusters, cluster_size),
-        )  # fmt: skip
+    launch(
+        "cluster_attention", query.device, _attention_forward, (count, heads, batch),
+        query, key, value, positions.contiguous(), near, bias_weight.contiguous(), bias.contiguous(),
+        blank_key.contiguous(), blank_value.contiguous(), output, lse, lists, counts,
+        tokens, heads, count, dim**-0.5, *query.stride()[:3], *key.stride()[:3], *value.stride()[:3],
+        **_constants(query, clusters, cluster_size),
+    )  # fmt: skip
     return output, lse
 
 
@@ -358,13 +359,15 @@ def backward(
         key_lists, key_counts = query_tiles_of_keys(hits)
     sizes = (tokens, heads, count, dim**-0.5, *query.stride()[:3], *key.stride()[:3], *value.stride()[:3])
     constants = _constants(query, clusters, cluster_size)
-    with launching("cluster_attention (backward)", query.device):
-        _backward_query[(count, heads, batch)](
-            query, key, value, positions, near, bias_weight, bias, blank_key.contiguous(), blank_value.contiguous(), output,
-            grad, lse, delta, grad_query, partial, row_lists, row_counts, *sizes, **constants,
-        )  # fmt: skip
-        _backward_key[(count, heads, batch)](
-            query, key, value, positions, near, bias_weight, bias, grad, lse, delta, grad_key, grad_value,
-            key_lists, key_counts, *sizes, **constants,
-        )  # fmt: skip
-    return grad_query, grad_key, grad_value, partial.sum(0)
+    launch(
+        "cluster_attention (backward)", query.device, _attention_backward_query, (count, heads, batch),
+        query, key, value, positions, near, bias_weight, bias, blank_key.contiguous(), blank_value.contiguous(), output,
+        grad, lse, delta, grad_query, partial, row_lists, row_counts, *sizes, **constants,
+    )  # fmt: skip
+    launch(
+        "cluster_attention (backward)", query.device, _attention_backward_key, (count, heads, batch),
+        query, key, value, positions, near, bias_weight, bias, grad, lse, delta, grad_key, grad_value,
+        key_lists, key_counts, *sizes, **constants,
+    )  # fmt: skip
+    learned = column_sum(partial.view(batch * count, -1)).view(heads, FEATURES + 2 * dim)
+    return grad_query, grad_key, grad_value, learned

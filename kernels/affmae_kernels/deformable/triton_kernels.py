@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .._blocks import power_of_two, tiles
-from .._kernel_error import launching
+from .._launch import launch
 from ..search.triton_kernels import search
 from .reference import POINT_NEIGHBOURS
 
@@ -52,7 +52,7 @@ def _value(p_value, b_id, i_head, v_token, v_head, o_dim, m_value):
 
 
 @triton.jit(do_not_specialize=["queries", "tokens", "heads"])
-def _forward(
+def _sample_forward(
     p_value, p_place, p_points, p_mixing, p_power, p_near, p_out, queries, tokens, heads, v_batch, v_token, v_head,
     P: tl.constexpr, N: tl.constexpr, D: tl.constexpr, BD: tl.constexpr, QUERIES: tl.constexpr,
 ):  # fmt: skip
@@ -99,7 +99,7 @@ def _give(p_grad_value, p_weights, o_weight, b_id, b_weight, b_grad, m_query, m_
 
 
 @triton.jit(do_not_specialize=["queries", "tokens", "heads"])
-def _backward(
+def _sample_backward(
     p_value, p_place, p_points, p_mixing, p_power, p_near, p_grad, p_grad_value, p_weights, p_grad_points, p_grad_mixing,
     p_grad_power, queries, tokens, heads, v_batch, v_token, v_head,
     P: tl.constexpr, N: tl.constexpr, D: tl.constexpr, BD: tl.constexpr, QUERIES: tl.constexpr, SORTED: tl.constexpr,
@@ -158,7 +158,7 @@ def _backward(
 
 
 @triton.jit
-def _collect(p_order, p_starts, p_weights, p_grad, p_grad_value, per_row, D: tl.constexpr, BD: tl.constexpr):
+def _sample_collect(p_order, p_starts, p_weights, p_grad, p_grad_value, per_row, D: tl.constexpr, BD: tl.constexpr):
     """Sum what the points gave to one token and head, in the order of the points."""
     i_row = tl.program_id(0).to(tl.int64)
     o_dim = tl.arange(0, BD)
@@ -186,11 +186,11 @@ def forward(
     found = search(points.view(batch, -1, 2), positions, near, grid).view(*mixing.shape, near)
     output = torch.empty(batch, queries, heads, dim, dtype=value.dtype, device=value.device)
     if queries:
-        with launching("deformable_attention", value.device):
-            _forward[(tiles(queries, QUERIES), heads, batch)](
-                value, positions, points, mixing, power, found, output, queries, tokens, heads, *value.stride()[:3],
-                P=samples, N=near, D=dim, BD=power_of_two(dim), QUERIES=QUERIES, num_warps=4, enable_fp_fusion=True,
-            )  # fmt: skip
+        launch(
+            "deformable_attention", value.device, _sample_forward, (tiles(queries, QUERIES), heads, batch),
+            value, positions, points, mixing, power, found, output, queries, tokens, heads, *value.stride()[:3],
+            P=samples, N=near, D=dim, BD=power_of_two(dim), QUERIES=QUERIES, num_warps=4, enable_fp_fusion=True,
+        )  # fmt: skip
     return output, found
 
 
@@ -211,23 +211,24 @@ def backward(
     else:
         weights = grad_power  # never written
         grad_value = torch.zeros(value.shape, dtype=torch.float32, device=value.device)
-    with launching("deformable_attention (backward)", value.device):
-        if queries:
-            _backward[(count, heads, batch)](
-                value, positions.contiguous(), points, mixing, power, found, grad, grad_value, weights, grad_points,
-                grad_mixing, grad_power, queries, tokens, heads, *value.stride()[:3],
-                P=samples, N=near, D=dim, BD=power_of_two(dim), QUERIES=QUERIES, SORTED=in_order, num_warps=4,
-                enable_fp_fusion=True,
-            )  # fmt: skip
-        if in_order:
-            image = torch.arange(batch, dtype=torch.int32, device=value.device).view(batch, 1, 1, 1, 1)
-            head = torch.arange(heads, dtype=torch.int32, device=value.device).view(1, 1, heads, 1, 1)
-            receiver, order = torch.sort(((image * tokens + found) * heads + head).flatten(), stable=True)
-            rows = torch.arange(batch * tokens * heads + 1, dtype=torch.int32, device=value.device)
-            starts = torch.searchsorted(receiver, rows)
-            _collect[(batch * tokens * heads,)](
-                order, starts, weights, grad, grad_value, samples * near, D=dim, BD=power_of_two(dim),
-                num_warps=1, enable_fp_fusion=True,
-            )  # fmt: skip
+    if queries:
+        launch(
+            "deformable_attention (backward)", value.device, _sample_backward, (count, heads, batch),
+            value, positions.contiguous(), points, mixing, power, found, grad, grad_value, weights, grad_points,
+            grad_mixing, grad_power, queries, tokens, heads, *value.stride()[:3],
+            P=samples, N=near, D=dim, BD=power_of_two(dim), QUERIES=QUERIES, SORTED=in_order, num_warps=4,
+            enable_fp_fusion=True,
+        )  # fmt: skip
+    if in_order:
+        image = torch.arange(batch, dtype=torch.int32, device=value.device).view(batch, 1, 1, 1, 1)
+        head = torch.arange(heads, dtype=torch.int32, device=value.device).view(1, 1, heads, 1, 1)
+        receiver, order = torch.sort(((image * tokens + found) * heads + head).flatten(), stable=True)
+        rows = torch.arange(batch * tokens * heads + 1, dtype=torch.int32, device=value.device)
+        starts = torch.searchsorted(receiver, rows)
+        launch(
+            "deformable_attention (backward)", value.device, _sample_collect, (batch * tokens * heads,),
+            order, starts, weights, grad, grad_value, samples * near, D=dim, BD=power_of_two(dim),
+            num_warps=1, enable_fp_fusion=True,
+        )  # fmt: skip
     grad_power = torch.where(power > 1e-6, grad_power.sum(), 0.0)
     return grad_value.to(value.dtype), grad_points, grad_mixing, grad_power

@@ -16,7 +16,8 @@ import triton.language as tl
 from torch import Tensor
 
 from .._blocks import LEAST_DOT, SURVIVORS, TILE, power_of_two, precision, tiles
-from .._kernel_error import launching
+from .._launch import launch
+from ..sums.triton_kernels import column_sum
 from ..tiles.triton_kernels import key_tiles_of_queries, query_tiles_of_keys
 
 KINDS = 4
@@ -84,7 +85,7 @@ def _times(p_near, row, o_survivor, m_survivor, b_cluster, C: tl.constexpr, KEYS
 
 
 @triton.jit(do_not_specialize=["tokens", "survivors", "survivor_tiles", "token_tiles"])
-def _forward(
+def _merge_forward(
     p_tokens, p_scores, p_place, p_own, p_near, p_centred, p_norm_weight, p_norm_bias, p_out, p_lists, p_counts,
     tokens, survivors, survivor_tiles, token_tiles, eps,
     CLUSTER: tl.constexpr, C: tl.constexpr, D: tl.constexpr, BD: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
@@ -125,7 +126,7 @@ def _forward(
 
 
 @triton.jit(do_not_specialize=["tokens", "survivors", "survivor_tiles", "token_tiles"])
-def _backward_token(
+def _merge_backward_token(
     p_tokens, p_scores, p_place, p_own, p_near, p_centred, p_norm_weight, p_norm_bias, p_grad, p_grad_tokens, p_grad_scores,
     p_lists, p_counts, tokens, survivors, survivor_tiles, token_tiles, eps,
     CLUSTER: tl.constexpr, C: tl.constexpr, D: tl.constexpr, BD: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
@@ -181,7 +182,7 @@ def _mean_over_kinds(b_values, ROWS: tl.constexpr, TILE: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["tokens", "survivors", "survivor_tiles", "token_tiles"])
-def _backward_weight(
+def _merge_backward_weight(
     p_tokens, p_scores, p_place, p_own, p_near, p_centred, p_norm_weight, p_norm_bias, p_grad, p_partial,
     p_lists, p_counts, tokens, survivors, survivor_tiles, token_tiles, eps,
     CLUSTER: tl.constexpr, C: tl.constexpr, D: tl.constexpr, BD: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
@@ -295,12 +296,12 @@ def forward(
         _, lists, counts = key_tiles_of_queries(near, cluster_size, count, SURVIVORS, TILE)
     constants = _constants(tokens, clusters, cluster_size)
     output = torch.empty(batch, kept, KINDS * dim, dtype=tokens.dtype, device=tokens.device)
-    with launching("token_merge", tokens.device):
-        _forward[(tiles(kept, SURVIVORS), tiles(dim, constants["BD"]), batch)](
-            tokens.contiguous(), scores.contiguous(), positions.contiguous(), own, near, _centred(weight, bias),
-            norm_weight.contiguous(), norm_bias.contiguous(), output, lists, counts,
-            count, kept, tiles(kept, SURVIVORS), tiles(count, TILE), eps, **constants,
-        )  # fmt: skip
+    launch(
+        "token_merge", tokens.device, _merge_forward, (tiles(kept, SURVIVORS), tiles(dim, constants["BD"]), batch),
+        tokens.contiguous(), scores.contiguous(), positions.contiguous(), own, near, _centred(weight, bias),
+        norm_weight.contiguous(), norm_bias.contiguous(), output, lists, counts,
+        count, kept, tiles(kept, SURVIVORS), tiles(count, TILE), eps, **constants,
+    )  # fmt: skip
     return output
 
 
@@ -326,9 +327,12 @@ def backward(
     grad_tokens = torch.empty(tokens.shape, dtype=tokens.dtype, device=tokens.device)
     grad_scores = torch.empty(parts, batch, count, dtype=torch.float32, device=tokens.device)
     partial = torch.empty(batch * kept, KINDS, 8, dtype=torch.float32, device=tokens.device)
-    with launching("token_merge (backward)", tokens.device):
-        _backward_token[(tiles(count, TILE), parts, batch)](
-            *given, grad_tokens, grad_scores, key_lists, key_counts, *sizes, **constants
-        )
-        _backward_weight[(tiles(kept, SURVIVORS), batch)](*given, partial, row_lists, row_counts, *sizes, **constants)
-    return grad_tokens, grad_scores.sum(0).to(scores.dtype), partial.sum(0)
+    launch(
+        "token_merge (backward)", tokens.device, _merge_backward_token, (tiles(count, TILE), parts, batch),
+        *given, grad_tokens, grad_scores, key_lists, key_counts, *sizes, **constants,
+    )  # fmt: skip
+    launch(
+        "token_merge (backward)", tokens.device, _merge_backward_weight, (tiles(kept, SURVIVORS), batch),
+        *given, partial, row_lists, row_counts, *sizes, **constants,
+    )  # fmt: skip
+    return grad_tokens, grad_scores.sum(0).to(scores.dtype), column_sum(partial.view(batch * kept, -1)).view(KINDS, 8)

@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .._blocks import tiles
-from .._kernel_error import launching
+from .._launch import launch
 
 BLOCK = 64
 """Points per program: they are neighbours in the image and need windows of about the same size."""
@@ -64,7 +64,7 @@ def _store_four(p_out, a0, a1, a2, a3, sites, m_point, K: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["points", "sites"])
-def _all_sites(p_points, p_sites, p_out, points, sites, K: tl.constexpr, BLOCK: tl.constexpr):
+def _search_all(p_points, p_sites, p_out, points, sites, K: tl.constexpr, BLOCK: tl.constexpr):
     """Walk over all sites, keeping the K nearest, K <= 8."""
     i_batch = tl.program_id(1).to(tl.int64)
     o_point = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -86,7 +86,7 @@ def _all_sites(p_points, p_sites, p_out, points, sites, K: tl.constexpr, BLOCK: 
 
 
 @triton.jit(do_not_specialize=["sites", "cells", "width"])
-def _place(p_sites, p_cells, sites, cells, width, BLOCK: tl.constexpr):
+def _search_place(p_sites, p_cells, sites, cells, width, BLOCK: tl.constexpr):
     """Write each site's index into its cell."""
     i_batch = tl.program_id(1).to(tl.int64)
     o_site = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -121,7 +121,7 @@ def _undecided(kth, outside, reach, extent):
 
 
 @triton.jit(do_not_specialize=["points", "sites", "height", "width"])
-def _on_grid(
+def _search_grid(
     p_points, p_cells, p_out, points, sites, height, width,
     K: tl.constexpr, BLOCK: tl.constexpr, REACH: tl.constexpr,
 ):  # fmt: skip
@@ -179,19 +179,31 @@ def search(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int] | None) 
     if count == 0:
         return found
     programs = (tiles(count, BLOCK), batch)
-    with launching("nearest", points.device):
-        if grid is None or k > 4 or total * total <= SPARSE * grid[0] * grid[1]:
-            _all_sites[programs](
-                points, sites, found, count, total, K=k, BLOCK=BLOCK, num_warps=2, enable_fp_fusion=False
-            )  # fmt: skip
-            return found
-        height, width = grid
-        cells = torch.full((batch, height * width), -1, dtype=torch.int32, device=points.device)
-        _place[(tiles(total, BLOCK), batch)](
-            sites, cells, total, height * width, width, BLOCK=BLOCK, num_warps=2, enable_fp_fusion=False
-        )
-        _on_grid[programs](
-            points, cells, found, count, total, height, width,
-            K=k, BLOCK=BLOCK, REACH=REACH, num_warps=2, enable_fp_fusion=False,
+    if grid is None or k > 4 or total * total <= SPARSE * grid[0] * grid[1]:
+        launch(
+            "nearest", points.device, _search_all, programs,
+            points, sites, found, count, total, K=k, BLOCK=BLOCK, num_warps=2, enable_fp_fusion=False
         )  # fmt: skip
+        return found
+    height, width = grid
+    cells = torch.full((batch, height * width), -1, dtype=torch.int32, device=points.device)
+    launch(
+        "nearest",
+        points.device,
+        _search_place,
+        (tiles(total, BLOCK), batch),
+        sites,
+        cells,
+        total,
+        height * width,
+        width,
+        BLOCK=BLOCK,
+        num_warps=2,
+        enable_fp_fusion=False,
+    )
+    launch(
+        "nearest", points.device, _search_grid, programs,
+        points, cells, found, count, total, height, width,
+        K=k, BLOCK=BLOCK, REACH=REACH, num_warps=2, enable_fp_fusion=False,
+    )  # fmt: skip
     return found

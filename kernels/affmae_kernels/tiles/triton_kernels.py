@@ -14,14 +14,14 @@ import triton.language as tl
 from torch import Tensor
 
 from .._blocks import power_of_two, tiles
-from .._kernel_error import launching
+from .._launch import launch
 
 SCAN = 32
 """Tiles that one step of a list-building program looks at."""
 
 
 @triton.jit(do_not_specialize=["queries", "tokens", "query_tiles", "key_tiles"])
-def _mark(
+def _tiles_mark(
     p_clusters, p_hits, p_lists, p_counts, queries, tokens, query_tiles, key_tiles,
     CLUSTER: tl.constexpr, C: tl.constexpr, CP: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr, SCAN: tl.constexpr,
 ):  # fmt: skip
@@ -49,7 +49,7 @@ def _mark(
 
 
 @triton.jit(do_not_specialize=["query_tiles", "key_tiles"])
-def _turn(p_hits, p_lists, p_counts, query_tiles, key_tiles, SCAN: tl.constexpr):
+def _tiles_turn(p_hits, p_lists, p_counts, query_tiles, key_tiles, SCAN: tl.constexpr):
     i_tile, i_batch = tl.program_id(0), tl.program_id(1).to(tl.int64)
     row = (i_batch * key_tiles + i_tile) * query_tiles
     found = 0
@@ -84,12 +84,12 @@ def key_tiles_of_queries(
     hits = torch.empty(batch, query_tiles, key_tiles, dtype=torch.uint8, device=clusters.device)
     lists = torch.empty(batch, query_tiles, key_tiles, dtype=torch.int32, device=clusters.device)
     counts = torch.empty(batch, query_tiles, dtype=torch.int32, device=clusters.device)
-    with launching("tile lists", clusters.device):
-        _mark[(query_tiles, batch)](
-            clusters, hits, lists, counts, queries, tokens, query_tiles, key_tiles,
-            CLUSTER=cluster_size, C=near, CP=power_of_two(near), QUERIES=queries_per_tile, KEYS=keys_per_tile, SCAN=SCAN,
-            enable_fp_fusion=True,
-        )  # fmt: skip
+    launch(
+        "tile lists", clusters.device, _tiles_mark, (query_tiles, batch),
+        clusters, hits, lists, counts, queries, tokens, query_tiles, key_tiles,
+        CLUSTER=cluster_size, C=near, CP=power_of_two(near), QUERIES=queries_per_tile, KEYS=keys_per_tile, SCAN=SCAN,
+        enable_fp_fusion=True,
+    )  # fmt: skip
     return hits, lists, counts
 
 
@@ -98,6 +98,8 @@ def query_tiles_of_keys(hits: Tensor) -> tuple[Tensor, Tensor]:
     batch, query_tiles, key_tiles = hits.shape
     lists = torch.empty(batch, key_tiles, query_tiles, dtype=torch.int32, device=hits.device)
     counts = torch.empty(batch, key_tiles, dtype=torch.int32, device=hits.device)
-    with launching("tile lists", hits.device):
-        _turn[(key_tiles, batch)](hits, lists, counts, query_tiles, key_tiles, SCAN=SCAN, enable_fp_fusion=True)
+    launch(
+        "tile lists", hits.device, _tiles_turn, (key_tiles, batch),
+        hits, lists, counts, query_tiles, key_tiles, SCAN=SCAN, enable_fp_fusion=True,
+    )  # fmt: skip
     return lists, counts

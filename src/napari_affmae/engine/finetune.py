@@ -181,7 +181,7 @@ class _Finetuning(Task):
     def prepare(self, tensors: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
         return augment(tensors[0], tensors[1], jitter=self._config.jitter, generator=generator)
 
-    def loss(self, tensors: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
         images, targets = tensors
         return finetune_loss(self.model(images), targets, self._weights)
 

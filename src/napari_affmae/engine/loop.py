@@ -26,6 +26,7 @@ from .device import describe_device, is_out_of_memory, make_fabric, seeded
 from .optimizer import OptimizerSettings, make_optimizer, set_learning_rate
 from .run_folder import RunFolder
 from .schedule import Schedule
+from .training_step import LEFT_OUT, Measured, TrainingStep
 
 READ_SECONDS = 0.1
 """Least time between two looks at the losses on a graphics card."""
@@ -57,11 +58,11 @@ class Task(ABC):
 
     @abstractmethod
     def prepare(self, tensors: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Augment a whole batch on the device."""
+        """Draw what is random about a whole batch on the device: its augmentation, its mask."""
 
     @abstractmethod
-    def loss(self, tensors: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss of (part of) a batch and its parts before weighting."""
+    def loss(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of (part of) a prepared batch and its parts before weighting; see :class:`TrainingStep`."""
 
     @abstractmethod
     def after_step(self, step: int, before: float, after: float) -> Iterator[Event]:
@@ -132,6 +133,7 @@ class Trainer:
         self.fabric = make_fabric(device)
         # Model and optimizer stay bare: outputs are frozen dataclasses, which Fabric's wrapper of a model cannot convert.
         self.optimizer = make_optimizer(task.model, settings.optimizer, device)
+        self.step = TrainingStep(task.model, task.loss, self.optimizer, self.fabric, settings.optimizer.clip)
         self.done = replace(start.progressed if start is not None else Progressed(), batch=task.batch)
         if start is not None:
             restore(start, task.model, self.optimizer)
@@ -190,59 +192,29 @@ class Trainer:
         set_learning_rate(self.optimizer, self.rate)
         tensors = batches.get(self.done.step)
         while True:
-            measured = self._try_backward(tensors)
+            measured = self._try(tensors)
             if measured is not None:
                 break
             yield self._use_less_memory()
-        self._update(measured)
+        self.health.note(measured.pop(LEFT_OUT))
         self.clock.count(self.task.batch)
         self.done = replace(self.done, step=self.done.step + 1, elapsed=self.clock.elapsed)
         yield from self._progress(measured)
 
-    def _try_backward(self, tensors: tuple[Tensor, ...]) -> dict[str, Tensor] | None:
-        """Compute losses and gradients of a step; None if memory ran out."""
+    def _try(self, tensors: tuple[Tensor, ...]) -> Measured | None:
+        """Make a step; None if memory ran out."""
+        self.step.passes = self.done.passes
         try:
-            return self._backward(tensors)
+            with seeded(self.device, self.settings.seed, self.done.step) as generator:
+                return dict(self.step(self.task.prepare(tensors, generator)))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
         # Outside of the except clause: the traceback holds the tensors that have to go.
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        self.step.forget()
         return None
 
-    def _backward(self, tensors: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        self.task.model.train()
-        measured: dict[str, Tensor] = {}
-        with seeded(self.device, self.settings.seed, self.done.step) as generator:
-            prepared = self.task.prepare(tensors, generator)
-            for part in zip(*(tensor.chunk(self.done.passes) for tensor in prepared), strict=True):
-                share = part[0].shape[0] / self.task.batch
-                with self.fabric.autocast():
-                    loss, parts = self.task.loss(part, generator)
-                self.fabric.backward(loss * share)
-                for name, value in {"loss": loss, **parts}.items():
-                    measured[name] = measured.get(name, 0) + share * value.detach().float()
-        return measured
-
-    def _update(self, measured: dict[str, Tensor]) -> None:
-        strategy = self.fabric.strategy
-        norm = strategy.clip_gradients_norm(
-            self.task.model, self.optimizer, max_norm=self.settings.optimizer.clip, error_if_nonfinite=False
-        )
-        fused = self.optimizer.defaults["fused"]
-        # Float16 scaling makes gradients overflow on purpose, and leaves such steps out by itself.
-        bad = ~torch.isfinite(measured["loss"] + norm if fused else measured["loss"])
-        if fused:
-            # The same flag that torch's GradScaler sets: the fused step leaves everything as it is where it is 1. Deciding on
-            # the device saves asking it once per step.
-            self.optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
-        strategy.optimizer_step(self.optimizer)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.health.note(bad)
-
-    def _progress(self, measured: dict[str, Tensor]) -> Iterator[Event]:
+    def _progress(self, measured: Measured) -> Iterator[Event]:
         now = time.perf_counter()
         fraction = self.fraction
         # Reading a loss waits for the graphics card to catch up, so it is done ten times a second, not once a step; events in
@@ -368,10 +340,9 @@ class _Health:
         self.total = total
         self._counts = torch.tensor([0.0, float(total)], device=device)  # in a row, altogether
 
-    def note(self, bad: Tensor) -> None:
-        """Count one step."""
-        one = bad.float()
-        self._counts = torch.stack(((self._counts[0] + 1) * one, self._counts[1] + one))
+    def note(self, left_out: Tensor) -> None:
+        """Count one step: 1 if it was left out, else 0."""
+        self._counts = torch.stack(((self._counts[0] + 1) * left_out, self._counts[1] + left_out))
 
     def read(self, measured: dict[str, Tensor]) -> tuple[dict[str, float], int, int]:
         """Wait for the device; return the losses as numbers, how many steps failed since the last look, and in a row."""

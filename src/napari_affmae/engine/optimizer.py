@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..model.network import Network
 from ..model.parameter_groups import depth_groups
@@ -48,10 +48,14 @@ def make_optimizer(model: Network, settings: OptimizerSettings, device: torch.de
         matrices, vectors = _by_shape(group.parameters)
         groups.append({"params": matrices, "scale": scale, "weight_decay": settings.weight_decay})
         groups.append({"params": vectors, "scale": scale, "weight_decay": 0.0})
+    on_device = mixed_precision(device) == "bf16-mixed"
+    for settled in groups:
+        # A recorded step reads its learning rate from the device: a number would be recorded with it.
+        settled["lr"] = torch.tensor(settings.learning_rate, device=device) if on_device else settings.learning_rate
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],
-        lr=settings.learning_rate,
         betas=settings.betas,
+        capturable=on_device,
         # Fabric's float16 loss scaling cannot clip for the fused implementation; everywhere else it is the fastest, and it
         # can skip a step on the device without asking the host.
         fused=mixed_precision(device) != "16-mixed",
@@ -61,7 +65,10 @@ def make_optimizer(model: Network, settings: OptimizerSettings, device: torch.de
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give every group its share of the base learning rate of this step."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group["scale"]
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate * group["scale"])
+        else:
+            group["lr"] = rate * group["scale"]
 
 
 def _by_shape(parameters: Iterable[nn.Parameter]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

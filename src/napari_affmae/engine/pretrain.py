@@ -21,6 +21,7 @@ from ..data.tiles import TileSampler
 from ..errors import ConfigError
 from ..events import Event, Notice
 from ..model.mae import MaskedAutoencoder
+from ..model.masking import draw_mask
 from .batches import Arrays
 from .checkpoint import Checkpoint, load_checkpoint
 from .device import default_batch, limited_threads, memory_errors, resolve_device, seeded
@@ -122,6 +123,7 @@ def pretrain(
 
 class _Pretraining(Task):
     job = "pretrain"
+    model: MaskedAutoencoder
 
     def __init__(
         self, collection: ImageCollection, config: PretrainConfig, device: torch.device, start: Checkpoint | None
@@ -147,11 +149,14 @@ class _Pretraining(Task):
         return (self.sampler.batch(step),)
 
     def prepare(self, tensors: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
-        return (augment(tensors[0], jitter=self._config.jitter, generator=generator)[0],)
+        images = augment(tensors[0], jitter=self._config.jitter, generator=generator)[0]
+        model = self._config.model
+        grid = model.grid(*images.shape[-2:])
+        return images, *draw_mask(len(images), grid, model.mask_ratio, model.mask_kind, images.device, generator)
 
-    def loss(self, tensors: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        output = self.model(tensors[0], generator=generator)
-        return output.loss, output.losses
+    def loss(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+        images, visible_ids, hidden_ids = tensors
+        return self.model.training_loss(images, visible_ids, hidden_ids)
 
     def after_step(self, step: int, before: float, after: float) -> Iterator[Event]:
         lost = self.sampler.lost[self._lost_noted :]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
-from affmae_kernels import cluster_attention
+from affmae_kernels import cluster_attention, feed_forward
 from torch import Tensor, nn
-from torch.nn import functional
 
+from .linear import Linear, Unbiased, together
 from .neighbourhood import Neighbourhood
+from .norm import Norm
 
 
 class DropPath(nn.Module):
@@ -18,12 +19,16 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, branch: Tensor) -> Tensor:
-        """Return the branch ``[B, ...]``, dropped or scaled per image."""
+        """Return the branch ``[B, n, D]``, dropped or scaled per image."""
+        scale = self.scale(branch)
+        return branch if scale is None else branch * scale.view(-1, 1, 1).to(branch.dtype)
+
+    def scale(self, tokens: Tensor) -> Tensor | None:
+        """Draw the factor of each image of ``[B, ...]``, float32 ``[B]``, or None if nothing is ever dropped."""
         if not self.training or self.rate == 0:
-            return branch
+            return None
         keep = 1 - self.rate
-        mask = torch.rand(branch.shape[0], *[1] * (branch.dim() - 1), device=branch.device) < keep
-        return branch * mask / keep
+        return (torch.rand(tokens.shape[0], device=tokens.device) < keep) / keep
 
 
 class ClusterAttention(nn.Module):
@@ -32,21 +37,21 @@ class ClusterAttention(nn.Module):
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.q = nn.Linear(dim, dim)
-        self.kv = nn.Linear(dim, 2 * dim)
+        self.q = Linear(dim, dim)
+        self.kv = Linear(dim, 2 * dim)
         self.position_bias = nn.Linear(5, heads)
         self.blank_key = nn.Parameter(torch.empty(dim))
         self.blank_value = nn.Parameter(torch.empty(dim))
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Unbiased(dim, dim)
 
     def forward(self, tokens: Tensor, around: Neighbourhood) -> Tensor:
-        """Attend among tokens ``[B, n, D]`` in cluster order."""
+        """Attend among tokens ``[B, n, D]`` in cluster order; the bias of ``proj`` is still to be added."""
         batch, count, dim = tokens.shape
         head_dim = dim // self.heads
-        query = self.q(tokens).view(batch, count, self.heads, head_dim)
-        key, value = self.kv(tokens).view(batch, count, self.heads, 2 * head_dim).split(head_dim, dim=-1)
+        query, keys_and_values = together(tokens, self.q, self.kv)
+        key, value = keys_and_values.view(batch, count, self.heads, 2 * head_dim).split(head_dim, dim=-1)
         mixed = cluster_attention(
-            query,
+            query.view(batch, count, self.heads, head_dim),
             key,
             value,
             around.positions,
@@ -66,15 +71,17 @@ class Block(nn.Module):
 
     def __init__(self, dim: int, heads: int, mlp_dim: int, drop_path: float) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim)
+        self.norm1 = Norm(dim)
         self.attention = ClusterAttention(dim, heads)
-        self.norm2 = nn.LayerNorm(dim)
-        self.fc1 = nn.Linear(dim, mlp_dim)
-        self.fc2 = nn.Linear(mlp_dim, dim)
+        self.norm2 = Norm(dim)
+        self.fc1 = Linear(dim, mlp_dim)
+        self.fc2 = Linear(mlp_dim, dim)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, tokens: Tensor, around: Neighbourhood) -> Tensor:
         """Transform tokens ``[B, n, D]`` in cluster order."""
-        tokens = tokens + self.drop_path(self.attention(self.norm1(tokens), around))
-        output: Tensor = tokens + self.drop_path(self.fc2(functional.gelu(self.fc1(self.norm2(tokens)))))
+        attended = self.attention(self.norm1(tokens), around)
+        tokens, normed = self.norm2.after(tokens, attended, self.attention.proj, scale=self.drop_path.scale(tokens))
+        hidden = feed_forward(normed, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias, "gelu")
+        output: Tensor = tokens + self.drop_path(hidden)
         return output

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
-from affmae_kernels import deformable_attention
+from affmae_kernels import deformable_attention, feed_forward
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ..config import STAGES, ModelConfig
 from .encoder import Stage
 from .geometry import position_code
+from .linear import Linear, Unbiased, together
+from .norm import Norm
 
 POINTS = 4
 """Sampling points per query and head."""
@@ -23,22 +24,34 @@ class DeformableAttention(nn.Module):
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.sampling_offsets = nn.Linear(dim, heads * POINTS * 2)
-        self.mixing = nn.Linear(dim, heads * POINTS)
-        self.value = nn.Linear(dim, dim)
-        self.output = nn.Linear(dim, dim)
+        self.sampling_offsets = Linear(dim, heads * POINTS * 2)
+        self.mixing = Linear(dim, heads * POINTS)
+        self.value = Linear(dim, dim)
+        self.output = Unbiased(dim, dim)
         self.power = nn.Parameter(torch.ones(()))
 
     def forward(
         self, queries: Tensor, query_places: Tensor, source: Tensor, source_places: Tensor, grid: tuple[int, int]
     ) -> Tensor:
-        """Attend from queries ``[B, q, D]`` at ``[B, q, 2]`` to source tokens ``[B, n, D]`` at ``[B, n, 2]``."""
+        """Attend from queries ``[B, q, D]`` at ``[B, q, 2]`` to source tokens ``[B, n, D]`` at ``[B, n, 2]``.
+
+        The bias of ``output`` is still to be added.
+        """
         batch, count, dim = queries.shape
-        offsets = self.sampling_offsets(queries).view(batch, count, self.heads, POINTS, 2)
-        mixing = self.mixing(queries).view(batch, count, self.heads, POINTS).softmax(-1)
-        value = self.value(source).view(batch, source.shape[1], self.heads, dim // self.heads)
-        points = query_places[:, :, None, None] + offsets
-        sampled = deformable_attention(value, source_places, points, mixing, self.power, grid)
+        if source is queries:
+            offsets, mixing, value = together(queries, self.sampling_offsets, self.mixing, self.value)
+        else:
+            offsets, mixing = together(queries, self.sampling_offsets, self.mixing)
+            value = self.value(source)
+        points = query_places[:, :, None, None] + offsets.view(batch, count, self.heads, POINTS, 2)
+        sampled = deformable_attention(
+            value.view(batch, source.shape[1], self.heads, dim // self.heads),
+            source_places,
+            points,
+            mixing.view(batch, count, self.heads, POINTS).softmax(-1),
+            self.power,
+            grid,
+        )
         output: Tensor = self.output(sampled.reshape(batch, count, dim))
         return output
 
@@ -50,30 +63,29 @@ class DecoderBlock(nn.Module):
         super().__init__()
         dim = config.decoder_dim
         self.self_attention = DeformableAttention(dim, config.decoder_heads)
-        self.norm1 = nn.LayerNorm(dim)
+        self.norm1 = Norm(dim)
         self.cross_attention = DeformableAttention(dim, config.decoder_heads)
-        self.norm2 = nn.LayerNorm(dim)
-        self.linear1 = nn.Linear(dim, config.decoder_ffn_dim)
-        self.linear2 = nn.Linear(config.decoder_ffn_dim, dim)
-        self.norm3 = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(DROPOUT)
+        self.norm2 = Norm(dim)
+        self.linear1 = Linear(dim, config.decoder_ffn_dim)
+        self.linear2 = Unbiased(config.decoder_ffn_dim, dim)
+        self.norm3 = Norm(dim)
 
     def forward(self, queries: Tensor, places: Tensor, source: Tensor, source_places: Tensor, grid: tuple[int, int]) -> Tensor:
         """Transform queries ``[B, q, D]`` at ``[B, q, 2]`` that look at source tokens ``[B, n, D]`` at ``[B, n, 2]``."""
+        dropout = DROPOUT if self.training else 0.0
         attended = self.self_attention(queries, places, queries, places, grid)
-        queries = self.norm1(queries + self.dropout(attended))
+        _, queries = self.norm1.after(queries, attended, self.self_attention.output, dropout=dropout)
         attended = self.cross_attention(queries, places, source, source_places, grid)
-        queries = self.norm2(queries + self.dropout(attended))
-        hidden = self.dropout(functional.relu(self.linear1(queries)))
-        output: Tensor = self.norm3(queries + self.dropout(self.linear2(hidden)))
-        return output
+        _, queries = self.norm2.after(queries, attended, self.cross_attention.output, dropout=dropout)
+        hidden = feed_forward(queries, self.linear1.weight, self.linear1.bias, self.linear2.weight, None, "relu", dropout)
+        return self.norm3.after(queries, hidden, self.linear2, dropout=dropout)[1]
 
 
 class SourceProjection(nn.Sequential):
     """Linear and LayerNorm that bring a stage to the decoder's width."""
 
     def __init__(self, dim: int, decoder_dim: int) -> None:
-        super().__init__(nn.Linear(dim, decoder_dim), nn.LayerNorm(decoder_dim))
+        super().__init__(Linear(dim, decoder_dim), Norm(decoder_dim))
 
 
 class Decoder(nn.Module):
@@ -89,7 +101,8 @@ class Decoder(nn.Module):
 
     def forward(self, stages: list[Stage], places: Tensor, grid: tuple[int, int]) -> list[Tensor]:
         """Decode at places ``[B, q, 2]`` into four results ``[B, q, decoder_dim]``, deepest stage first."""
-        queries = self.query_token + self.code(places, grid).to(self.query_token.dtype)
+        # Encoder tokens come normed, in autocast's dtype where there is one; the queries' stream is kept in the same.
+        queries = (self.query_token + self.code(places, grid).to(self.query_token.dtype)).to(stages[-1].tokens.dtype)
         if places.shape[1] == 0:  # an image of one patch: it stays visible, so there is nothing to ask
             return [queries] * STAGES
         results = []
@@ -103,7 +116,6 @@ class Decoder(nn.Module):
     def code(self, places: Tensor, grid: tuple[int, int]) -> Tensor:
         """Return the position code of places, scaled by the grid or, as the paper's release does, by the batch's maximum."""
         if self.code_by_batch:
-            extent = places.amax(dim=(0, 1)) + 1e-6
-        else:
-            extent = places.new_tensor((max(grid[1] - 1, 1), max(grid[0] - 1, 1)))
-        return position_code(places, self.dim, extent)
+            return position_code(places, self.dim, places.amax(dim=(0, 1)) + 1e-6)
+        # Numbers, not a tensor made of them: that would be copied from the host, which a CUDA graph cannot capture.
+        return position_code(places, self.dim, (max(grid[1] - 1, 1), max(grid[0] - 1, 1)))

@@ -10,6 +10,7 @@ from ..config import STAGES, ModelConfig
 from .blocks import Block
 from .merging import ClusterMerge, NormMerge
 from .neighbourhood import Neighbourhood
+from .norm import Norm
 
 MAX_DROP_PATH = 0.1
 """DropPath rises linearly from 0 at the first block to this at the last."""
@@ -71,7 +72,7 @@ class Encoder(nn.Module):
         for level, depth in enumerate(config.depths):
             self.stages.append(EncoderStage(config, level, rates[:depth]))
             rates = rates[depth:]
-        self.norms = nn.ModuleList(nn.LayerNorm(dim) for dim in config.embed_dims)
+        self.norms = nn.ModuleList(Norm(dim) for dim in config.embed_dims)
 
     def forward(self, tokens: Tensor, positions_xy: Tensor, grid: tuple[int, int]) -> list[Stage]:
         """Encode tokens.

@@ -40,9 +40,10 @@ class Anchors:
 
     def centres(self, device: torch.device) -> Tensor:
         """Return the centres in the order of their rank, extended by one reflection at both ends: float32 ``[A + 2, 2]``."""
-        positions = grid_positions(self.rows, self.columns, device, torch.float32).view(self.rows, self.columns, 2)
-        positions[1::2] = positions[1::2].flip(1)
-        centres = (positions.view(-1, 2) + 0.5) * positions.new_tensor((self.cell_width, self.cell_height)) - 0.5
+        cells = grid_positions(self.rows, self.columns, device, torch.float32).view(self.rows, self.columns, 2)
+        cells[1::2] = cells[1::2].flip(1)
+        column, row = cells.view(-1, 2).unbind(-1)
+        centres = torch.stack(((column + 0.5) * self.cell_width - 0.5, (row + 0.5) * self.cell_height - 0.5), dim=-1)
         return torch.cat((2 * centres[:1] - centres[1:2], centres, 2 * centres[-1:] - centres[-2:-1]))
 
     def rank(self, positions: Tensor) -> Tensor:
@@ -94,16 +95,17 @@ def neighbour_clusters(positions: Tensor, cluster_size: int, neighbourhood: int)
     return nearest(positions, cluster_centres(positions, cluster_size), count)
 
 
-def position_code(positions: Tensor, dim: int, extent: Tensor) -> Tensor:
+def position_code(positions: Tensor, dim: int, extent: tuple[float, float] | Tensor) -> Tensor:
     """Return the sine code of positions, ``[B, n, dim]``: sines then cosines of x, then the same of y.
 
     Parameters
     ----------
     extent
-        ``[2]``: what x and y are divided by, so that they fill one turn.
+        What x and y are divided by, so that they fill one turn: two numbers, or a tensor ``[2]``.
     """
     half = dim // 2
     index = torch.arange(half, device=positions.device, dtype=positions.dtype)
     frequency = 10000.0 ** (2 * (index // 2) / half)
-    angle = (positions / extent * (2 * math.pi)).unsqueeze(-1) / frequency
+    turns = torch.stack((positions[..., 0] / extent[0], positions[..., 1] / extent[1]), dim=-1)
+    angle = (turns * (2 * math.pi)).unsqueeze(-1) / frequency
     return torch.cat((angle[..., 0::2].sin(), angle[..., 1::2].cos()), dim=-1).flatten(-2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -84,9 +84,8 @@ class MaskedAutoencoder(Network):
         DataError
             If the channels do not fit, or ids are outside the grid, repeat, or are given for another batch size.
         """
-        padded = self._padded(images)
-        height, width = images.shape[-2:]
-        grid = self.config.grid(height, width)
+        self._check_images(images)
+        grid = self.config.grid(*images.shape[-2:])
         patches = grid[0] * grid[1]
         if visible_ids is None:
             if hidden_ids is not None:
@@ -104,21 +103,34 @@ class MaskedAutoencoder(Network):
 
         # Inside, ids are in raster order, so that the order of arrival cannot matter; results go back in the caller's order.
         hidden, asked = hidden_ids.sort(dim=1)
-        stages, decoded = self._run(padded, grid, visible_ids.sort(dim=1).values, hidden)
-        predictions = self._predict(decoded)
-        losses = self._losses(predictions, padded, hidden, (height, width))
-        total = sum((LOSS_WEIGHTS[name] * loss for name, loss in losses.items()), start=padded.new_zeros(()))
-
+        output = self._autoencode(images, visible_ids.sort(dim=1).values, hidden)
         back = asked.argsort(dim=1)
-        return MAEOutput(
-            loss=total,
-            losses=losses,
-            predictions={name: gather_tokens(values, back) for name, values in predictions.items()},
+        return replace(
+            output,
+            predictions={name: gather_tokens(values, back) for name, values in output.predictions.items()},
             visible_ids=visible_ids,
             hidden_ids=hidden_ids,
-            stages=stages,
-            decoder_features=[gather_tokens(values, back) for values in decoded],
+            decoder_features=[gather_tokens(values, back) for values in output.decoder_features],
         )
+
+    def training_loss(self, images: Tensor, visible_ids: Tensor, hidden_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return ``loss`` and ``losses`` of :meth:`forward` alone, for ids as :func:`draw_mask` returns them.
+
+        The ids must be ascending and cover the grid; nothing is checked and nothing is read back from the device, so that
+        a training step can be captured in a CUDA graph.
+        """
+        output = self._autoencode(images, visible_ids, hidden_ids)
+        return output.loss, output.losses
+
+    def _autoencode(self, images: Tensor, visible_ids: Tensor, hidden_ids: Tensor) -> MAEOutput:
+        """Predict the hidden patches from the visible ones; ids are valid and ascending."""
+        padded = self._padded(images)
+        height, width = images.shape[-2:]
+        stages, decoded = self._run(padded, self.config.grid(height, width), visible_ids, hidden_ids)
+        predictions = self._predict(decoded)
+        losses = self._losses(predictions, padded, hidden_ids, (height, width))
+        total = sum((LOSS_WEIGHTS[name] * loss for name, loss in losses.items()), start=padded.new_zeros(()))
+        return MAEOutput(total, losses, predictions, visible_ids, hidden_ids, stages, decoded)
 
     def _losses(
         self, predictions: dict[str, Tensor], padded: Tensor, hidden: Tensor, size: tuple[int, int]

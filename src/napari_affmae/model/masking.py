@@ -6,6 +6,8 @@ are static.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -60,12 +62,15 @@ def perlin_noise(
     more than half as many as there are patches: at its own lattice points Perlin noise is zero. Source: K. Perlin, "Improving
     noise" (SIGGRAPH 2002).
     """
-    noise = torch.empty(batch, *grid, device=device)
-    for group, cells in enumerate(CELLS):
-        members = [image for image in range(batch) if (image * 4 // batch if batch >= 4 else 0) == group]
-        if members:
-            noise[members] = _perlin(len(members), grid, cells, device, generator)
-    return noise
+    # Image i belongs to group i·4 // B: runs of images, which begin at ceil(g·B / 4).
+    groups = len(CELLS)
+    starts = [-(-group * batch // groups) for group in range(groups + 1)] if batch >= groups else [0, batch]
+    return torch.cat(
+        [
+            _perlin(end - start, grid, cells, device, generator)
+            for (start, end), cells in zip(pairwise(starts), CELLS, strict=False)
+        ]
+    )
 
 
 def _perlin(

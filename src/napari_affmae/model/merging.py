@@ -7,7 +7,9 @@ from affmae_kernels import token_merge
 from torch import Tensor, nn
 
 from .blocks import Block
+from .linear import Linear
 from .neighbourhood import Neighbourhood
+from .norm import Norm
 from .patch_embedding import gather_tokens
 
 WEIGHTS = 4
@@ -31,8 +33,8 @@ class ClusterMerge(nn.Module):
         self.score = nn.Linear(dim, 1)
         self.weight = nn.Linear(5, WEIGHTS)
         self.weight_norm = nn.LayerNorm(WEIGHTS)
-        self.norm = nn.LayerNorm(WEIGHTS * dim)
-        self.linear = nn.Linear(WEIGHTS * dim, next_dim)
+        self.norm = Norm(WEIGHTS * dim)
+        self.linear = Linear(WEIGHTS * dim, next_dim)
 
     def forward(self, tokens: Tensor, around: Neighbourhood, last_block: Block) -> tuple[Tensor, Tensor, Tensor]:
         """Run the stage's last block, then merge: the stage's tokens, and the survivors with their positions."""
@@ -66,8 +68,8 @@ class NormMerge(nn.Module):
         super().__init__()
         self.rate = rate
         self.selected = nn.Parameter(torch.empty(1, 1, dim))
-        self.norm = nn.LayerNorm(dim)
-        self.linear = nn.Linear(dim, next_dim)
+        self.norm = Norm(dim)
+        self.linear = Linear(dim, next_dim)
 
     def forward(self, tokens: Tensor, around: Neighbourhood, last_block: Block) -> tuple[Tensor, Tensor, Tensor]:
         """As :meth:`ClusterMerge.forward`."""

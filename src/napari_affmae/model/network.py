@@ -14,7 +14,9 @@ from .decoder import Decoder
 from .encoder import Encoder, Stage
 from .geometry import grid_positions
 from .initialisation import initialise
+from .linear import Linear
 from .masking import pad_to_patches
+from .norm import Norm
 from .patch_embedding import PatchEmbedding, gather_tokens, visible_grid
 
 
@@ -42,8 +44,8 @@ class Head(nn.Module):
 
     def __init__(self, dim: int, out_dim: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(dim)
-        self.linear = nn.Linear(dim, out_dim)
+        self.norm = Norm(dim)
+        self.linear = Linear(dim, out_dim)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features ``[B, q, D]`` to patches ``[B, q, out_dim]``."""
@@ -78,13 +80,16 @@ class Network(nn.Module):
         return Features(stages, decoded, grid)
 
     def _padded(self, images: Tensor) -> Tensor:
+        self._check_images(images)
+        return pad_to_patches(images, self.config.patch_size)
+
+    def _check_images(self, images: Tensor) -> None:
         channels = self.config.in_channels
         if images.dim() != 4 or images.shape[1] != channels or 0 in images.shape:
             raise DataError(
                 f"images must be [B, {channels}, H, W] for this network, got {list(images.shape)}: "
                 "choose as many channels as the model was made for, or make a model for these"
             )
-        return pad_to_patches(images, self.config.patch_size)
 
     def _run(
         self, padded: Tensor, grid: tuple[int, int], visible_ids: Tensor | None, query_ids: Tensor | None

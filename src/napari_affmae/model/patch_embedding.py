@@ -5,16 +5,29 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
+from affmae_kernels import linear, masked_norm_gelu
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from .norm import Norm
+
+ALIGNED = 8
+"""Half-precision products want rows that are multiples of this many numbers."""
 
 
-class ChannelNorm(nn.LayerNorm):
-    """LayerNorm over the channels of a map ``[B, C, H, W]``."""
+class MapNorm(nn.Module):
+    """Hide pixels, then LayerNorm over the channels and GELU, on a map ``[B, H, W, C]``."""
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """Normalise every pixel's channels."""
-        return super().forward(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.bias = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, maps: Tensor, visible: Tensor | None) -> Tensor:
+        """Normalise every pixel's channels; ``visible`` is bool ``[B, H, W]``, or None if nothing is hidden."""
+        seen = None if visible is None else visible.flatten()
+        return masked_norm_gelu(maps.reshape(-1, maps.shape[-1]), seen, self.weight, self.bias).view(maps.shape)
 
 
 class PatchEmbedding(nn.Module):
@@ -33,8 +46,8 @@ class PatchEmbedding(nn.Module):
         self.convolutions = nn.ModuleList(
             nn.Conv2d(before, after, 3, stride=2, padding=1) for before, after in pairwise(widths)
         )
-        self.norms = nn.ModuleList(ChannelNorm(width) for width in widths[1:-1])
-        self.norm = nn.LayerNorm(dim)
+        self.norms = nn.ModuleList(MapNorm(width) for width in widths[1:-1])
+        self.norm = Norm(dim)
 
     def forward(self, images: Tensor, visible: Tensor | None) -> Tensor:
         """Embed images ``[B, C, h·p, w·p]`` into tokens of all patches, ``[B, h·w, D]``, in raster order.
@@ -44,26 +57,43 @@ class PatchEmbedding(nn.Module):
         visible
             bool ``[B, h, w]``, or None if nothing is hidden. Tokens of hidden patches hold nothing of use.
         """
-        maps = images
-        if visible is not None:
-            maps = maps * _enlarge(visible, self.patch_size)
+        if images.is_cuda and torch.is_grad_enabled():
+            # The maps are large and cheap to make again; there is nothing random in them.
+            tokens: Tensor = checkpoint(self._embed, images, visible, use_reentrant=False, preserve_rng_state=False)
+            return tokens
+        return self._embed(images, visible)
+
+    def _embed(self, images: Tensor, visible: Tensor | None) -> Tensor:
         cells = self.patch_size
-        for depth, convolution in enumerate(self.convolutions):
-            maps = convolution(maps)
+        if visible is not None:
+            images = images * _enlarge(visible, cells).unsqueeze(1)
+        # Channels last in memory: pixels are rows to the norms, and convolutions on graphics cards like it.
+        maps = _first_convolution(images, self.convolutions[0])
+        for norm, convolution in zip(self.norms, list(self.convolutions)[1:], strict=True):
             cells //= 2
-            if visible is not None:
-                maps = maps * _enlarge(visible, cells)
-            if depth < len(self.norms):
-                maps = functional.gelu(self.norms[depth](maps))
-        tokens: Tensor = self.norm(maps.flatten(2).transpose(1, 2))
+            maps = norm(maps, None if visible is None else _enlarge(visible, cells))
+            maps = convolution(maps.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        # The last convolution ends at one pixel per patch, so there is no pixel of a hidden patch that anybody looks at.
+        tokens: Tensor = self.norm(maps.flatten(1, 2))
         return tokens
 
 
+def _first_convolution(images: Tensor, convolution: nn.Conv2d) -> Tensor:
+    """Return a 3×3 convolution of stride 2 of images ``[B, C, H, W]`` as ``[B, H/2, W/2, D]``: windows times weights.
+
+    Images have so few channels that convolution libraries have nothing to gain and put the channels in the wrong place.
+    """
+    windows = functional.pad(images, (1, 1, 1, 1)).unfold(2, 3, 2).unfold(3, 3, 2).permute(0, 2, 3, 1, 4, 5).flatten(3)
+    weight = convolution.weight.flatten(1)
+    missing = -windows.shape[-1] % ALIGNED
+    return linear(functional.pad(windows, (0, missing)), functional.pad(weight, (0, missing)), convolution.bias)
+
+
 def _enlarge(visible: Tensor, cells: int) -> Tensor:
-    """Repeat a mask of patches ``[B, h, w]`` to ``[B, 1, h·cells, w·cells]``."""
+    """Repeat a mask of patches ``[B, h, w]`` to ``[B, h·cells, w·cells]``."""
     batch, height, width = visible.shape
-    mask = visible.view(batch, 1, height, 1, width, 1).expand(batch, 1, height, cells, width, cells)
-    return mask.reshape(batch, 1, height * cells, width * cells)
+    mask = visible.view(batch, height, 1, width, 1).expand(batch, height, cells, width, cells)
+    return mask.reshape(batch, height * cells, width * cells)
 
 
 def gather_tokens(tokens: Tensor, ids: Tensor) -> Tensor:

@@ -1,0 +1,89 @@
+"""The one place where kernels are launched, or only built: the first step of a job builds all of its kernels side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from ._kernel_error import launching
+
+WORKERS = 8
+"""Most kernels that are built at the same time."""
+
+_ahead: ContextVar[CompileAhead | None] = ContextVar("affmae_kernels_compile_ahead", default=None)
+
+
+def launch(name: str, device: torch.device, kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
+    """Launch a kernel on a device; inside :class:`CompileAhead`, have it built and launch nothing.
+
+    Raises
+    ------
+    KernelError
+        If it cannot be built or launched; ``name`` is the operator that it belongs to.
+    """
+    ahead = _ahead.get()
+    if ahead is not None:
+        ahead.submit(name, device, kernel, grid, arguments, constants)
+        return
+    with launching(name, device):
+        kernel[grid](*arguments, **constants)
+
+
+class CompileAhead(AbstractContextManager["CompileAhead"]):
+    """Inside, operators build their Triton kernels in parallel and compute nothing: their results are whatever memory held.
+
+    For a dry run of work that comes again: the kernels of a training step take half a minute to build one after the other.
+    Indices from such results must not reach other operators; in the networks here none do. Backward passes count only if
+    autograd works in the thread that asks (``torch.autograd.set_multithreading_enabled(False)``). Other threads go on
+    computing. At the end all kernels are there, or the first failure is raised.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(min(WORKERS, os.cpu_count() or 1), thread_name_prefix="kernels")
+        self._builds: dict[Any, Future[None]] = {}
+
+    def __enter__(self) -> Self:
+        self._token = _ahead.set(self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        _ahead.reset(self._token)
+        self._pool.shutdown(wait=True, cancel_futures=error is not None)
+        if error is None:
+            for build in self._builds.values():
+                build.result()
+
+    def submit(
+        self, name: str, device: torch.device, kernel: Any, grid: tuple[int, ...], arguments: tuple[Any, ...],
+        constants: dict[str, Any],
+    ) -> None:  # fmt: skip
+        """Have a kernel built for such arguments, once."""
+        key = (kernel, device, tuple(_kind(argument) for argument in arguments), tuple(sorted(constants.items())))
+        if key not in self._builds:
+            run: Callable[..., Any] = kernel.warmup
+            self._builds[key] = self._pool.submit(_build, name, device, run, grid, arguments, constants)
+
+
+def _build(
+    name: str, device: torch.device, run: Callable[..., Any], grid: tuple[int, ...], arguments: tuple[Any, ...],
+    constants: dict[str, Any],
+) -> None:  # fmt: skip
+    with launching(name, device):
+        run(*arguments, grid=grid, **constants)
+
+
+def _kind(argument: Any) -> Any:
+    """Return what Triton builds a kernel of its own for."""
+    if isinstance(argument, Tensor):
+        return argument.dtype, argument.data_ptr() % 16 == 0
+    if isinstance(argument, int):
+        return argument == 1, argument % 16 == 0, -(2**31) <= argument < 2**31
+    return type(argument)

@@ -1,0 +1,1 @@
+"""ReLU and dropout in one pass, remembering nothing but the result."""

@@ -1,0 +1,1 @@
+"""Residual sums and LayerNorm in one pass over memory."""

@@ -1,0 +1,1 @@
+"""Column sums in a fixed order, shared by the kernels."""
