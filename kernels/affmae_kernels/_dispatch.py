@@ -1,8 +1,8 @@
 """Which implementation of each operator runs, and why.
 
-PyTorch runs everywhere. Triton's kernels run on CUDA devices, except in float64, where ``AFFMAE_KERNELS=triton`` asks for them:
-they were corrected after their last run on a GPU, and until they have passed there again nobody gets them unasked. This is the
-one place to ask: the ``doctor`` command, the log of a run and the dock all print what it reports, so that nobody has to guess.
+PyTorch runs everywhere. Triton's kernels run on CUDA devices, except in float64, unless ``AFFMAE_KERNELS=pytorch`` says
+otherwise. This is the one place to ask: the ``doctor`` command, the log of a run and the dock all print what it reports, so
+that nobody has to guess.
 Nothing falls back after the choice is made: a kernel that fails says so (see ``_kernel_error``).
 """
 
@@ -33,8 +33,6 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 LEAST_CAPABILITY = (8, 0)
 """Ampere: the first generation with bfloat16 matrix units, and the oldest that Triton supports."""
-
-UNASKED = "the Triton kernels have not run on a GPU since they last changed; AFFMAE_KERNELS=triton turns them on"
 
 TRITON_INSTALLED = importlib.util.find_spec("triton") is not None
 
@@ -116,8 +114,6 @@ def _obstacle(device: torch.device, dtype: torch.dtype, wish: str) -> str | None
     """Return why Triton cannot run here, or None. Without caches and clever calls: ``torch.compile`` traces through it."""
     if dtype not in DTYPES:
         return f"the kernels take float32, bfloat16 and float16, not {dtype}"
-    if wish == "auto" and device.type == "cuda":
-        return UNASKED
     stands_in = device.type == "cpu" and wish == "triton" and interpreted()
     if not stands_in:
         if device.type != "cuda":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,16 @@ from napari_affmae.config import Budget, FinetuneConfig, PretrainConfig
 from napari_affmae.control import JobControl
 from napari_affmae.data.labels import LabelledImage
 from napari_affmae.data.records import ImageCollection
+from napari_affmae.engine import pretrain as training
+from napari_affmae.engine import recording
 from napari_affmae.engine.finetune import finetune
 from napari_affmae.engine.inspect import inspect
+from napari_affmae.engine.predictor import Predictor
 from napari_affmae.engine.pretrain import pretrain
 from napari_affmae.engine.segment import segment
 from napari_affmae.events import Done, Notice, Progress, Started
-from napari_affmae.model.mae import MaskedAutoencoder
 from napari_affmae.model.model_file import load_model
+from napari_affmae.model.segmenter import Segmenter
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -62,19 +64,42 @@ def test_pretrain_resume_finetune_segment_inspect(
 def test_a_step_without_a_finite_loss_is_left_out_on_the_device(
     tmp_path: Path, collection: ImageCollection, pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward = MaskedAutoencoder.forward
+    whole = training.augment
     count = iter(range(10**6))
 
-    def spoilt(self: MaskedAutoencoder, images: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        output = forward(self, images, *args, **kwargs)
-        if self.training and next(count) == 3:
-            return dataclasses.replace(output, loss=output.loss * float("nan"))
-        return output
+    def spoilt(images: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        images, labels = whole(images, *args, **kwargs)
+        return images * (float("nan") if next(count) == 3 else 1.0), labels
 
-    monkeypatch.setattr(MaskedAutoencoder, "forward", spoilt)
+    monkeypatch.setattr(training, "augment", spoilt)
     events = list(pretrain(collection, tmp_path, pretraining.replace(device="cuda", budget=Budget(steps=40))))
     assert isinstance(events[-1], Done)
     assert events[-1].summary["left_out_steps"] == 1
     assert any("not finite" in event.message for event in events if isinstance(event, Notice))
     assert all(torch.isfinite(value).all() for value in load_model(tmp_path).state_dict().values())
     assert np.isfinite(events[-1].summary["loss"])
+
+
+def test_replayed_steps_are_the_steps_made_call_by_call(
+    tmp_path: Path, collection: ImageCollection, pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = pretraining.replace(device="cuda", budget=Budget(steps=12))
+    replayed = [event.loss for event in pretrain(collection, tmp_path / "replayed", config) if isinstance(event, Progress)]
+    monkeypatch.setattr(recording, "can_record", lambda _: False)
+    called = [event.loss for event in pretrain(collection, tmp_path / "called", config) if isinstance(event, Progress)]
+    assert replayed[-1] == pytest.approx(called[-1], rel=2e-3)
+    names = load_model(tmp_path / "called").state_dict()
+    for name, value in load_model(tmp_path / "replayed").state_dict().items():
+        assert (value - names[name]).norm() <= 0.02 * names[name].norm() + 1e-3, name
+
+
+def test_a_model_is_replayed_for_tiles_of_one_shape_and_called_for_others(pretraining: PretrainConfig) -> None:
+    torch.manual_seed(0)
+    model = Segmenter(pretraining.model, 3).to("cuda")
+    predictor = Predictor(model, torch.device("cuda", 0))
+    tiles = np.random.default_rng(0).normal(size=(5, 1, 48, 64)).astype(np.float32)
+    first, *others = [predictor(tiles) for _ in range(4)]
+    for other in others:
+        np.testing.assert_allclose(other, first, atol=2e-3)
+    np.testing.assert_allclose(predictor(tiles[:2]), first[:2], atol=2e-3)
+    np.testing.assert_allclose(predictor(tiles[::-1].copy()), first[::-1], atol=2e-3)

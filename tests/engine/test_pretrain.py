@@ -326,17 +326,16 @@ def test_no_gpu(
 
 def memory_for(monkeypatch: pytest.MonkeyPatch, tiles: int) -> list[int]:
     """Let a network run out of memory with more tiles at once than this; return the sizes it was asked for."""
-    forward = MaskedAutoencoder.forward
+    training_loss = MaskedAutoencoder.training_loss
     asked: list[int] = []
 
-    def limited(self: MaskedAutoencoder, images: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        if self.training:
-            asked.append(len(images))
-            if len(images) > tiles:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 7 GiB")
-        return forward(self, images, *args, **kwargs)
+    def limited(self: MaskedAutoencoder, images: torch.Tensor, *ids: torch.Tensor) -> Any:
+        asked.append(len(images))
+        if len(images) > tiles:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 7 GiB")
+        return training_loss(self, images, *ids)
 
-    monkeypatch.setattr(MaskedAutoencoder, "forward", limited)
+    monkeypatch.setattr(MaskedAutoencoder, "training_loss", limited)
     return asked
 
 
@@ -355,15 +354,13 @@ def test_parts_of_a_batch_add_up_to_the_step(
     tmp_path: Path, collection: ImageCollection, pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Without anything random inside of the network, a step in parts is the same step.
-    monkeypatch.setattr(torch.nn.Dropout, "forward", lambda _, values: values)
-    fixed = torch.arange(64).view(1, 64)
-    forward = MaskedAutoencoder.forward
+    training_loss = MaskedAutoencoder.training_loss
 
-    def fixed_mask(self: MaskedAutoencoder, images: torch.Tensor, generator: torch.Generator | None = None) -> Any:
+    def without_dropout(self: MaskedAutoencoder, *batch: torch.Tensor) -> Any:
         self.eval()
-        return forward(self, images, visible_ids=fixed[:, ::2].expand(len(images), -1), generator=generator)
+        return training_loss(self, *batch)
 
-    monkeypatch.setattr(MaskedAutoencoder, "forward", fixed_mask)
+    monkeypatch.setattr(MaskedAutoencoder, "training_loss", without_dropout)
     whole = losses(pretrain(collection, tmp_path / "whole", pretraining))
     start = loop.Progressed
     monkeypatch.setattr(loop, "Progressed", lambda: start(passes=2))
@@ -393,7 +390,7 @@ def test_memory_that_runs_out_elsewhere_is_a_device_error_too(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(torch.optim.AdamW, "step", exhausted)
-    with pytest.raises(DeviceError, match="exhausted: lower the tile size, choose a smaller preset"):
+    with pytest.raises(DeviceError, match="exhausted by a single tile: lower the tile size, choose a smaller preset"):
         list(pretrain(collection, tmp_path, pretraining))
 
 
@@ -403,23 +400,21 @@ def test_other_errors_are_not_taken_for_memory(
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(MaskedAutoencoder, "forward", broken)
+    monkeypatch.setattr(MaskedAutoencoder, "training_loss", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         list(pretrain(collection, tmp_path, pretraining))
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, steps: range) -> None:
     """Make the loss of some steps NaN."""
-    forward = MaskedAutoencoder.forward
+    training_loss = MaskedAutoencoder.training_loss
     count = iter(range(10**6))
 
-    def spoilt(self: MaskedAutoencoder, images: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        output = forward(self, images, *args, **kwargs)
-        if self.training and next(count) in steps:
-            return dataclasses.replace(output, loss=output.loss * float("nan"))
-        return output
+    def spoilt(self: MaskedAutoencoder, *batch: torch.Tensor) -> Any:
+        loss, losses = training_loss(self, *batch)
+        return loss * (float("nan") if next(count) in steps else 1.0), losses
 
-    monkeypatch.setattr(MaskedAutoencoder, "forward", spoilt)
+    monkeypatch.setattr(MaskedAutoencoder, "training_loss", spoilt)
 
 
 def test_a_step_without_a_finite_loss_is_left_out(

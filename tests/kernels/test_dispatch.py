@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import affmae_kernels
 import pytest
 import torch
 from affmae_kernels import _dispatch as dispatch
@@ -26,10 +27,12 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     set_capability(monkeypatch, 9, 0)
 
 
-def test_nobody_gets_the_kernels_unasked() -> None:
-    assert not dispatch.runs_in_triton(CUDA, torch.bfloat16)
+def test_auto_takes_the_kernels_where_they_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a card")
+    assert dispatch.runs_in_triton(CUDA, torch.bfloat16)
+    assert not dispatch.runs_in_triton(CUDA, torch.float64)
     assert not dispatch.runs_in_triton(CPU, torch.float32)
-    assert "AFFMAE_KERNELS=triton turns them on" in describe("cuda")
+    assert describe("cuda").startswith("operators run in triton: a card with Triton")
 
 
 @pytest.mark.parametrize(
@@ -71,6 +74,7 @@ def test_override(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_operator_is_reported() -> None:
     entries = report("cpu")
-    assert [entry.operator for entry in entries] == ["nearest", "cluster_attention", "token_merge", "deformable_attention"]
+    assert [entry.operator for entry in entries] == list(dispatch.OPERATORS)
+    assert {entry.operator for entry in entries} <= set(affmae_kernels.__all__)
     assert {entry.implementation for entry in entries} == {"pytorch"}
     assert all("cpu" in entry.why for entry in entries)

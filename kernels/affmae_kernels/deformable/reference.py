@@ -11,6 +11,11 @@ POINT_NEIGHBOURS = 4
 """Tokens that a sampling point is interpolated from."""
 
 
+def index_dtype(tokens: int) -> torch.dtype:
+    """Return the smallest dtype that numbers so many tokens; kernels keep such ids for the backward pass."""
+    return torch.int16 if tokens <= 1 << 15 else torch.int32
+
+
 def deformable_attention_reference(
     value: Tensor, positions: Tensor, points: Tensor, mixing: Tensor, power: Tensor, neighbours: Tensor
 ) -> Tensor:

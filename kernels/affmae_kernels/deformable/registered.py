@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from .reference import POINT_NEIGHBOURS
+from .reference import POINT_NEIGHBOURS, index_dtype
 
 
 @torch.library.custom_op(
@@ -21,7 +21,7 @@ from .reference import POINT_NEIGHBOURS
 def deformable_attention_op(
     value: Tensor, positions: Tensor, points: Tensor, mixing: Tensor, power: Tensor, grid: list[int] | None
 ) -> tuple[Tensor, Tensor]:
-    """Return the output ``[B, q, H, d]`` and each point's nearest tokens int32 ``[B, q, H, P, 4]``."""
+    """Return the output ``[B, q, H, d]`` and each point's nearest tokens, int16 or int32 ``[B, q, H, P, 4]``."""
     from .triton_kernels import forward
 
     return forward(value, positions, points, mixing, power, None if grid is None else (grid[0], grid[1]))
@@ -34,7 +34,7 @@ def _(
     batch, tokens, heads, dim = value.shape
     near = min(POINT_NEIGHBOURS, tokens)
     output = value.new_empty(batch, points.shape[1], heads, dim)
-    return output, points.new_empty(*mixing.shape, near, dtype=torch.int32)
+    return output, points.new_empty(*mixing.shape, near, dtype=index_dtype(tokens))
 
 
 @torch.library.custom_op(

@@ -16,7 +16,7 @@ from torch import Tensor
 from .._blocks import power_of_two, tiles
 from .._launch import launch
 from ..search.triton_kernels import search
-from .reference import POINT_NEIGHBOURS
+from .reference import POINT_NEIGHBOURS, index_dtype
 
 QUERIES = 16
 """Queries per program."""
@@ -25,7 +25,7 @@ QUERIES = 16
 @triton.jit
 def _token(p_near, p_place, o_near, m_query, row, b_x, b_y):
     """Return a neighbour's id, its distance from the point, and the unit vector from it to the point (0 at distance 0)."""
-    b_id = tl.load(p_near + o_near, mask=m_query, other=0)
+    b_id = tl.load(p_near + o_near, mask=m_query, other=0).to(tl.int32)
     b_dx = b_x - tl.load(p_place + (row + b_id) * 2, mask=m_query, other=0.0)
     b_dy = b_y - tl.load(p_place + (row + b_id) * 2 + 1, mask=m_query, other=0.0)
     b_distance = tl.sqrt(b_dx * b_dx + b_dy * b_dy)
@@ -178,12 +178,12 @@ def _rows(tensor: Tensor) -> Tensor:
 def forward(
     value: Tensor, positions: Tensor, points: Tensor, mixing: Tensor, power: Tensor, grid: tuple[int, int] | None
 ) -> tuple[Tensor, Tensor]:
-    """Return the output ``[B, q, H, d]`` and the ids of each point's nearest tokens, int32 ``[B, q, H, P, 4]``."""
+    """Return the output ``[B, q, H, d]`` and the ids of each point's nearest tokens, ``[B, q, H, P, 4]``."""
     batch, tokens, heads, dim = value.shape
     queries, samples = points.shape[1], points.shape[3]
     near = min(POINT_NEIGHBOURS, tokens)
     value, points, mixing, positions = _rows(value), points.contiguous(), mixing.contiguous(), positions.contiguous()
-    found = search(points.view(batch, -1, 2), positions, near, grid).view(*mixing.shape, near)
+    found = search(points.view(batch, -1, 2), positions, near, grid, index_dtype(tokens)).view(*mixing.shape, near)
     output = torch.empty(batch, queries, heads, dim, dtype=value.dtype, device=value.device)
     if queries:
         launch(

@@ -46,7 +46,7 @@ def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if not runs_in_triton(tokens.device, tokens.dtype):
         return functional.linear(tokens, weight, bias)
     with torch.autocast(tokens.device.type, enabled=False):
-        product: Tensor = Linear.apply(tokens, weight, bias)
+        product: Tensor = Linear.apply(tokens, weight, bias)  # type: ignore[no-untyped-call]
         return product
 
 
@@ -104,5 +104,6 @@ def feed_forward(
     if dropout > 0:
         seed = torch.randint(-(2**31), 2**31, (2,), device=tokens.device, dtype=torch.int32)
     with torch.autocast(tokens.device.type, enabled=False):
-        product: Tensor = FeedForward.apply(tokens, weight1, bias1, weight2, bias2, activation, dropout, seed)
+        given = (tokens, weight1, bias1, weight2, bias2, activation, dropout, seed)
+        product: Tensor = FeedForward.apply(*given)  # type: ignore[no-untyped-call]
         return product

@@ -1,5 +1,6 @@
 """Nearest search without tables of distances: each point keeps its few best sites in registers.
 
+On a grid the sites that matter to the points of a cell are listed once per cell: there are ten times as many points as cells.
 A candidate is one 64-bit key, distance above and index below: a non-negative float32 keeps its order when its bits are read as
 an integer, so the smallest key is the nearest site and ties go to the lower index. Distances are computed without fused
 multiply-adds, hence with the same rounding as the table of the PyTorch search.
@@ -20,6 +21,12 @@ BLOCK = 64
 
 REACH = 2
 """Half width, in cells, of the window that every point looks into before rings are added to it."""
+
+LISTED = 48
+"""Most sites in the list of a cell: in a grid without holes 21 are needed, at its border 30."""
+
+LARGEST = 1 << 16
+"""Most sites that the entries of the lists can number."""
 
 SPARSE = 16
 """A window of the grid is cheaper than a walk over all sites when ``sites² > SPARSE · cells``: it has to hold a few sites."""
@@ -115,40 +122,45 @@ def _undecided(kth, outside, reach, extent):
     Such a site is ``reach + 0.5`` or more from the point's projection onto the grid, and the two legs meet at no less than a
     right angle, so its squared distance is at least ``(reach + 0.5)² + outside``. The factor covers the rounding of both sides.
     """
-    b_far = (kth >> 32).to(tl.int32).to(tl.float32, bitcast=True)
-    b_final = b_far < ((reach + 0.5) * (reach + 0.5) + outside) * 0.99999
+    b_final = _distance(kth) < ((reach + 0.5) * (reach + 0.5) + outside) * 0.99999
     return tl.max((~b_final).to(tl.int32), axis=0) * (reach < extent).to(tl.int32)
 
 
-@triton.jit(do_not_specialize=["points", "sites", "height", "width"])
-def _search_grid(
-    p_points, p_cells, p_out, points, sites, height, width,
-    K: tl.constexpr, BLOCK: tl.constexpr, REACH: tl.constexpr,
-):  # fmt: skip
-    """Look at a window of cells around each point, then at ring after ring, until no ring can hold a nearer site; K <= 4."""
-    i_batch = tl.program_id(1).to(tl.int64)
-    o_point = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    m_point = o_point < points
-    flat = i_batch * points + o_point
-    b_x = tl.load(p_points + flat * 2, mask=m_point, other=0.0)
-    b_y = tl.load(p_points + flat * 2 + 1, mask=m_point, other=0.0)
+@triton.jit
+def _distance(key):
+    """Return the squared distance in a key; NaN for an empty slot."""
+    return (key >> 32).to(tl.int32).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _last(a0, a1, a2, a3, K: tl.constexpr):
+    return a0 if K == 1 else (a1 if K == 2 else (a2 if K == 3 else a3))
+
+
+@triton.jit
+def _project(b_x, b_y, height, width):
+    """Return the closest places inside the grid, how far they are, squared, and the cells they round to."""
     b_inside_x = tl.minimum(tl.maximum(b_x, 0.0), width - 1.0)
     b_inside_y = tl.minimum(tl.maximum(b_y, 0.0), height - 1.0)
     b_outside = (b_x - b_inside_x) * (b_x - b_inside_x) + (b_y - b_inside_y) * (b_y - b_inside_y)
     # Clipped once more as integers: NaN has no cell.
     b_column = tl.minimum(tl.maximum((b_inside_x + 0.5).to(tl.int32), 0), width - 1)
     b_row = tl.minimum(tl.maximum((b_inside_y + 0.5).to(tl.int32), 0), height - 1)
-    p_image = p_cells + i_batch * height * width
+    return b_outside, b_column, b_row
 
+
+@triton.jit
+def _rings(
+    p_image, b_x, b_y, b_outside, b_column, b_row, height, width, K: tl.constexpr, BLOCK: tl.constexpr, REACH: tl.constexpr
+):
+    """Look at a window of cells around each point, then at ring after ring, until no ring can hold a nearer site; K <= 4."""
     a0, a1, a2, a3 = _empty(BLOCK), _empty(BLOCK), _empty(BLOCK), _empty(BLOCK)
     for cell in range((2 * REACH + 1) * (2 * REACH + 1)):
         down, across = cell // (2 * REACH + 1) - REACH, cell % (2 * REACH + 1) - REACH
         a0, a1, a2, a3 = _visit(p_image, b_x, b_y, b_column + across, b_row + down, height, width, a0, a1, a2, a3)
-
     extent = tl.maximum(height, width)
     reach = REACH + 0
-    kth = a0 if K == 1 else (a1 if K == 2 else (a2 if K == 3 else a3))
-    undecided = _undecided(kth, b_outside, reach, extent)
+    undecided = _undecided(_last(a0, a1, a2, a3, K), b_outside, reach, extent)
     while undecided > 0:
         reach += 1
         for step in range(8 * reach):
@@ -157,13 +169,86 @@ def _search_grid(
             across = tl.where(side == 0, along, tl.where(side == 1, reach, tl.where(side == 2, -along, -reach)))
             down = tl.where(side == 0, -reach, tl.where(side == 1, along, tl.where(side == 2, reach, -along)))
             a0, a1, a2, a3 = _visit(p_image, b_x, b_y, b_column + across, b_row + down, height, width, a0, a1, a2, a3)
-        kth = a0 if K == 1 else (a1 if K == 2 else (a2 if K == 3 else a3))
-        undecided = _undecided(kth, b_outside, reach, extent)
+        undecided = _undecided(_last(a0, a1, a2, a3, K), b_outside, reach, extent)
+    return a0, a1, a2, a3
+
+
+@triton.jit(do_not_specialize=["cells", "height", "width"])
+def _search_around(
+    p_cells, p_near, p_counts, p_radii, cells, height, width,
+    K: tl.constexpr, MOST: tl.constexpr, BLOCK: tl.constexpr, REACH: tl.constexpr,
+):  # fmt: skip
+    """List for every cell the sites that can be among the K nearest of a point in it, and the radius that the list covers.
+
+    With ``D`` the distance of the K-th nearest site from the cell's centre, a point in the cell has its K nearest within
+    ``D + √2`` of the centre: half the diagonal there, half the diagonal back. Points outside of the grid belong to the cell at
+    the border that they project to; a longer list there serves those up to 4 cells away.
+    """
+    i_batch = tl.program_id(1).to(tl.int64)
+    o_cell = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    m_cell = o_cell < cells
+    b_row, b_column = tl.minimum(o_cell // width, height - 1), o_cell % width
+    b_x, b_y = b_column.to(tl.float32), b_row.to(tl.float32)
+    p_image = p_cells + i_batch * cells
+    a0, a1, a2, a3 = _rings(p_image, b_x, b_y, b_x * 0.0, b_column, b_row, height, width, K, BLOCK, REACH)
+    b_far = tl.sqrt(_distance(_last(a0, a1, a2, a3, K)))
+    b_radius = b_far + 1.43
+    m_border = (b_row == 0) | (b_column == 0) | (b_row == height - 1) | (b_column == width - 1)
+    b_radius = tl.where(m_border, 0.72 + tl.sqrt((b_far + 0.72) * (b_far + 0.72) + 8.0 * b_far), b_radius)
+    b_limit = b_radius * b_radius
+    reach = tl.minimum(tl.max(tl.where(m_cell, b_radius, 0.0), axis=0), tl.maximum(height, width) + 0.0).to(tl.int32)
+    b_count = tl.zeros([BLOCK], tl.int32)
+    p_list = p_near + (i_batch * cells + o_cell) * MOST
+    side = 2 * reach + 1
+    for step in range(side * side):
+        down, across = step // side - reach, step % side - reach
+        m_there = m_cell & (b_column + across >= 0) & (b_column + across < width)
+        m_there = m_there & (b_row + down >= 0) & (b_row + down < height) & (down * down + across * across <= b_limit)
+        b_site = tl.load(p_image + (b_row + down) * width + b_column + across, mask=m_there, other=-1)
+        m_site = b_site >= 0
+        tl.store(p_list + b_count, (b_site << 16) | ((down + 128) << 8) | (across + 128), mask=m_site & (b_count < MOST))
+        b_count += m_site.to(tl.int32)
+    # A list that is too short covers nothing, and neither does one with offsets that do not fit into a byte.
+    m_whole = (b_count <= MOST) & (reach < 128)
+    tl.store(p_counts + i_batch * cells + o_cell, tl.where(m_whole, b_count, 0), mask=m_cell)
+    tl.store(p_radii + i_batch * cells + o_cell, tl.where(m_whole, b_radius, 0.0), mask=m_cell)
+
+
+@triton.jit(do_not_specialize=["points", "sites", "height", "width"])
+def _search_listed(
+    p_points, p_cells, p_near, p_counts, p_radii, p_out, points, sites, height, width,
+    K: tl.constexpr, MOST: tl.constexpr, BLOCK: tl.constexpr, REACH: tl.constexpr,
+):  # fmt: skip
+    """Go through the list of each point's cell; where one of a block is not enough, look at rings of cells."""
+    i_batch = tl.program_id(1).to(tl.int64)
+    o_point = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    m_point = o_point < points
+    flat = i_batch * points + o_point
+    b_x = tl.load(p_points + flat * 2, mask=m_point, other=0.0)
+    b_y = tl.load(p_points + flat * 2 + 1, mask=m_point, other=0.0)
+    b_outside, b_column, b_row = _project(b_x, b_y, height, width)
+    p_image = p_cells + i_batch * height * width
+    o_cell = i_batch * height * width + b_row * width + b_column
+    b_count = tl.load(p_counts + o_cell, mask=m_point, other=0)
+    a0, a1, a2, a3 = _empty(BLOCK), _empty(BLOCK), _empty(BLOCK), _empty(BLOCK)
+    for entry in range(tl.max(b_count, axis=0)):
+        m_entry = entry < b_count
+        b_entry = tl.load(p_near + o_cell * MOST + entry, mask=m_entry, other=0)
+        b_dx = b_x - (b_column + (b_entry & 255) - 128).to(tl.float32)
+        b_dy = b_y - (b_row + ((b_entry >> 8) & 255) - 128).to(tl.float32)
+        b_key = _key(b_dx, b_dy, (b_entry >> 16) & 0xFFFF)
+        a0, a1, a2, a3, _ = _insert(a0, a1, a2, a3, tl.where(m_entry, b_key, 0x7FFFFFFFFFFFFFFF))
+    # What is not listed is farther from the cell's centre than the radius, so from the projected point, too, less half a
+    # diagonal; and the two legs to a point outside meet at no less than a right angle.
+    b_rest = tl.load(p_radii + o_cell, mask=m_point, other=0.0) - 0.7072
+    b_final = _distance(_last(a0, a1, a2, a3, K)) < (tl.maximum(b_rest, 0.0) * tl.maximum(b_rest, 0.0) + b_outside) * 0.99999
+    if tl.max((m_point & ~(b_final & (b_rest > 0))).to(tl.int32), axis=0) > 0:
+        a0, a1, a2, a3 = _rings(p_image, b_x, b_y, b_outside, b_column, b_row, height, width, K, BLOCK, REACH)
     _store_four(p_out + flat * K, a0, a1, a2, a3, sites, m_point, K)
 
 
-def search(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int] | None) -> Tensor:
-    """Return the ids of the k nearest sites, int32 ``[B, P, k]``, nearest first, ties to the lower index.
+def search(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int] | None, dtype: torch.dtype = torch.int32) -> Tensor:
+    """Return the ids of the k nearest sites, ``[B, P, k]`` of an integer dtype, nearest first, ties to the lower index.
 
     Parameters
     ----------
@@ -175,11 +260,11 @@ def search(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int] | None) 
     batch, count = points.shape[:2]
     total = sites.shape[1]
     points, sites = points.contiguous(), sites.contiguous()
-    found = torch.empty(batch, count, k, dtype=torch.int32, device=points.device)
+    found = torch.empty(batch, count, k, dtype=dtype, device=points.device)
     if count == 0:
         return found
     programs = (tiles(count, BLOCK), batch)
-    if grid is None or k > 4 or total * total <= SPARSE * grid[0] * grid[1]:
+    if grid is None or k > 4 or total * total <= SPARSE * grid[0] * grid[1] or total > LARGEST:
         launch(
             "nearest", points.device, _search_all, programs,
             points, sites, found, count, total, K=k, BLOCK=BLOCK, num_warps=2, enable_fp_fusion=False
@@ -188,22 +273,19 @@ def search(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int] | None) 
     height, width = grid
     cells = torch.full((batch, height * width), -1, dtype=torch.int32, device=points.device)
     launch(
-        "nearest",
-        points.device,
-        _search_place,
-        (tiles(total, BLOCK), batch),
-        sites,
-        cells,
-        total,
-        height * width,
-        width,
-        BLOCK=BLOCK,
-        num_warps=2,
-        enable_fp_fusion=False,
-    )
+        "nearest", points.device, _search_place, (tiles(total, BLOCK), batch),
+        sites, cells, total, height * width, width, BLOCK=BLOCK, num_warps=2, enable_fp_fusion=False,
+    )  # fmt: skip
+    near = torch.empty(batch, height * width, LISTED, dtype=torch.int32, device=points.device)
+    counts = torch.empty(batch, height * width, dtype=torch.int32, device=points.device)
+    radii = torch.empty(batch, height * width, dtype=torch.float32, device=points.device)
+    constants = {"K": k, "MOST": LISTED, "BLOCK": BLOCK, "REACH": REACH, "num_warps": 2, "enable_fp_fusion": False}
     launch(
-        "nearest", points.device, _search_grid, programs,
-        points, cells, found, count, total, height, width,
-        K=k, BLOCK=BLOCK, REACH=REACH, num_warps=2, enable_fp_fusion=False,
+        "nearest", points.device, _search_around, (tiles(height * width, BLOCK), batch),
+        cells, near, counts, radii, height * width, height, width, **constants,
+    )  # fmt: skip
+    launch(
+        "nearest", points.device, _search_listed, programs,
+        points, cells, near, counts, radii, found, count, total, height, width, **constants,
     )  # fmt: skip
     return found

@@ -20,17 +20,17 @@ PROGRAMS = 264
 """About as many programs as the first round needs to keep a graphics card busy."""
 
 
-@triton.jit(do_not_specialize=["rows", "parts"])
-def _column_sum(p_rows, p_out, rows, parts, D: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+@triton.jit(do_not_specialize=["rows", "columns", "parts"])
+def _column_sum(p_rows, p_out, rows, columns, parts, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     i_part = tl.program_id(1)
     o_column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
-    m_column = o_column < D
+    m_column = o_column < columns
     b_sum = tl.zeros([ROWS, COLUMNS], tl.float32)
     for start in range(i_part * ROWS, rows, parts * ROWS):
         o_row = start + tl.arange(0, ROWS)
-        p_block = p_rows + o_row[:, None].to(tl.int64) * D + o_column[None, :]
+        p_block = p_rows + o_row[:, None].to(tl.int64) * columns + o_column[None, :]
         b_sum += tl.load(p_block, mask=(o_row < rows)[:, None] & m_column[None, :], other=0.0).to(tl.float32)
-    tl.store(p_out + i_part * D + o_column, tl.sum(b_sum, axis=0), mask=m_column)
+    tl.store(p_out + i_part * columns + o_column, tl.sum(b_sum, axis=0), mask=m_column)
 
 
 def column_sum(rows: Tensor) -> Tensor:
@@ -52,5 +52,5 @@ def _sum(rows: Tensor, parts: Tensor) -> None:
     count, dim = rows.shape
     launch(
         "column_sum", rows.device, _column_sum, (tiles(dim, COLUMNS), parts.shape[0]),
-        rows, parts, count, parts.shape[0], D=dim, ROWS=ROWS, COLUMNS=COLUMNS, num_warps=8, enable_fp_fusion=True,
+        rows, parts, count, dim, parts.shape[0], ROWS=ROWS, COLUMNS=COLUMNS, num_warps=8, enable_fp_fusion=True,
     )  # fmt: skip

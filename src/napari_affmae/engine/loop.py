@@ -203,10 +203,9 @@ class Trainer:
 
     def _try(self, tensors: tuple[Tensor, ...]) -> Measured | None:
         """Make a step; None if memory ran out."""
-        self.step.passes = self.done.passes
         try:
             with seeded(self.device, self.settings.seed, self.done.step) as generator:
-                return dict(self.step(self.task.prepare(tensors, generator)))
+                return dict(self.step(self.task.prepare(tensors, generator), self.done.passes))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

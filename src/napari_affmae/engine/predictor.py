@@ -9,6 +9,7 @@ from torch import Tensor
 from ..errors import DeviceError
 from ..model.segmenter import Segmenter
 from .device import describe_device, inference_autocast, is_out_of_memory
+from .recording import Repeated, Tensors
 from .tiling import FloatArray
 
 
@@ -33,6 +34,7 @@ class Predictor:
     def __init__(self, model: Segmenter, device: torch.device) -> None:
         self._model = model.to(device)
         self._device = device
+        self._forward = Repeated(self._probabilities, self._probabilities, device)
         self._at_once: int | None = None
         self.notices: list[str] = []
 
@@ -63,6 +65,7 @@ class Predictor:
             if not is_out_of_memory(error):
                 raise
         # Outside of the except clause: the traceback holds the tensors that have to go.
+        self._forward.forget()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         return None
@@ -70,8 +73,11 @@ class Predictor:
     @torch.inference_mode()
     def _predict(self, tiles: Tensor) -> Tensor:
         self._model.eval()
+        return self._forward((tiles.to(self._device),))
+
+    def _probabilities(self, tiles: Tensors) -> Tensor:
         with inference_autocast(self._device):
-            logits: Tensor = self._model(tiles.to(self._device)).logits
+            logits: Tensor = self._model(tiles[0]).logits
         return logits.float().softmax(dim=1)
 
     def _use_less_memory(self, count: int) -> None:

@@ -29,22 +29,63 @@ def can_record(device: torch.device) -> bool:
     return all(entry.implementation == "triton" for entry in affmae_kernels.report(device))
 
 
-class Recording(Generic[Result]):
-    """A function of tensors of fixed shapes, recorded for replays.
+class Repeated(Generic[Result]):
+    """A function that is called again and again with tensors of the same shapes.
+
+    On a graphics card, if :func:`can_record` agrees, the first call builds all kernels side by side and computes, the second
+    records, and from then on calls are replays. Elsewhere every call is a call. Other shapes start it over.
 
     Parameters
     ----------
     function
-        Depends on its arguments, on tensors that stay where they are (parameters), and on torch's default generator alone. It
-        has run before, on arguments of these shapes, so that nothing is set up while it is recorded.
-    arguments
-        An example. Recording does not compute anything.
-
-    Raises
-    ------
-    torch.OutOfMemoryError
-        If the memory that a run needs is not there.
+        Depends on its arguments, on tensors that stay where they are (parameters), and on torch's default generator alone.
+    dry_run
+        Launches the same kernels on the same shapes, without effects: its numbers mean nothing.
+    device
+        Where the tensors are.
     """
+
+    def __init__(
+        self, function: Callable[[Tensors], Result], dry_run: Callable[[Tensors], object], device: torch.device
+    ) -> None:
+        self._function = function
+        self._dry_run = dry_run
+        self._device = device
+        self._recordable = can_record(device)
+        self._shapes: list[tuple[torch.Size, torch.dtype]] | None = None
+        self._recording: _Recording[Result] | None = None
+
+    def __call__(self, arguments: Tensors) -> Result:
+        """Call the function; where it is recorded, the next call overwrites the result."""
+        if not self._recordable:
+            return self._function(arguments)
+        shapes = [(argument.shape, argument.dtype) for argument in arguments]
+        if shapes != self._shapes:
+            self.forget()
+            self._build(arguments)
+            result = self._function(arguments)
+            self._shapes = shapes
+            return result
+        if self._recording is None:
+            self._recording = _Recording(self._function, arguments)
+        return self._recording.replay(arguments)
+
+    def _build(self, arguments: Tensors) -> None:
+        # What is drawn in here must not shift what the call itself draws, and backward passes must work in this thread.
+        with (
+            torch.random.fork_rng(devices=[self._device]),
+            torch.autograd.set_multithreading_enabled(False),
+            affmae_kernels.CompileAhead(),
+        ):
+            self._dry_run(arguments)
+
+    def forget(self) -> None:
+        """Give back what was recorded, and its memory: after a failure, or when the function has changed."""
+        self._shapes = self._recording = None
+
+
+class _Recording(Generic[Result]):
+    """One recording; it keeps the tensors that it reads and writes."""
 
     def __init__(self, function: Callable[[Tensors], Result], arguments: Tensors) -> None:
         self._arguments = tuple(argument.clone() for argument in arguments)
@@ -53,12 +94,7 @@ class Recording(Generic[Result]):
         with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._result = function(self._arguments)
 
-    def fits(self, arguments: Tensors) -> bool:
-        """Return whether arguments have the shapes and dtypes of the example."""
-        return [(a.shape, a.dtype) for a in arguments] == [(a.shape, a.dtype) for a in self._arguments]
-
     def replay(self, arguments: Tensors) -> Result:
-        """Run the function on other arguments; the result is overwritten by the next replay."""
         for mine, given in zip(self._arguments, arguments, strict=True):
             mine.copy_(given, non_blocking=True)
         self._graph.replay()

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from affmae_kernels import CompileAhead
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from .recording import Recording, Tensors, can_record
+from .recording import Repeated, Tensors
 
 Measured = dict[str, Tensor]
 """Scalars of a step on its device, float32: ``loss``, the parts of the loss, and ``left out``, 1 where nothing was learned."""
@@ -18,10 +17,7 @@ LEFT_OUT = "left out"
 
 
 class TrainingStep:
-    """A training step of a network.
-
-    The first call on a graphics card builds all kernels side by side, then makes the step; the second records it; from then on
-    steps are replays. On other devices, and with the PyTorch operators, every step is made call by call.
+    """A training step of a network; :class:`~napari_affmae.engine.recording.Repeated` says how it is made on a graphics card.
 
     Parameters
     ----------
@@ -36,11 +32,6 @@ class TrainingStep:
         Decides the precision.
     clip
         Norm that gradients are clipped to.
-
-    Attributes
-    ----------
-    passes
-        Parts that a batch is cut into, one after the other, to fit into memory; the gradients add up to the same step.
     """
 
     def __init__(
@@ -51,44 +42,42 @@ class TrainingStep:
         fabric: Fabric,
         clip: float,
     ) -> None:
-        self.passes = 1
+        self._passes = 1
         self._model = model
         self._loss = loss
         self._optimizer = optimizer
         self._fabric = fabric
         self._clip = clip
-        self._recordable = can_record(next(model.parameters()).device)
-        self._made: tuple[int, list[torch.Size]] | None = None
-        self._recording: Recording[Measured] | None = None
+        self._device = next(model.parameters()).device
+        self._step = Repeated(self._make, self._try_out, self._device)
 
-    def __call__(self, tensors: Tensors) -> Measured:
+    def __call__(self, tensors: Tensors, passes: int = 1) -> Measured:
         """Make a step on a batch of tensors on the device, batch axis first.
 
         A step whose loss or gradient is not finite changes nothing. On a graphics card the results are overwritten by the next
         step, and nothing waits for them here.
+
+        Parameters
+        ----------
+        passes
+            Parts that the batch is cut into, one after the other, to fit into memory; the gradients add up to the same step.
         """
         self._model.train()
-        if not self._recordable:
-            return self._make(tensors)
-        like = self.passes, [tensor.shape for tensor in tensors]
-        if self._made != like:
-            self._recording = None
-            with CompileAhead(), torch.autograd.set_multithreading_enabled(False):
-                self._gradients(tensors)
-            self._forget_gradients()
-            measured = self._make(tensors)
-            self._made = like
-            return measured
-        if self._recording is None:
-            self._recording = Recording(self._make, tensors)
-        return self._recording.replay(tensors)
+        if passes != self._passes:
+            self._passes = passes
+            self._step.forget()
+        return self._step(tensors)
 
     def forget(self) -> None:
         """Give back the memory of a step that failed; the next call starts afresh."""
-        self._made = self._recording = None
+        self._step.forget()
         self._forget_gradients()
-        if next(self._model.parameters()).device.type == "cuda":
+        if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def _try_out(self, tensors: Tensors) -> None:
+        self._gradients(tensors)
+        self._forget_gradients()
 
     def _make(self, tensors: Tensors) -> Measured:
         measured = self._gradients(tensors)
@@ -108,7 +97,7 @@ class TrainingStep:
     def _gradients(self, tensors: Tensors) -> Measured:
         measured: Measured = {}
         whole = tensors[0].shape[0]
-        for part in zip(*(tensor.chunk(self.passes) for tensor in tensors), strict=True):
+        for part in zip(*(tensor.chunk(self._passes) for tensor in tensors), strict=True):
             share = part[0].shape[0] / whole
             with self._fabric.autocast():
                 loss, parts = self._loss(part)

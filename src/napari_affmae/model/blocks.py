@@ -49,7 +49,7 @@ class ClusterAttention(nn.Module):
         batch, count, dim = tokens.shape
         head_dim = dim // self.heads
         query, keys_and_values = together(tokens, self.q, self.kv)
-        key, value = keys_and_values.view(batch, count, self.heads, 2 * head_dim).split(head_dim, dim=-1)
+        key, value = torch.split(keys_and_values.view(batch, count, self.heads, 2 * head_dim), head_dim, dim=-1)
         mixed = cluster_attention(
             query.view(batch, count, self.heads, head_dim),
             key,

@@ -102,20 +102,21 @@ class Decoder(nn.Module):
     def forward(self, stages: list[Stage], places: Tensor, grid: tuple[int, int]) -> list[Tensor]:
         """Decode at places ``[B, q, 2]`` into four results ``[B, q, decoder_dim]``, deepest stage first."""
         # Encoder tokens come normed, in autocast's dtype where there is one; the queries' stream is kept in the same.
-        queries = (self.query_token + self.code(places, grid).to(self.query_token.dtype)).to(stages[-1].tokens.dtype)
+        dtype = stages[-1].tokens.dtype
+        queries = self.query_token.to(dtype) + self.code(places, grid, dtype)
         if places.shape[1] == 0:  # an image of one patch: it stays visible, so there is nothing to ask
             return [queries] * STAGES
         results = []
         for stage, projection, block in zip(reversed(stages), self.projections, self.blocks, strict=True):
             source = projection(stage.tokens)
-            source = source + self.code(stage.positions_xy, grid).to(source.dtype)
+            source = source + self.code(stage.positions_xy, grid, dtype)
             queries = block(queries, places, source, stage.positions_xy, grid)
             results.append(queries)
         return results
 
-    def code(self, places: Tensor, grid: tuple[int, int]) -> Tensor:
+    def code(self, places: Tensor, grid: tuple[int, int], dtype: torch.dtype) -> Tensor:
         """Return the position code of places, scaled by the grid or, as the paper's release does, by the batch's maximum."""
         if self.code_by_batch:
-            return position_code(places, self.dim, places.amax(dim=(0, 1)) + 1e-6)
+            return position_code(places, self.dim, grid, places.amax(dim=(0, 1)) + 1e-6, dtype)
         # Numbers, not a tensor made of them: that would be copied from the host, which a CUDA graph cannot capture.
-        return position_code(places, self.dim, (max(grid[1] - 1, 1), max(grid[0] - 1, 1)))
+        return position_code(places, self.dim, grid, (max(grid[1] - 1, 1), max(grid[0] - 1, 1)), dtype)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from affmae_kernels import nearest
 from torch import Tensor
+from torch.nn import functional
 
 
 def grid_positions(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -80,7 +81,7 @@ def cluster_centres(positions: Tensor, cluster_size: int) -> Tensor:
     batch, tokens = positions.shape[:2]
     clusters = math.ceil(tokens / cluster_size)
     padding = clusters * cluster_size - tokens
-    padded = torch.nn.functional.pad(positions, (0, 0, 0, padding)).view(batch, clusters, cluster_size, 2)
+    padded = functional.pad(positions, (0, 0, 0, padding)).view(batch, clusters, cluster_size, 2)
     members = positions.new_full((clusters, 1), cluster_size)
     members[-1] = cluster_size - padding
     return padded.sum(2) / members
@@ -95,17 +96,30 @@ def neighbour_clusters(positions: Tensor, cluster_size: int, neighbourhood: int)
     return nearest(positions, cluster_centres(positions, cluster_size), count)
 
 
-def position_code(positions: Tensor, dim: int, extent: tuple[float, float] | Tensor) -> Tensor:
+def position_code(
+    positions: Tensor, dim: int, grid: tuple[int, int], extent: tuple[float, float] | Tensor, dtype: torch.dtype
+) -> Tensor:
     """Return the sine code of positions, ``[B, n, dim]``: sines then cosines of x, then the same of y.
 
     Parameters
     ----------
+    positions
+        ``[B, n, 2]``, whole numbers inside the grid; so every row and column of it is coded once, and codes are looked up.
     extent
         What x and y are divided by, so that they fill one turn: two numbers, or a tensor ``[2]``.
+    dtype
+        Of the result; the angles are computed in the dtype of the positions.
     """
-    half = dim // 2
-    index = torch.arange(half, device=positions.device, dtype=positions.dtype)
-    frequency = 10000.0 ** (2 * (index // 2) / half)
-    turns = torch.stack((positions[..., 0] / extent[0], positions[..., 1] / extent[1]), dim=-1)
+    column, row = positions.long().unbind(-1)
+    along = torch.arange(max(grid), device=positions.device, dtype=positions.dtype)
+    columns = _axis_code(along[: grid[1]] / extent[0], dim // 2).to(dtype)
+    rows = _axis_code(along[: grid[0]] / extent[1], dim // 2).to(dtype)
+    return torch.cat((functional.embedding(column, columns), functional.embedding(row, rows)), dim=-1)
+
+
+def _axis_code(turns: Tensor, dim: int) -> Tensor:
+    """Return the code of places along one axis, ``[n, dim]`` for ``[n]``, whose unit is a turn."""
+    index = torch.arange(dim, device=turns.device, dtype=turns.dtype)
+    frequency = 10000.0 ** (2 * (index // 2) / dim)
     angle = (turns * (2 * math.pi)).unsqueeze(-1) / frequency
-    return torch.cat((angle[..., 0::2].sin(), angle[..., 1::2].cos()), dim=-1).flatten(-2)
+    return torch.cat((angle[:, 0::2].sin(), angle[:, 1::2].cos()), dim=-1)

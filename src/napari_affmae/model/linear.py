@@ -30,4 +30,4 @@ def together(tokens: Tensor, *layers: Linear) -> tuple[Tensor, ...]:
     """Return what each layer makes of the same tokens, as views into one product: tokens and their gradient pass once."""
     weight = torch.cat([layer.weight for layer in layers])
     bias = torch.cat([layer.bias for layer in layers])
-    return affmae_kernels.linear(tokens, weight, bias).split([layer.out_features for layer in layers], dim=-1)
+    return torch.split(affmae_kernels.linear(tokens, weight, bias), [layer.out_features for layer in layers], dim=-1)

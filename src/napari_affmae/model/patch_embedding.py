@@ -30,6 +30,23 @@ class MapNorm(nn.Module):
         return masked_norm_gelu(maps.reshape(-1, maps.shape[-1]), seen, self.weight, self.bias).view(maps.shape)
 
 
+class WindowConvolution(nn.Conv2d):
+    """A 3×3 convolution of stride 2 of images ``[B, C, H, W]`` into a map ``[B, H/2, W/2, D]``, as windows times weights.
+
+    Images have so few channels that convolution libraries have nothing to gain and put the channels in the wrong place.
+    """
+
+    def __init__(self, in_channels: int, dim: int) -> None:
+        super().__init__(in_channels, dim, 3, stride=2, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Convolve images."""
+        windows = functional.pad(images, (1, 1, 1, 1)).unfold(2, 3, 2).unfold(3, 3, 2).permute(0, 2, 3, 1, 4, 5).flatten(3)
+        missing = -windows.shape[-1] % ALIGNED
+        weight = functional.pad(self.weight.flatten(1), (0, missing))
+        return linear(functional.pad(windows, (0, missing)), weight, self.bias)
+
+
 class PatchEmbedding(nn.Module):
     """``log2(p)`` convolutions 3×3 of stride 2, with LayerNorm and GELU between them and LayerNorm on the tokens.
 
@@ -44,8 +61,9 @@ class PatchEmbedding(nn.Module):
         count = patch_size.bit_length() - 1
         widths = [in_channels, *[dim // 2] * (count - 1), dim]
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(before, after, 3, stride=2, padding=1) for before, after in pairwise(widths)
+            nn.Conv2d(before, after, 3, stride=2, padding=1) for before, after in pairwise(widths[1:])
         )
+        self.convolutions.insert(0, WindowConvolution(in_channels, widths[1]))
         self.norms = nn.ModuleList(MapNorm(width) for width in widths[1:-1])
         self.norm = Norm(dim)
 
@@ -68,7 +86,7 @@ class PatchEmbedding(nn.Module):
         if visible is not None:
             images = images * _enlarge(visible, cells).unsqueeze(1)
         # Channels last in memory: pixels are rows to the norms, and convolutions on graphics cards like it.
-        maps = _first_convolution(images, self.convolutions[0])
+        maps = self.convolutions[0](images)
         for norm, convolution in zip(self.norms, list(self.convolutions)[1:], strict=True):
             cells //= 2
             maps = norm(maps, None if visible is None else _enlarge(visible, cells))
@@ -76,17 +94,6 @@ class PatchEmbedding(nn.Module):
         # The last convolution ends at one pixel per patch, so there is no pixel of a hidden patch that anybody looks at.
         tokens: Tensor = self.norm(maps.flatten(1, 2))
         return tokens
-
-
-def _first_convolution(images: Tensor, convolution: nn.Conv2d) -> Tensor:
-    """Return a 3×3 convolution of stride 2 of images ``[B, C, H, W]`` as ``[B, H/2, W/2, D]``: windows times weights.
-
-    Images have so few channels that convolution libraries have nothing to gain and put the channels in the wrong place.
-    """
-    windows = functional.pad(images, (1, 1, 1, 1)).unfold(2, 3, 2).unfold(3, 3, 2).permute(0, 2, 3, 1, 4, 5).flatten(3)
-    weight = convolution.weight.flatten(1)
-    missing = -windows.shape[-1] % ALIGNED
-    return linear(functional.pad(windows, (0, missing)), functional.pad(weight, (0, missing)), convolution.bias)
 
 
 def _enlarge(visible: Tensor, cells: int) -> Tensor:

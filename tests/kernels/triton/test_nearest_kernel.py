@@ -41,6 +41,17 @@ def test_grid(grid: tuple[int, int], part: float, k: int, device: Any, monkeypat
     assert torch.equal(triton_kernels.search(points, sites, k, grid).long(), nearest_reference(points, sites, k))
 
 
+@pytest.mark.parametrize("listed", [2, 48])
+def test_lists_of_cells(listed: int, device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside a grid, at its border, in a hole; with lists long enough, and with such that are too short everywhere."""
+    monkeypatch.setattr(triton_kernels, "SPARSE", 0)
+    monkeypatch.setattr(triton_kernels, "LISTED", listed)
+    generator = torch.Generator().manual_seed(3)
+    sites = occupied((14, 17), 120, generator).to(device)
+    points = some_points((14, 17), 150, generator).to(device)
+    assert torch.equal(triton_kernels.search(points, sites, 4, (14, 17)).long(), nearest_reference(points, sites, 4))
+
+
 def test_points_far_outside_the_grid(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton_kernels, "SPARSE", 0)
     sites = occupied((5, 5), 9, torch.Generator().manual_seed(0)).to(device)

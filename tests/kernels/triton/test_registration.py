@@ -75,7 +75,7 @@ def test_a_kernel_that_fails_says_which_and_what_to_do(
     import affmae_kernels.search.triton_kernels as kernels
 
     monkeypatch.setenv("AFFMAE_KERNELS", "triton")
-    monkeypatch.setattr(kernels, "_all_sites", {(1, 1): out_of_order})
+    monkeypatch.setattr(kernels, "_search_all", {(1, 1): out_of_order})
     with pytest.raises(KernelError, match=r"kernel of nearest failed .*device lost.*AFFMAE_KERNELS=pytorch"):
         nearest(torch.zeros(1, 3, 2, device=device), torch.zeros(1, 3, 2, device=device), 2)
 
