@@ -16,6 +16,7 @@ from ._load_triton import load_triton
 load_triton()  # before torch can do it the dangerous way; see that module
 
 from ._dispatch import OperatorReport, describe, report  # noqa: E402
+from ._kernel_error import KernelChoiceError, KernelError  # noqa: E402
 from .attention.op import cluster_attention  # noqa: E402
 from .deformable.op import deformable_attention  # noqa: E402
 from .merging.op import token_merge  # noqa: E402
@@ -23,6 +24,8 @@ from .relative import relative_features  # noqa: E402
 from .search.op import nearest  # noqa: E402
 
 __all__ = [
+    "KernelChoiceError",
+    "KernelError",
     "OperatorReport",
     "cluster_attention",
     "deformable_attention",

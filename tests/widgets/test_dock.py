@@ -103,6 +103,18 @@ def test_a_failure_is_a_notification_that_says_what_to_do(ready, engine, click, 
     assert "Unexpected ZeroDivisionError" in ready.status.text()
 
 
+def test_a_wrong_word_for_the_kernels_is_said(make_dock, image_folder, click, wait_idle, monkeypatch):
+    monkeypatch.setenv("AFFMAE_KERNELS", "fast")
+    dock = make_dock(fake=False)
+    dock.images.folder.set_text(str(image_folder))
+    dock.images._render()
+    click(dock.images.scan)
+    wait_idle(dock)
+    click(dock.pretrain.start)
+    wait_idle(dock)
+    assert errors()[-1] == dock.status.text() == "AFFMAE_KERNELS must be auto, pytorch or triton, got 'fast'"
+
+
 def test_a_folder_without_images_says_so(make_dock, tmp_path, click, wait_idle):
     dock = make_dock()
     empty = tmp_path / "empty"

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+import affmae_kernels
 import torch
+from affmae_kernels import KernelChoiceError, KernelError
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment
 
@@ -150,17 +152,24 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def memory_errors(device: torch.device, advice: str) -> Iterator[None]:
-    """Turn exhausted memory that nobody could make up for into a :class:`DeviceError` that says what to do."""
+def device_errors(device: torch.device, advice: str) -> Iterator[None]:
+    """Turn what a job cannot make up for on its device into a :class:`DeviceError` that says what to do.
+
+    That is exhausted memory, with ``advice`` as the first thing to do; a kernel that failed, and an ``AFFMAE_KERNELS`` that
+    cannot be obeyed, whose own messages name the way out. A wrong word in it comes to light before any work.
+    """
     try:
+        affmae_kernels.report(device)
         yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        where = describe_device(device)
-        raise DeviceError(
-            f"memory of {where} is exhausted: {advice}, close other programs that use it, or take another device"
-        ) from error
+    except (RuntimeError, MemoryError, KernelChoiceError) as error:
+        if is_out_of_memory(error):
+            where = describe_device(device)
+            raise DeviceError(
+                f"memory of {where} is exhausted: {advice}, close other programs that use it, or take another device"
+            ) from error
+        if isinstance(error, KernelError | KernelChoiceError):
+            raise DeviceError(str(error)) from error
+        raise
 
 
 def _cost(config: ModelConfig) -> float:

@@ -24,7 +24,7 @@ from ..model.model_file import load_model
 from ..model.segmenter import Segmenter
 from .batches import Arrays
 from .checkpoint import Checkpoint, load_checkpoint
-from .device import default_batch, default_finetune_tile, limited_threads, memory_errors, resolve_device, seeded
+from .device import default_batch, default_finetune_tile, device_errors, limited_threads, resolve_device, seeded
 from .loop import LoopSettings, Task, train
 from .losses import class_weights, finetune_loss
 from .optimizer import OptimizerSettings
@@ -130,7 +130,7 @@ def finetune(
         if factors is not None:
             yield Notice("finetune", _mismatch(network, record.name, record.pixel_size))
             break
-    with memory_errors(device, "lower the tile size, choose a smaller preset"), limited_threads(threads):
+    with device_errors(device, "lower the tile size, choose a smaller preset"), limited_threads(threads):
         task = _Finetuning(network, labelled, table, config, device, sparse, start)
         folder.require_space(sum(parameter.numel() for parameter in network.parameters()))
         loop = LoopSettings(

@@ -23,7 +23,7 @@ from ..events import Event, Notice
 from ..model.mae import MaskedAutoencoder
 from .batches import Arrays
 from .checkpoint import Checkpoint, load_checkpoint
-from .device import default_batch, limited_threads, memory_errors, resolve_device, seeded
+from .device import default_batch, device_errors, limited_threads, resolve_device, seeded
 from .loop import LoopSettings, Task, train
 from .optimizer import OptimizerSettings
 from .preview import Previewer
@@ -108,7 +108,7 @@ def pretrain(
     if small:
         of_all = f"{small} of {len(collection)} images are"
         yield Notice("pretrain", f"{of_all} smaller than the tile of {config.tile} pixels and are padded by reflection")
-    with memory_errors(device, "lower the tile size, choose a smaller preset"), limited_threads(threads):
+    with device_errors(device, "lower the tile size, choose a smaller preset"), limited_threads(threads):
         task = _Pretraining(collection, config, device, start)
         folder.require_space(sum(parameter.numel() for parameter in task.model.parameters()))
         loop = LoopSettings(
