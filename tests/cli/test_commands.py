@@ -18,7 +18,7 @@ import zarr
 from skimage.io import imread
 
 from napari_affmae.cli import main
-from napari_affmae.model.model_file import read_card
+from napari_affmae.model_header import read_card
 
 SMALL = ("--tile", 32, "--batch", 1)
 

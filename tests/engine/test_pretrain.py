@@ -28,7 +28,8 @@ from napari_affmae.engine.pretrain import pretrain
 from napari_affmae.errors import AffmaeError, ConfigError, DataError, DeviceError, ModelFileError, StorageError
 from napari_affmae.events import CheckpointSaved, Done, Event, Notice, Preview, Progress, Started
 from napari_affmae.model.mae import MaskedAutoencoder
-from napari_affmae.model.model_file import load_model, read_card
+from napari_affmae.model.model_file import load_model
+from napari_affmae.model_header import read_card
 
 
 def losses(events: Iterable[Event]) -> list[float]:
