@@ -45,6 +45,13 @@ def test_resume_takes_the_settings_of_the_run(affmae, images, pretrained, tmp_pa
     assert json.loads((run / "config.json").read_bytes())["settings"]["tile"] == 32
 
 
+def test_pretrain_takes_a_smaller_tile_on_a_cpu_unless_told(affmae, images, tmp_path):
+    run = tmp_path / "run"
+    result = affmae("pretrain", images, "--out", run, "--steps", 1, "--batch", 1, "--device", "cpu")
+    assert result.code == 0, result.err
+    assert json.loads((run / "config.json").read_bytes())["settings"]["tile"] == 256
+
+
 def test_files_option_selects_a_split(affmae, images, tmp_path):
     table = tmp_path / "split.csv"
     table.write_text("file,split\na.png,train\nb.png,test\nsub/c.png,train\n")

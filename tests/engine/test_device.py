@@ -10,9 +10,10 @@ import pytest
 import torch
 from affmae_kernels import KernelError
 
-from napari_affmae.config import ModelConfig
+from napari_affmae.config import CARD_TILE, CPU_TILE, ModelConfig
 from napari_affmae.engine.device import (
     default_batch,
+    default_tile,
     describe_device,
     device_errors,
     is_out_of_memory,
@@ -59,6 +60,11 @@ def test_batches_shrink_with_the_tile_and_the_network() -> None:
     assert default_batch(cuda, ModelConfig.preset("small"), 256, whole=False) == 64
     assert default_batch(cuda, ModelConfig.preset("small"), 256, whole=True) == 16
     assert default_batch(cuda, base, 512, whole=False) < 16 < default_batch(cuda, tiny, 512, whole=False)
+
+
+def test_tiles_are_larger_on_a_graphics_card() -> None:
+    assert default_tile(CPU) == CPU_TILE == 256
+    assert default_tile(torch.device("cuda", 0)) == default_tile(torch.device("mps")) == CARD_TILE == 512
 
 
 def test_randomness_follows_from_seed_and_step_and_is_given_back() -> None:

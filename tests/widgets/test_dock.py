@@ -87,6 +87,20 @@ def test_an_interrupted_run_is_taken_up(ready, engine, click, wait_idle, qtbot):
     assert (ready.session.project / "pretrain-2").is_dir(), "a new run never writes into an old one"
 
 
+def test_the_tile_is_left_open_unless_chosen(ready, engine, click, wait_idle):
+    engine.steps = 2
+    assert ready.pretrain.tile.currentText() == "automatic"
+    click(ready.pretrain.start)
+    wait_idle(ready)
+    assert engine.config.tile is None, "the engine chooses, as for the command line"
+    ready.pretrain.tile.setCurrentIndex(ready.pretrain.tile.findData(512))
+    click(ready.pretrain.start)
+    wait_idle(ready)
+    assert engine.config.tile == 512
+    ready.pretrain.tile.setCurrentIndex(0)
+    assert ready.session.settings.tile is None
+
+
 def test_a_failure_is_a_notification_that_says_what_to_do(ready, engine, click, wait_idle):
     engine.fail_with = DeviceError("no CUDA device: choose “CPU”")
     click(ready.pretrain.start)

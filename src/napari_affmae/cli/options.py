@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number, mutually_exclusive
 
-from ..config import DeviceName
+from ..config import CARD_TILE, CPU_TILE, DeviceName
 
 _ONE_BUDGET = Group("Budget (one of)", validator=mutually_exclusive)
 
@@ -23,7 +23,13 @@ Device = Annotated[DeviceName | None, Parameter(help="auto takes CUDA, then MPS,
 Steps = Annotated[int | None, Parameter(help="Train for so many steps.", group=_ONE_BUDGET, validator=Number(gte=1))]
 Epochs = Annotated[float | None, Parameter(help="Train for so many passes.", group=_ONE_BUDGET, validator=Number(gt=0))]
 Minutes = Annotated[float | None, Parameter(help="Train for so many minutes.", group=_ONE_BUDGET, validator=Number(gt=0))]
-Tile = Annotated[int | None, Parameter(help="Side of the square tiles in pixels.", validator=Number(gte=16))]
+Tile = Annotated[
+    int | None,
+    Parameter(
+        help=f"Side of the square tiles in pixels. [default: the model's, else {CPU_TILE} on a CPU, {CARD_TILE} on a card]",
+        validator=Number(gte=16),
+    ),
+]
 Batch = Annotated[int | None, Parameter(help="Tiles per step; chosen by device if not given.", validator=Number(gte=1))]
 Seed = Annotated[int | None, Parameter(help="Everything random follows from it. [default: 0]", validator=Number(gte=0))]
 Resume = Annotated[bool, Parameter(negative="", help="Go on with the run that is in the folder, with its settings.")]

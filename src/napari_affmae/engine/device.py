@@ -14,7 +14,7 @@ from affmae_kernels import KernelChoiceError, KernelError
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment
 
-from ..config import DeviceName, ModelConfig
+from ..config import CARD_TILE, CPU_TILE, DeviceName, ModelConfig
 from ..errors import ConfigError, DeviceError
 
 _CUDA_WORK = 16 * 512**2, 4 * 512**2
@@ -69,9 +69,9 @@ def default_batch(device: torch.device, config: ModelConfig, tile: int, *, whole
     return 1 << min(7, max(0, round(math.log2(pixels / tile**2))))
 
 
-def default_finetune_tile(device: torch.device) -> int:
-    """Side of the tiles that finetuning takes when it may choose, in pixels."""
-    return 256 if device.type == "cpu" else 512
+def default_tile(device: torch.device) -> int:
+    """Choose the side of training tiles in pixels, for settings that leave it open."""
+    return CPU_TILE if device.type == "cpu" else CARD_TILE
 
 
 def make_fabric(device: torch.device) -> Fabric:
