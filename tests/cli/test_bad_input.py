@@ -38,6 +38,12 @@ def fails(result, *parts: str, code: int = 1) -> None:
         (("pretrain", "folder", "--out", "run", "--device", "tpu"), "tpu"),
         (("pretrain", "folder", "--out", "run", "--stepz", "3"), "--stepz"),
         (("finetune", "m", "--images", "i", "--labels", "l", "--out", "run", "--classes", "1"), "--classes"),
+        (("finetune", "m", "--images", "i", "--labels", "l"), "--out"),
+        (
+            ("finetune", "m", "--images", "i", "--labels", "l", "--out", "r", "--steps", "3", "--epochs", "1"),
+            "Mutually exclusive",
+        ),
+        (("finetune", "m", "--images", "i", "--labels", "l", "--out", "r", "--tile", "8"), "16"),
         (("segment", "m", "i", "--out", "o", "--format", "bmp"), "bmp"),
     ],
 )
