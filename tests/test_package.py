@@ -29,7 +29,7 @@ ALLOWED = {
     "cli": {"cli", "engine", "model", "data", "widgets.demo"},
     "widgets": {"widgets", "engine", "model", "data"},
 }
-LEAVES = {"__version__", "card", "config", "control", "errors", "events"}
+LEAVES = {"__version__", "card", "config", "control", "errors", "events", "model_header"}
 
 
 def run(code: str) -> None:

@@ -21,6 +21,7 @@ from ._load_triton import load_triton
 load_triton()  # before torch can do it the dangerous way; see that module
 
 from ._dispatch import OperatorReport, describe, report  # noqa: E402
+from ._kernel_error import KernelChoiceError, KernelError  # noqa: E402
 from ._launch import CompileAhead  # noqa: E402
 from .activation.op import relu_dropout  # noqa: E402
 from .attention.op import cluster_attention  # noqa: E402
@@ -34,6 +35,8 @@ from .search.op import nearest  # noqa: E402
 
 __all__ = [
     "CompileAhead",
+    "KernelChoiceError",
+    "KernelError",
     "OperatorReport",
     "cluster_attention",
     "deformable_attention",

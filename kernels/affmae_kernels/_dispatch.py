@@ -15,6 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
+from ._kernel_error import KernelChoiceError
+
 OPERATORS = (
     "nearest",
     "cluster_attention",
@@ -58,7 +60,7 @@ def runs_in_triton(device: torch.device, dtype: torch.dtype, limit: str | None =
 
     Raises
     ------
-    ValueError
+    KernelChoiceError
         If ``AFFMAE_KERNELS`` holds another word, or asks for Triton where it cannot run.
     """
     wish = _wish()
@@ -66,7 +68,7 @@ def runs_in_triton(device: torch.device, dtype: torch.dtype, limit: str | None =
         return False
     obstacle = limit or _obstacle(device, dtype, wish)
     if obstacle is not None and wish == "triton":
-        raise ValueError(f"{VARIABLE}=triton, but Triton cannot run this operator: {obstacle}; use auto or pytorch")
+        raise KernelChoiceError(f"{VARIABLE}=triton, but Triton cannot run this operator: {obstacle}; use auto or pytorch")
     return obstacle is None
 
 
@@ -77,6 +79,11 @@ def report(device: torch.device | str | None = None) -> list[OperatorReport]:
     ----------
     device
         Where tensors will be; None stands for CUDA if there is a device, else the CPU.
+
+    Raises
+    ------
+    KernelChoiceError
+        If ``AFFMAE_KERNELS`` holds another word than auto, pytorch and triton.
     """
     place = torch.device(device) if device is not None else torch.device("cuda" if torch.cuda.is_available() else "cpu")
     wish = _wish()
@@ -106,7 +113,7 @@ def interpreted() -> bool:
 def _wish() -> str:
     wish = os.environ.get(VARIABLE, "auto")
     if wish not in ("auto", "pytorch", "triton"):
-        raise ValueError(f"{VARIABLE} must be auto, pytorch or triton, got {wish!r}")
+        raise KernelChoiceError(f"{VARIABLE} must be auto, pytorch or triton, got {wish!r}")
     return wish
 
 

@@ -1,4 +1,4 @@
-"""Where kernels are launched: on their tensors' device, and with an error that names the kernel and the way out."""
+"""What can go wrong between a choice of kernels and their launch, and launching: each error names the way out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
+
+
+class KernelChoiceError(ValueError):
+    """``AFFMAE_KERNELS`` holds a word that is none of its three, or asks for Triton where Triton cannot run."""
 
 
 class KernelError(RuntimeError):

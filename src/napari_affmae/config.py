@@ -23,6 +23,9 @@ STAGES = 4
 STAGE_NAMES = ("res2", "res3", "res4", "res5")
 """Names of the four encoder stages, shallow to deep, as the paper and its checkpoints write them."""
 
+CPU_TILE, CARD_TILE = 256, 512
+"""Side of training tiles in pixels, on a CPU and on a graphics card, where neither the settings nor a model say another one."""
+
 PositiveInt = Annotated[int, Field(gt=0)]
 FourSizes = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -235,7 +238,8 @@ class PretrainConfig(Settings):
     budget
         When to end.
     tile
-        Side of the square crops in pixels. Smaller images are taken whole and padded by reflection.
+        Side of the square crops in pixels, or None to choose by device; the run's own settings hold the number that was chosen.
+        Smaller images are taken whole and padded by reflection.
     batch
         Crops per step, or None to choose by device and preset.
     learning_rate, betas, weight_decay, warmup, clip
@@ -252,7 +256,7 @@ class PretrainConfig(Settings):
 
     model: ModelConfig
     budget: Budget = Budget(minutes=10)
-    tile: Annotated[int, Field(ge=16)] = 512
+    tile: Annotated[int, Field(ge=16)] | None = None
     batch: PositiveInt | None = None
     learning_rate: Annotated[float, Field(gt=0)] = 5e-4
     betas: tuple[float, float] = (0.9, 0.95)
@@ -273,8 +277,10 @@ class FinetuneConfig(Settings):
     ----------
     budget
         When to end.
-    tile, batch
-        Side of the crops in pixels and crops per step; None chooses by device and preset.
+    tile
+        Side of the crops in pixels; None takes that of the pretrained model, or chooses by device if it says none.
+    batch
+        Crops per step, or None to choose by device and preset.
     learning_rate, layer_decay, weight_decay, warmup, clip
         AdamW; the learning rate falls by ``layer_decay`` from each stage to the one below it. From scratch nothing decays.
     jitter

@@ -29,7 +29,7 @@ class ModelFileError(AffmaeError):
 
 
 class DeviceError(AffmaeError):
-    """The requested device is not there, or its memory is exhausted."""
+    """The requested device is not there, its memory is exhausted, or the kernels chosen for it cannot run."""
 
 
 class StorageError(AffmaeError):

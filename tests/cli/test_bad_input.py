@@ -38,6 +38,12 @@ def fails(result, *parts: str, code: int = 1) -> None:
         (("pretrain", "folder", "--out", "run", "--device", "tpu"), "tpu"),
         (("pretrain", "folder", "--out", "run", "--stepz", "3"), "--stepz"),
         (("finetune", "m", "--images", "i", "--labels", "l", "--out", "run", "--classes", "1"), "--classes"),
+        (("finetune", "m", "--images", "i", "--labels", "l"), "--out"),
+        (
+            ("finetune", "m", "--images", "i", "--labels", "l", "--out", "r", "--steps", "3", "--epochs", "1"),
+            "Mutually exclusive",
+        ),
+        (("finetune", "m", "--images", "i", "--labels", "l", "--out", "r", "--tile", "8"), "16"),
         (("segment", "m", "i", "--out", "o", "--format", "bmp"), "bmp"),
     ],
 )
@@ -151,6 +157,50 @@ def test_checkpoint_that_would_run_code_is_refused(affmae, tmp_path):
     torch.save({"model": _Trap(str(marker))}, tmp_path / "paper.pth")
     fails(affmae("import-checkpoint", tmp_path / "paper.pth", "--out", tmp_path / "m.safetensors"), "cannot be read")
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("command", ["pretrain", "finetune", "segment", "inspect", "evaluate"])
+def test_a_wrong_word_for_the_kernels(affmae, images, labels, finetuned, tmp_path, monkeypatch, command):
+    monkeypatch.setenv("AFFMAE_KERNELS", "fast")
+    labelled = ("--images", images, "--labels", labels)
+    words = {
+        "pretrain": ("pretrain", images, "--out", tmp_path / "run", *ONE_STEP),
+        "finetune": ("finetune", finetuned, *labelled, "--out", tmp_path / "run", *ONE_STEP),
+        "segment": ("segment", finetuned, images / "a.png", "--out", tmp_path / "out"),
+        "inspect": ("inspect", finetuned, images / "a.png", "--out", tmp_path / "out"),
+        "evaluate": ("evaluate", finetuned, *labelled),
+    }[command]
+    fails(affmae(*words), "AFFMAE_KERNELS must be auto, pytorch or triton, got 'fast'")
+
+
+def test_kernels_that_cannot_run_here(affmae, images, tmp_path, monkeypatch):
+    monkeypatch.setenv("AFFMAE_KERNELS", "triton")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    words = ("pretrain", images, "--out", tmp_path / "run", *ONE_STEP, "--device", "cpu")
+    fails(affmae(*words), "AFFMAE_KERNELS=triton", "need a CUDA device", "use auto or pytorch")
+
+
+@pytest.mark.parametrize("command", ["pretrain", "segment"])
+def test_a_kernel_that_fails_names_itself_and_the_way_out(affmae, images, finetuned, tmp_path, monkeypatch, command):
+    import torch
+    from affmae_kernels._kernel_error import launching
+    from affmae_kernels.attention import op
+
+    def broken(*args, **options):
+        with launching("cluster_attention", torch.device("cpu")):
+            raise RuntimeError("PassManager::run failed\n  at line 7")
+
+    pytest.importorskip("triton")
+    monkeypatch.setattr(op, "runs_in_triton", lambda *args: True)
+    monkeypatch.setattr(op, "cluster_attention_op", broken)
+    words = {
+        "pretrain": ("pretrain", images, "--out", tmp_path / "run", *ONE_STEP),
+        "segment": ("segment", finetuned, images / "a.png", "--out", tmp_path / "out"),
+    }[command]
+    fails(
+        affmae(*words, "--device", "cpu"),
+        "the Triton kernel of cluster_attention failed", "PassManager::run failed", "set AFFMAE_KERNELS=pytorch",
+    )  # fmt: skip
 
 
 class _Trap:

@@ -18,7 +18,7 @@ import zarr
 from skimage.io import imread
 
 from napari_affmae.cli import main
-from napari_affmae.model.model_file import read_card
+from napari_affmae.model_header import read_card
 
 SMALL = ("--tile", 32, "--batch", 1)
 
@@ -43,6 +43,13 @@ def test_resume_takes_the_settings_of_the_run(affmae, images, pretrained, tmp_pa
     assert json.loads(result.out)["steps"] == 4
     assert "from step 2" in result.err
     assert json.loads((run / "config.json").read_bytes())["settings"]["tile"] == 32
+
+
+def test_pretrain_takes_a_smaller_tile_on_a_cpu_unless_told(affmae, images, tmp_path):
+    run = tmp_path / "run"
+    result = affmae("pretrain", images, "--out", run, "--steps", 1, "--batch", 1, "--device", "cpu")
+    assert result.code == 0, result.err
+    assert json.loads((run / "config.json").read_bytes())["settings"]["tile"] == 256
 
 
 def test_files_option_selects_a_split(affmae, images, tmp_path):

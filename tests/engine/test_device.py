@@ -8,11 +8,14 @@ import threading
 
 import pytest
 import torch
+from affmae_kernels import KernelError
 
-from napari_affmae.config import ModelConfig
+from napari_affmae.config import CARD_TILE, CPU_TILE, ModelConfig
 from napari_affmae.engine.device import (
     default_batch,
+    default_tile,
     describe_device,
+    device_errors,
     is_out_of_memory,
     limited_threads,
     make_fabric,
@@ -59,6 +62,11 @@ def test_batches_shrink_with_the_tile_and_the_network() -> None:
     assert default_batch(cuda, base, 512, whole=False) < 16 < default_batch(cuda, tiny, 512, whole=False)
 
 
+def test_tiles_are_larger_on_a_graphics_card() -> None:
+    assert default_tile(CPU) == CPU_TILE == 256
+    assert default_tile(torch.device("cuda", 0)) == default_tile(torch.device("mps")) == CARD_TILE == 512
+
+
 def test_randomness_follows_from_seed_and_step_and_is_given_back() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -76,6 +84,33 @@ def test_randomness_follows_from_seed_and_step_and_is_given_back() -> None:
 
 def test_mixed_seeds_do_not_collide() -> None:
     assert len({mix(seed, step) for seed in range(50) for step in range(200)}) == 10_000
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KernelError("the kernel of nearest failed; set AFFMAE_KERNELS=pytorch"), "^the kernel of nearest failed; set AFFMAE"),
+        (KernelError("the kernel of nearest failed (CUDA: out of memory)"), "memory of cpu .* exhausted: lower the tile size"),
+        (MemoryError(), "memory of cpu .* exhausted: lower the tile size"),
+    ],
+)
+def test_what_a_job_cannot_make_up_for_is_a_device_error(error: Exception, said: str) -> None:
+    with pytest.raises(DeviceError, match=said), device_errors(CPU, "lower the tile size"):
+        raise error
+
+
+def test_a_bug_stays_a_bug() -> None:
+    with pytest.raises(RuntimeError, match="shapes") as caught, device_errors(CPU, "lower the tile size"):
+        raise RuntimeError("shapes do not fit")
+    assert caught.type is RuntimeError
+
+
+def test_a_wrong_word_for_the_kernels_comes_to_light_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFFMAE_KERNELS", "fast")
+    worked = False
+    with pytest.raises(DeviceError, match="got 'fast'"), device_errors(CPU, "lower the tile size"):
+        worked = True
+    assert not worked
 
 
 def test_threads_are_limited_for_a_while() -> None:

@@ -57,6 +57,18 @@ def test_table_for_people(quick, capsys):
     assert "cluster_attention" in out
 
 
+def test_a_wrong_word_for_the_kernels_is_broken(monkeypatch, capsys):
+    monkeypatch.setenv("AFFMAE_KERNELS", "fast")
+    assert main(["doctor", "--device", "cpu", "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"] is False
+    broken = {finding["name"]: finding for finding in report["findings"] if finding["state"] == "broken"}
+    assert broken["AFFMAE_KERNELS"]["topic"] == "kernels"
+    assert broken["AFFMAE_KERNELS"]["value"] == "fast"
+    assert "auto, pytorch or triton" in broken["AFFMAE_KERNELS"]["advice"]
+    assert "auto, pytorch or triton" in broken["one training step"]["advice"], "not: reinstall torch"
+
+
 def test_failing_step_is_a_finding(monkeypatch):
     def fail(device: torch.device) -> str:
         raise RuntimeError("illegal instruction")

@@ -97,6 +97,35 @@ def test_a_run_from_start_to_end(
     assert captured.out == captured.err == ""
 
 
+def test_a_tile_that_was_left_open_is_that_of_the_pretrained_model(
+    tmp_path: Path, mae: MaskedAutoencoder, examples: list[LabelledImage], finetuning: FinetuneConfig
+) -> None:
+    left_open = finetuning.replace(tile=None, batch=1, budget=Budget(steps=1), held_out=0)
+
+    def tile(run: str) -> int | None:
+        return load_model(tmp_path / run).card.tile
+
+    mae.card = mae.card.replace(tile=320)
+    list(finetune(mae, examples, tmp_path / "larger", left_open))
+    assert tile("larger") == 320, "also where a device alone would take 256"
+    mae.card = mae.card.replace(tile=None)
+    list(finetune(mae, examples, tmp_path / "unknown", left_open))
+    assert tile("unknown") == 256
+    list(finetune(mae, examples, tmp_path / "asked", left_open.replace(tile=30)))
+    assert tile("asked") == 32, "whole patches"
+
+
+def test_resuming_keeps_the_tile_and_refuses_another(
+    tmp_path: Path, mae: MaskedAutoencoder, examples: list[LabelledImage], finetuning: FinetuneConfig
+) -> None:
+    left_open = finetuning.replace(tile=None, batch=1, budget=Budget(steps=1), held_out=0)
+    list(finetune(mae, examples, tmp_path, left_open))
+    assert json.loads((tmp_path / "config.json").read_bytes())["settings"]["tile"] == 48
+    list(finetune(mae, examples, tmp_path, left_open.replace(budget=Budget(steps=2)), resume=True))
+    with pytest.raises(ConfigError, match=r"started with tile = 48, and now it is 32"):
+        list(finetune(mae, examples, tmp_path, left_open.replace(tile=32), resume=True))
+
+
 def test_resuming_reproduces_the_uninterrupted_losses_bit_for_bit(
     tmp_path: Path, mae: MaskedAutoencoder, examples: list[LabelledImage], finetuning: FinetuneConfig
 ) -> None:

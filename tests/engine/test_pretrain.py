@@ -28,7 +28,8 @@ from napari_affmae.engine.pretrain import pretrain
 from napari_affmae.errors import AffmaeError, ConfigError, DataError, DeviceError, ModelFileError, StorageError
 from napari_affmae.events import CheckpointSaved, Done, Event, Notice, Preview, Progress, Started
 from napari_affmae.model.mae import MaskedAutoencoder
-from napari_affmae.model.model_file import load_model, read_card
+from napari_affmae.model.model_file import load_model
+from napari_affmae.model_header import read_card
 
 
 def losses(events: Iterable[Event]) -> list[float]:
@@ -150,6 +151,25 @@ def test_resuming_with_another_model_is_refused(
     other = pretraining.replace(model=pretraining.model.replace(mask_ratio=0.7))
     with pytest.raises(ConfigError, match=r"started with model.mask_ratio = 0.5, and now it is 0.7"):
         list(pretrain(collection, tmp_path, other, resume=True))
+
+
+def test_a_tile_that_was_left_open_is_chosen_once_and_recorded(
+    tmp_path: Path, collection: ImageCollection, pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_open = pretraining.replace(tile=None, batch=1, budget=Budget(steps=1))
+    list(pretrain(collection, tmp_path, left_open))
+
+    def recorded() -> tuple[int, int | None]:
+        return json.loads((tmp_path / "config.json").read_bytes())["settings"]["tile"], read_card(tmp_path).card.tile
+
+    assert recorded() == (256, 256)
+    # The machine that takes the run up would choose another one.
+    monkeypatch.setattr("napari_affmae.engine.pretrain.default_tile", lambda device: 64)
+    list(pretrain(collection, tmp_path, left_open.replace(budget=Budget(steps=2)), resume=True))
+    assert recorded() == (256, 256)
+    list(pretrain(collection, tmp_path, left_open.replace(tile=256, budget=Budget(steps=3)), resume=True))
+    with pytest.raises(ConfigError, match=r"started with tile = 256, and now it is 64"):
+        list(pretrain(collection, tmp_path, left_open.replace(tile=64), resume=True))
 
 
 def test_a_folder_in_use_is_refused_before_any_work(

@@ -14,7 +14,7 @@ import torch
 from napari_affmae import MaskedAutoencoder, ModelConfig, Segmenter, load_model, load_reference_checkpoint, save_model
 from napari_affmae.card import ClassInfo, ModelCard, Normalisation, PixelSize
 from napari_affmae.errors import ModelFileError, StorageError
-from napari_affmae.model.model_file import read_card
+from napari_affmae.model_header import read_card
 
 CONFIG = ModelConfig(
     patch_size=4,

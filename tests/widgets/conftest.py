@@ -60,6 +60,7 @@ class FakeEngine(Engine):
         self.fail_with: Exception | None = None
         self.models: dict[Path, ModelOnDisk] = {}
         self.examples: list[Any] = []
+        self.classes: list[Any] = []
         self.segment_pixel_size: PixelSize | None = None
         self.model_pixel_size: PixelSize | None = None
         self.config: PretrainConfig | None = None
@@ -98,6 +99,7 @@ class FakeEngine(Engine):
     def finetune(self, model, examples, run, config, *, classes, control):
         self.calls.append(f"finetune {model if isinstance(model, str) else model.name}")
         self.examples = list(examples)
+        self.classes = list(classes)
         step, path = yield from self._train("finetune", run, control, 1)
         card = ModelCard(classes=tuple(classes), pixel_size=self.model_pixel_size)
         self.models[path] = ModelOnDisk(path, 1, len(classes), card)

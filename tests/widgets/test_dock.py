@@ -87,6 +87,20 @@ def test_an_interrupted_run_is_taken_up(ready, engine, click, wait_idle, qtbot):
     assert (ready.session.project / "pretrain-2").is_dir(), "a new run never writes into an old one"
 
 
+def test_the_tile_is_left_open_unless_chosen(ready, engine, click, wait_idle):
+    engine.steps = 2
+    assert ready.pretrain.tile.currentText() == "automatic"
+    click(ready.pretrain.start)
+    wait_idle(ready)
+    assert engine.config.tile is None, "the engine chooses, as for the command line"
+    ready.pretrain.tile.setCurrentIndex(ready.pretrain.tile.findData(512))
+    click(ready.pretrain.start)
+    wait_idle(ready)
+    assert engine.config.tile == 512
+    ready.pretrain.tile.setCurrentIndex(0)
+    assert ready.session.settings.tile is None
+
+
 def test_a_failure_is_a_notification_that_says_what_to_do(ready, engine, click, wait_idle):
     engine.fail_with = DeviceError("no CUDA device: choose “CPU”")
     click(ready.pretrain.start)
@@ -101,6 +115,18 @@ def test_a_failure_is_a_notification_that_says_what_to_do(ready, engine, click, 
     click(ready.pretrain.start)
     wait_idle(ready)
     assert "Unexpected ZeroDivisionError" in ready.status.text()
+
+
+def test_a_wrong_word_for_the_kernels_is_said(make_dock, image_folder, click, wait_idle, monkeypatch):
+    monkeypatch.setenv("AFFMAE_KERNELS", "fast")
+    dock = make_dock(fake=False)
+    dock.images.folder.set_text(str(image_folder))
+    dock.images._render()
+    click(dock.images.scan)
+    wait_idle(dock)
+    click(dock.pretrain.start)
+    wait_idle(dock)
+    assert errors()[-1] == dock.status.text() == "AFFMAE_KERNELS must be auto, pytorch or triton, got 'fast'"
 
 
 def test_a_folder_without_images_says_so(make_dock, tmp_path, click, wait_idle):

@@ -22,6 +22,11 @@ def test_a_broken_file_starts_over(tmp_path, caplog):
     assert "start over" in caplog.text
 
 
+def test_a_tile_of_an_earlier_version_stays_chosen(make_dock, tmp_path):
+    SettingsStore(tmp_path / "settings" / "dock.json").save(DockSettings(tile=96))
+    assert make_dock().pretrain.tile.currentData() == 96
+
+
 def test_a_read_only_home_disturbs_nobody(tmp_path, caplog):
     blocker = tmp_path / "file"
     blocker.write_text("")

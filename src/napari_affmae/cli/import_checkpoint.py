@@ -26,9 +26,10 @@ def import_checkpoint(
     json: AsJson = False,
 ) -> None:
     """Turn a checkpoint of the paper into a model file. Nothing in it is executed."""
-    from ..model.model_file import MODEL_FILE, save_model
+    from ..model.model_file import save_model
     from ..model.reference_checkpoint import load_reference_checkpoint
     from ..model.segmenter import Segmenter
+    from ..model_header import MODEL_FILE
 
     target = out / MODEL_FILE if out.is_dir() else out
     if target.exists() and not overwrite:

@@ -14,7 +14,7 @@ from cyclopts.validators import Number
 from ..control import JobControl
 from ..errors import DataError, StorageError
 from ..events import Started
-from .options import AsJson, Batch, Device, Files, Images, Model, OutputFolder, Overwrite, Tile
+from .options import AsJson, Batch, Device, Files, Images, Model, OutputFolder, Overwrite
 from .output import print_result
 from .progress import counting, watch
 
@@ -36,7 +36,9 @@ def segment(
     files: Files = None,
     format: Annotated[Format, Parameter(help="tiff: ids; ome-zarr: image, ids and class names in one.")] = "tiff",
     probabilities: Annotated[bool, Parameter(negative="", help="Write the probability of each class as well.")] = False,
-    tile: Tile = None,
+    tile: Annotated[
+        int | None, Parameter(help="Side of the square tiles in pixels. [default: as in training]", validator=Number(gte=16))
+    ] = None,
     overlap: Annotated[int | None, Parameter(help="Overlap of the tiles in pixels.", validator=Number(gte=0))] = None,
     batch: Batch = None,
     device: Device = None,

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+import affmae_kernels
 import torch
+from affmae_kernels import KernelChoiceError, KernelError
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment
 from torch.torch_version import TorchVersion
 
-from ..config import DeviceName, ModelConfig
+from ..config import CARD_TILE, CPU_TILE, DeviceName, ModelConfig
 from ..errors import ConfigError, DeviceError
 
 _CUDA_WORK = 16 * 512**2, 4 * 512**2
@@ -81,9 +83,9 @@ def default_batch(device: torch.device, config: ModelConfig, tile: int, *, whole
     return 1 << min(7, max(0, round(math.log2(pixels / tile**2))))
 
 
-def default_finetune_tile(device: torch.device) -> int:
-    """Side of the tiles that finetuning takes when it may choose, in pixels."""
-    return 256 if device.type == "cpu" else 512
+def default_tile(device: torch.device) -> int:
+    """Choose the side of training tiles in pixels, for settings that leave it open."""
+    return CPU_TILE if device.type == "cpu" else CARD_TILE
 
 
 def make_fabric(device: torch.device) -> Fabric:
@@ -164,17 +166,24 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def memory_errors(device: torch.device, advice: str) -> Iterator[None]:
-    """Turn exhausted memory that nobody could make up for into a :class:`DeviceError` that says what to do."""
+def device_errors(device: torch.device, advice: str) -> Iterator[None]:
+    """Turn what a job cannot make up for on its device into a :class:`DeviceError` that says what to do.
+
+    That is exhausted memory, with ``advice`` as the first thing to do; a kernel that failed, and an ``AFFMAE_KERNELS`` that
+    cannot be obeyed, whose own messages name the way out. A wrong word in it comes to light before any work.
+    """
     try:
+        affmae_kernels.report(device)
         yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        where = describe_device(device)
-        raise DeviceError(
-            f"memory of {where} is exhausted: {advice}, close other programs that use it, or take another device"
-        ) from error
+    except (RuntimeError, MemoryError, KernelChoiceError) as error:
+        if is_out_of_memory(error):
+            where = describe_device(device)
+            raise DeviceError(
+                f"memory of {where} is exhausted: {advice}, close other programs that use it, or take another device"
+            ) from error
+        if isinstance(error, KernelError | KernelChoiceError):
+            raise DeviceError(str(error)) from error
+        raise
 
 
 def _cost(config: ModelConfig) -> float:

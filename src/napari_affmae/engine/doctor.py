@@ -16,13 +16,15 @@ from typing import Literal
 
 import affmae_kernels
 import torch
+from affmae_kernels import KernelChoiceError
+from affmae_kernels._dispatch import VARIABLE
 from affmae_kernels._load_triton import TritonGuard, load_triton
 
 from .. import __version__
 from ..config import DeviceName, ModelConfig
 from ..errors import AffmaeError
 from ..model.mae import MaskedAutoencoder
-from .device import describe_device, resolve_device
+from .device import describe_device, device_errors, resolve_device
 
 State = Literal["fine", "missing", "broken"]
 
@@ -174,8 +176,11 @@ def _device(name: DeviceName) -> Iterator[Finding]:
 
 
 def _kernels(guard: TritonGuard) -> Iterator[Finding]:
-    for entry in affmae_kernels.report():
-        yield Finding("kernels", entry.operator, f"{entry.implementation}: {entry.why}")
+    try:
+        for entry in affmae_kernels.report():
+            yield Finding("kernels", entry.operator, f"{entry.implementation}: {entry.why}")
+    except KernelChoiceError as error:
+        yield Finding("kernels", VARIABLE, os.environ[VARIABLE], "broken", str(error))
     state: State = "broken" if guard.state == "failed" else "missing" if guard.state == "too late" else "fine"
     advice = {
         "failed": "reinstall it: pip install --force-reinstall triton",
@@ -242,7 +247,9 @@ def self_check(name: DeviceName, step: Callable[[torch.device], str]) -> Finding
     """Run ``step`` on a device and turn whatever it raises into a finding."""
     advice = "reinstall torch; if it stays, report it with this table"
     try:
-        return Finding("self-check", "one training step", step(resolve_device(name)))
+        device = resolve_device(name)
+        with device_errors(device, "take a machine with more memory"):
+            return Finding("self-check", "one training step", step(device))
     except AffmaeError as error:
         return Finding("self-check", "one training step", "not run", "broken", str(error))
     except (RuntimeError, OSError, ImportError) as error:

@@ -24,7 +24,7 @@ from ..model.model_file import load_model
 from ..model.segmenter import Segmenter
 from .batches import Arrays
 from .checkpoint import Checkpoint, load_checkpoint
-from .device import default_batch, default_finetune_tile, limited_threads, memory_errors, resolve_device, seeded
+from .device import default_batch, default_tile, device_errors, limited_threads, resolve_device, seeded
 from .loop import LoopSettings, Task, train
 from .losses import class_weights, finetune_loss
 from .optimizer import OptimizerSettings
@@ -111,13 +111,15 @@ def finetune(
     start = None
     if resume:
         settings = config.model_dump(mode="json")
-        folder.check_resumable("finetune", {**fixed, **{name: settings[name] for name in ("seed", "held_out")}})
+        names = ("seed", "held_out") if config.tile is None else ("seed", "held_out", "tile")
+        folder.check_resumable("finetune", {**fixed, **{name: settings[name] for name in names}})
         start = load_checkpoint(folder.checkpoint, "finetune")
     collection = ImageCollection(tuple(example.record for example in labelled))
     scratch = isinstance(model, str) and model.startswith(SCRATCH)
     network = _start_model(model, table, collection.channels, config.seed)
     check_channels(network, collection.channels)
     network.card = start.card if start is not None else _card(network, table, collection, config, device)
+    config = config.replace(tile=config.tile or network.card.tile)
     if start is None:
         folder.begin("finetune", config, fixed)
     else:
@@ -130,7 +132,7 @@ def finetune(
         if factors is not None:
             yield Notice("finetune", _mismatch(network, record.name, record.pixel_size))
             break
-    with memory_errors(device, "lower the tile size, choose a smaller preset"), limited_threads(threads):
+    with device_errors(device, "lower the tile size, choose a smaller preset"), limited_threads(threads):
         task = _Finetuning(network, labelled, table, config, device, sparse, start)
         folder.require_space(sum(parameter.numel() for parameter in network.parameters()))
         loop = LoopSettings(
@@ -159,7 +161,7 @@ class _Finetuning(Task):
         sparse: bool,
         start: Checkpoint | None,
     ) -> None:
-        tile = model.card.tile or default_finetune_tile(device)
+        tile = model.card.tile or default_tile(device)
         normalisation = _statistics(model.card)
         before = start.progressed.batch if start is not None else None
         self._config = config
@@ -257,7 +259,7 @@ def _card(
     """Return the card of the finetuned model: what the start knew, the classes, and what the images say about the rest."""
     card = network.card
     patch = network.config.patch_size
-    tile = config.tile or min(card.tile or default_finetune_tile(device), default_finetune_tile(device))
+    tile = config.tile or card.tile or default_tile(device)
     return card.replace(
         normalisation=card.normalisation or measure(collection, seed=config.seed),
         pixel_size=card.pixel_size or collection.pixel_size,

@@ -18,7 +18,7 @@ from ..model.encoder import Stage
 from ..model.mae import MaskedAutoencoder
 from ..model.model_file import load_model
 from ..model.segmenter import Segmenter
-from .device import inference_autocast, limited_threads, memory_errors, resolve_device
+from .device import device_errors, inference_autocast, limited_threads, resolve_device
 from .image_source import ArraySource
 from .merge_map import owners, to_pixels, token_density
 from .pca import pca_colors
@@ -116,7 +116,7 @@ def inspect(
     normalisation = network.card.normalisation or raw.measure()
     pixels = torch.from_numpy(raw.normalised(normalisation).read(top, bottom, left, right)).unsqueeze(0)
     advice = f"{bottom - top} × {right - left} pixels are too many at once, choose a smaller region"
-    with memory_errors(place, advice), limited_threads(threads):
+    with device_errors(place, advice), limited_threads(threads):
         network.to(place).eval()
         return _inspect(network, pixels, place)
 

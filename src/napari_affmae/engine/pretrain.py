@@ -24,7 +24,7 @@ from ..model.mae import MaskedAutoencoder
 from ..model.masking import draw_mask
 from .batches import Arrays
 from .checkpoint import Checkpoint, load_checkpoint
-from .device import default_batch, limited_threads, memory_errors, resolve_device, seeded
+from .device import default_batch, default_tile, device_errors, limited_threads, resolve_device, seeded
 from .loop import LoopSettings, Task, train
 from .optimizer import OptimizerSettings
 from .preview import Previewer
@@ -58,9 +58,9 @@ def pretrain(
     files
         With a folder: which of its files to take, a text file of names or ``"split.csv:train"``.
     resume
-        Go on with the run in the folder from its last checkpoint. Model, tile and seed must be those of before; budget, device
-        and the rest may differ. On a CPU, with a budget of steps or epochs, the losses are those of an uninterrupted run, bit
-        for bit.
+        Go on with the run in the folder from its last checkpoint. Model, tile (unless it is left open) and seed must be those
+        of before; budget, device and the rest may differ. On a CPU, with a budget of steps or epochs, the losses are those of
+        an uninterrupted run, bit for bit.
     control
         Pauses and stops the run from another thread.
     threads
@@ -90,8 +90,11 @@ def pretrain(
     start = None
     if resume:
         settings = config.model_dump(mode="json")
-        folder.check_resumable("pretrain", {name: settings[name] for name in ("model", "tile", "seed")})
+        fixed = ("model", "seed") if config.tile is None else ("model", "tile", "seed")
+        folder.check_resumable("pretrain", {name: settings[name] for name in fixed})
         start = load_checkpoint(folder.checkpoint, "pretrain")
+    tile = config.tile or (start.card.tile if start is not None else None) or default_tile(device)
+    config = config.replace(tile=tile)
     collection = images if isinstance(images, ImageCollection) else scan(images, files)
     if collection.channels != config.model.in_channels:
         raise ConfigError(
@@ -105,12 +108,12 @@ def pretrain(
         folder.truncate_log(start.progressed.step)
     if collection.skipped:
         yield Notice("pretrain", f"skipped {listed(collection.skipped)}")
-    small = sum(min(record.height, record.width) < config.tile for record in collection.records)
+    small = sum(min(record.height, record.width) < tile for record in collection.records)
     if small:
         of_all = f"{small} of {len(collection)} images are"
-        yield Notice("pretrain", f"{of_all} smaller than the tile of {config.tile} pixels and are padded by reflection")
-    with memory_errors(device, "lower the tile size, choose a smaller preset"), limited_threads(threads):
-        task = _Pretraining(collection, config, device, start)
+        yield Notice("pretrain", f"{of_all} smaller than the tile of {tile} pixels and are padded by reflection")
+    with device_errors(device, "lower the tile size, choose a smaller preset"), limited_threads(threads):
+        task = _Pretraining(collection, config, tile, device, start)
         folder.require_space(sum(parameter.numel() for parameter in task.model.parameters()))
         loop = LoopSettings(
             schedule=Schedule(config.budget, config.warmup, task.sampler.tiles_per_epoch / task.batch),
@@ -126,22 +129,27 @@ class _Pretraining(Task):
     model: MaskedAutoencoder
 
     def __init__(
-        self, collection: ImageCollection, config: PretrainConfig, device: torch.device, start: Checkpoint | None
+        self,
+        collection: ImageCollection,
+        config: PretrainConfig,
+        tile: int,
+        device: torch.device,
+        start: Checkpoint | None,
     ) -> None:
         self._config = config
         self._names = [record.name for record in collection.records]
         before = start.progressed.batch if start is not None else None
-        self.batch = config.batch or before or default_batch(device, config.model, config.tile, whole=False)
+        self.batch = config.batch or before or default_batch(device, config.model, tile, whole=False)
         with seeded(torch.device("cpu"), config.seed, 0):
             self.model = MaskedAutoencoder(config.model)
         if start is not None and start.card.normalisation is not None:
             self.model.card, normalisation = start.card, start.card.normalisation
         else:
             normalisation = measure(collection, seed=config.seed)
-            self.model.card = ModelCard(normalisation=normalisation, pixel_size=collection.pixel_size, tile=config.tile)
+            self.model.card = ModelCard(normalisation=normalisation, pixel_size=collection.pixel_size, tile=tile)
         self.model.to(device)
-        self.sampler = TileSampler(collection, normalisation, config.tile, self.batch, config.seed)
-        self._previewer = Previewer(collection, self.model, min(config.tile, _PREVIEW_TILE), config.seed)
+        self.sampler = TileSampler(collection, normalisation, tile, self.batch, config.seed)
+        self._previewer = Previewer(collection, self.model, min(tile, _PREVIEW_TILE), config.seed)
         self._shown_at = float("-inf")
         self._lost_noted = 0
 

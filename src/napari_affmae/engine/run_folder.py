@@ -19,8 +19,7 @@ from typing import Any
 from ..config import Settings
 from ..errors import ConfigError, StorageError
 from ..events import Job
-
-MODEL_FILE = "model.safetensors"
+from ..model_header import MODEL_FILE
 
 
 class RunFolder:

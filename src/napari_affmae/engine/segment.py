@@ -21,7 +21,7 @@ from ..events import Done, Event, Notice, Progress, Started
 from ..model.model_file import load_model
 from ..model.segmenter import Segmenter
 from .clock import Clock
-from .device import default_batch, describe_device, limited_threads, memory_errors, resolve_device
+from .device import default_batch, describe_device, device_errors, limited_threads, resolve_device
 from .image_source import ArraySource, ImageSource, ResampledSource, resampling
 from .predictor import Predictor
 from .tiling import FloatArray, TiledPrediction
@@ -143,7 +143,7 @@ def segment_events(
         batch=batch or _default_batch(place, network, tile),
         align=patch,
     )
-    with memory_errors(place, "choose a smaller tile"), limited_threads(threads):
+    with device_errors(place, "choose a smaller tile"), limited_threads(threads):
         yield Started(
             "segment",
             total_steps=prediction.tiles,

@@ -4,47 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import safetensors.torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from .. import __version__
-from ..card import ModelCard
-from ..config import ModelConfig
-from ..errors import AffmaeError, ModelFileError, StorageError
+from ..errors import ModelFileError, StorageError
+from ..model_header import FORMAT, KEY, MODEL_FILE, locate_model, read_card
 from .mae import MaskedAutoencoder
 from .segmenter import Segmenter
-
-MODEL_FILE = "model.safetensors"
-"""Name of the model inside a run folder."""
-
-KEY = "napari_affmae"
-FORMAT = 1
-
-Kind = Literal["mae", "segmenter"]
-
-
-@dataclass(frozen=True)
-class ModelFileHeader:
-    """What a model file says about itself, readable without its weights.
-
-    Attributes
-    ----------
-    kind
-        ``"mae"`` or ``"segmenter"``.
-    num_classes
-        Classes of a segmenter, None for a masked autoencoder.
-    """
-
-    kind: Kind
-    config: ModelConfig
-    num_classes: int | None
-    card: ModelCard
 
 
 def save_model(model: MaskedAutoencoder | Segmenter, path: str | Path, **provenance: Any) -> Path:
@@ -100,27 +71,6 @@ def save_model(model: MaskedAutoencoder | Segmenter, path: str | Path, **provena
     return path
 
 
-def read_card(path: str | Path) -> ModelFileHeader:
-    """Read what a model file says about itself, without its weights.
-
-    Raises
-    ------
-    ModelFileError
-        If there is no such file, it is truncated, or it was not written by this package.
-    """
-    path = locate_model(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(KEY)
-    except (SafetensorError, OSError) as error:
-        raise ModelFileError(
-            f"{path} is damaged or not a safetensors file ({error}); save or export the model again"
-        ) from error
-    if text is None:
-        raise ModelFileError(f"{path} was not written by napari-affmae; for a .pth of the paper use import-checkpoint")
-    return _parse(path, text)
-
-
 def load_model(path: str | Path) -> MaskedAutoencoder | Segmenter:
     """Load a model, in evaluation mode on the CPU.
 
@@ -144,33 +94,3 @@ def load_model(path: str | Path) -> MaskedAutoencoder | Segmenter:
         raise ModelFileError(f"the weights in {path} are damaged or do not fit its settings: {error}") from error
     model.card = header.card
     return model.eval()
-
-
-def locate_model(path: str | Path) -> Path:
-    """Return the model file at a path, or in the run folder at that path; raise :class:`ModelFileError` if there is none."""
-    path = Path(path)
-    if path.is_dir():
-        inside = path / MODEL_FILE
-        if not inside.is_file():
-            raise ModelFileError(f"no model in {path}: expected a file {MODEL_FILE}; has the run saved one yet?")
-        return inside
-    if not path.is_file():
-        raise ModelFileError(f"no model at {path}: give a model file or a run folder")
-    return path
-
-
-def _parse(path: Path, text: str) -> ModelFileHeader:
-    try:
-        header: Any = json.loads(text)
-        if not isinstance(header, Mapping) or header.get("format") != FORMAT:
-            raise ModelFileError(f"{path} has a format this version does not know; update napari-affmae")
-        config = ModelConfig.model_validate(header["config"])
-        card = ModelCard.model_validate(header["card"])
-        kind, num_classes = header["kind"], header["num_classes"]
-    except AffmaeError as error:
-        raise ModelFileError(f"the settings in {path} cannot be read: {error}") from error
-    except (ValueError, KeyError) as error:
-        raise ModelFileError(f"the settings in {path} are damaged: {type(error).__name__} {error}") from error
-    if (kind, num_classes is None) not in {("mae", True), ("segmenter", False)}:
-        raise ModelFileError(f"{path} holds a model of unknown kind {kind!r}")
-    return ModelFileHeader(kind, config, num_classes, card)

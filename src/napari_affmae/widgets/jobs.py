@@ -138,8 +138,8 @@ class Engine:
         return inspect(model, image, region=region, device=device, threads=job_threads())
 
     def read_model(self, path: Path) -> ModelOnDisk:
-        """Read the header of a model file; see :func:`napari_affmae.model.model_file.read_card`."""
-        from ..model.model_file import read_card
+        """Read the header of a model file; see :func:`napari_affmae.model_header.read_card`."""
+        from ..model_header import read_card
 
         header = read_card(path)
         return ModelOnDisk(Path(path), header.config.in_channels, header.num_classes or 0, header.card)

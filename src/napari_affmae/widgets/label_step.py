@@ -193,6 +193,7 @@ class LabelStep(QWidget):
         except StorageError as error:
             session.fail(error)
             return
+        session.count_paint()
         paint = list(session.layers.painted_planes())
         classes = [info for info in session.state.classes if session.state.painted.get(info.id)]
         model: Path | str

@@ -50,6 +50,13 @@ class Kind(StrEnum):
     PAINT = "paint"
 
 
+_CHANGED = ("paint", "data")
+"""Events of a Labels layer that say that its data changed: a stroke has ended, or the array was replaced."""
+
+_REDRAWN = ("set_data", "labels_update")
+"""Events that come with every other change, as napari has none of their own for them: undo and redo, an edit by a program
+(whose ``paint`` comes before the data change) and ``refresh``. Scrolling through a stack causes them as well."""
+
 _RANK = {kind: rank for rank, kind in enumerate(Kind)}
 _LOOKS = (Kind.PCA, Kind.DENSITY, Kind.MERGE_MAP, Kind.TOKENS)
 """Overlays that look inside the network. One is shown at a time, without the paint and the segmentation."""
@@ -64,12 +71,15 @@ class OverlayLayers:
         Another image, or another plane of it, is worked on.
     painted()
         Paint changed.
+    paint_redrawn()
+        Paint was drawn anew: it may have changed, or only been scrolled. Comes many times a second.
     paint_removed(Labels)
         A paint layer left the viewer; its data can still be saved.
     """
 
     current_changed = Signal()
     painted = Signal()
+    paint_redrawn = Signal()
     paint_removed = Signal(object)
 
     def __init__(self, viewer: ViewerModel) -> None:
@@ -87,8 +97,10 @@ class OverlayLayers:
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         self._viewer.dims.events.current_step.disconnect(self._on_change)
         for layer in self._of_kind(Kind.PAINT):
-            for event in (layer.events.paint, layer.events.data):
-                event.disconnect(self._on_painted)
+            for name in _CHANGED:
+                layer.events[name].disconnect(self._on_painted)
+            for name in _REDRAWN:
+                layer.events[name].disconnect(self._on_redrawn)
 
     # Which image
 
@@ -170,8 +182,10 @@ class OverlayLayers:
             data = saved.astype(np.uint8) if saved is not None and fits else np.zeros(shape, np.uint8)
             layer = Labels(data, opacity=0.8, colormap=class_colors(classes))
             self._add(layer, Kind.PAINT, "", plane.group, Placement.of_layer(plane.layer, len(shape)))
-            for event in (layer.events.paint, layer.events.data):
-                event.connect(self._on_painted)
+            for name in _CHANGED:
+                layer.events[name].connect(self._on_painted)
+            for name in _REDRAWN:
+                layer.events[name].connect(self._on_redrawn)
             self.painted.emit()
         self._hide_looks(plane.group)
         layer.visible = True
@@ -204,7 +218,9 @@ class OverlayLayers:
         """Return the number of painted pixels per class id, in all images."""
         counts = np.zeros(256, np.int64)
         for layer in self._of_kind(Kind.PAINT):
-            counts += np.bincount(np.asarray(layer.data, np.uint8).ravel(), minlength=256)
+            data = np.asarray(layer.data, np.uint8)
+            # Paint is sparse: looking for it first is many times faster than counting everything.
+            counts += np.bincount(data[data > 0], minlength=256)
         return {class_id: int(count) for class_id, count in enumerate(counts) if class_id and count}
 
     def paint(self) -> dict[str, npt.NDArray[np.uint8]]:
@@ -379,6 +395,9 @@ class OverlayLayers:
 
     def _on_painted(self) -> None:
         self.painted.emit()
+
+    def _on_redrawn(self) -> None:
+        self.paint_redrawn.emit()
 
 
 def class_colors(classes: Sequence[ClassInfo]) -> DirectLabelColormap:

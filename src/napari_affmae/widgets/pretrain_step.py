@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFileDialog, QPushButton, QWidget
 
-from ..config import PRESETS, Budget, DeviceName, ModelConfig, PresetName, PretrainConfig
+from ..config import CARD_TILE, CPU_TILE, PRESETS, Budget, DeviceName, ModelConfig, PresetName, PretrainConfig
 from ..events import CheckpointSaved, Done, Preview, Progress
 from .forms import JobBar, PathField, form_layout, note, row, set_live, set_note, step_layout
 from .jobs import ModelRead, load_job, pretrain_job
@@ -44,10 +44,14 @@ class PretrainStep(QWidget):
             self.preset.addItem(PRESET_WORDS[name], name)
         self.preset.setCurrentIndex(self.preset.findData(settings.preset))
         self.tile = QComboBox()
-        for side in sorted({*TILES, settings.tile}):
+        self.tile.addItem("automatic", None)
+        for side in sorted({*TILES, settings.tile or TILES[0]}):
             self.tile.addItem(f"{side} × {side} pixels", side)
-        self.tile.setCurrentIndex(self.tile.findData(settings.tile))
-        self.tile.setToolTip("Side of the square crops. Larger ones show more context and need more memory.")
+        self.tile.setCurrentIndex(0 if settings.tile is None else self.tile.findData(settings.tile))
+        self.tile.setToolTip(
+            "Side of the square crops. Larger ones show more context and need more memory. "
+            f"Automatic takes {CPU_TILE} on a CPU and {CARD_TILE} on a graphics card."
+        )
         self.minutes = QDoubleSpinBox()
         self.minutes.setRange(0.1, 10_000)
         self.minutes.setDecimals(1)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari.types import LayerData
 
 KEY = "napari_affmae"
-"""Key of our JSON in the metadata of a safetensors file; see :mod:`napari_affmae.model.model_file`."""
+"""Key of our JSON in the metadata of a safetensors file; see :mod:`napari_affmae.model_header`."""
 
 LONGEST_HEADER = 100_000_000
 """Bytes; safetensors itself refuses longer headers."""

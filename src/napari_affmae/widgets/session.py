@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari.utils.notifications import notification_manager, show_error, show_info, show_warning
 from psygnal import Signal
+from qtpy.QtCore import QTimer
 
 from ..errors import AffmaeError
 from ..events import Notice, Started
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 SECONDS_TO_CLOSE = 10.0
 """How long closing the dock waits for a job to save and end."""
+
+
+QUIET_MILLISECONDS = 100
+"""How long paint must not have been redrawn before it is counted: not while the user scrolls through a stack."""
 
 
 class Session:
@@ -56,7 +61,12 @@ class Session:
         self.runner.failed.connect(self._on_failed)
         self.runner.ended.connect(self._on_ended)
         self.layers.current_changed.connect(self._update_image)
-        self.layers.painted.connect(self._update_painted)
+        self._quiet = QTimer()
+        self._quiet.setSingleShot(True)
+        self._quiet.setInterval(QUIET_MILLISECONDS)
+        self._quiet.timeout.connect(self.count_paint)
+        self.layers.painted.connect(self.count_paint)
+        self.layers.paint_redrawn.connect(self._count_paint_soon)
         self.layers.paint_removed.connect(self._keep_removed_paint)
         self._update_image()
 
@@ -120,6 +130,10 @@ class Session:
 
     # Paint
 
+    def count_paint(self) -> None:
+        """Count the painted pixels now; undo on a hidden layer, for one, shows in nothing that could be listened to."""
+        self.state.painted = self.layers.painted_pixels()
+
     def save_paint(self) -> list[Path]:
         """Write all paint into the project folder."""
         return save_paint(self.project, self.layers.paint())
@@ -130,6 +144,7 @@ class Session:
             return
         self.closed = True
         self.layers.disconnect()
+        self._quiet.stop()
         self.store.save(self.settings)
         try:
             self.save_paint()
@@ -164,8 +179,8 @@ class Session:
         plane = self.layers.current()
         self.state.image = None if plane is None else plane.current_image()
 
-    def _update_painted(self) -> None:
-        self.state.painted = self.layers.painted_pixels()
+    def _count_paint_soon(self) -> None:
+        self._quiet.start()
 
     def _keep_removed_paint(self, layer: Labels) -> None:
         from .layers import GROUP

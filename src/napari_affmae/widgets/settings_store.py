@@ -19,12 +19,12 @@ logger = logging.getLogger(__name__)
 
 
 class DockSettings(Settings):
-    """What the forms show; every field is one control. Paths are text, empty for none."""
+    """What the forms show; every field is one control. Paths are text, empty for none; a tile of None is chosen by device."""
 
     folder: str = ""
     channels: str = ""
     preset: PresetName = "tiny"
-    tile: Annotated[int, Field(ge=32, le=4096)] = 256
+    tile: Annotated[int, Field(ge=32, le=4096)] | None = None
     minutes: Annotated[float, Field(gt=0, le=10_000)] = 10.0
     device: DeviceName = "auto"
     project: str = ""

@@ -1,0 +1,79 @@
+"""Options that pretraining and finetuning share, and how what was typed becomes settings."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from cyclopts import Group, Parameter
+from cyclopts.validators import Number, mutually_exclusive
+
+from ..config import CARD_TILE, CPU_TILE, Budget, Settings
+from ..errors import StorageError
+from .options import Batch, Device, Files
+
+_ONE_BUDGET = Group("Budget (one of)", validator=mutually_exclusive)
+
+_TILE_HELP = (
+    f"Side of the square tiles in pixels. [default: {CPU_TILE} on a CPU, {CARD_TILE} on a graphics card; "
+    "when finetuning, that of the model]"
+)
+
+SomeSettings = TypeVar("SomeSettings", bound=Settings)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """Where a training writes, for how long it runs, and on what.
+
+    None stands for what was not typed: only what is typed replaces a default, or the settings of the run that is resumed.
+    """
+
+    out: Annotated[Path, Parameter(help="Run folder to write; must be new, or hold the run to resume.")]
+    files: Files = None
+    steps: Annotated[int | None, Parameter(help="Train for so many steps.", group=_ONE_BUDGET, validator=Number(gte=1))] = None
+    epochs: Annotated[float | None, Parameter(help="Train for so many passes.", group=_ONE_BUDGET, validator=Number(gt=0))] = (
+        None
+    )
+    minutes: Annotated[
+        float | None, Parameter(help="Train for so many minutes.", group=_ONE_BUDGET, validator=Number(gt=0))
+    ] = None
+    tile: Annotated[int | None, Parameter(help=_TILE_HELP, validator=Number(gte=16))] = None
+    batch: Batch = None
+    device: Device = None
+    seed: Annotated[int | None, Parameter(help="Everything random follows from it. [default: 0]", validator=Number(gte=0))] = (
+        None
+    )
+    resume: Annotated[bool, Parameter(negative="", help="Go on with the run that is in the folder, with its settings.")] = False
+
+    def changes(self) -> dict[str, Any]:
+        """Return what was typed, by the names that settings have for it."""
+        budget = _given(steps=self.steps, epochs=self.epochs, minutes=self.minutes)
+        typed = _given(tile=self.tile, batch=self.batch, device=self.device, seed=self.seed)
+        return typed | ({"budget": Budget(**budget)} if budget else {})
+
+    def settings_before(self, kind: type[SomeSettings]) -> SomeSettings | None:
+        """Read the settings that the run to resume was started with; None for a new run.
+
+        Raises
+        ------
+        StorageError
+            If there is no run in the folder, or its settings cannot be read.
+        """
+        if not self.resume:
+            return None
+        path = self.out / "config.json"
+        if not path.is_file():
+            raise StorageError(f"no run to resume in {self.out}: expected a file config.json; start it without --resume")
+        try:
+            return kind(**json.loads(path.read_bytes())["settings"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StorageError(f"{path} cannot be read ({error}); start a new run in another folder") from error
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Return the options that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
