@@ -106,7 +106,11 @@ def train(
     Event
         ``Started``, then at least a ``Progress`` per step, ``CheckpointSaved`` now and then, ``Done`` at the end.
     """
-    yield from Trainer(task, settings, run, device, control, start).run()
+    trainer = Trainer(task, settings, run, device, control, start)
+    try:
+        yield from trainer.run()
+    finally:
+        trainer.step.forget()  # the next job may need the memory of what was recorded
 
 
 class Trainer:

@@ -1,0 +1,93 @@
+"""Time, memory, idle share and operations of a step."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+CHUNKS = 7
+STEPS = 5
+"""Steps between two looks at the clock: as in training, nobody waits for a single one."""
+
+
+def milliseconds(step: Callable[[], object], device: torch.device) -> float:
+    """Return the median time of a step over a few runs of several steps; on a CPU, of single steps."""
+    if device.type != "cuda":
+        times = []
+        for _ in range(CHUNKS):
+            start = time.perf_counter()
+            step()
+            times.append(1e3 * (time.perf_counter() - start))
+        return statistics.median(times)
+    times = []
+    for _ in range(CHUNKS):
+        before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        before.record()
+        for _ in range(STEPS):
+            step()
+        after.record()
+        after.synchronize()
+        times.append(before.elapsed_time(after) / STEPS)
+    return statistics.median(times)
+
+
+def latency(call: Callable[[], object]) -> float:
+    """Return the median time in ms of single calls on a graphics card, each waited for."""
+    times = []
+    for _ in range(3 * CHUNKS):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        call()
+        torch.cuda.synchronize()
+        times.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(times)
+
+
+def idle_share(step: Callable[[], object]) -> float:
+    """Return the part of the time, 0 to 1, in which the graphics card does nothing while steps follow each other."""
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiler:
+        for _ in range(STEPS):
+            step()
+        torch.cuda.synchronize()
+    spans = [
+        (event.time_range.start, event.time_range.end) for event in profiler.events() if event.device_type == DeviceType.CUDA
+    ]
+    return 1 - covered(spans)
+
+
+def covered(spans: list[tuple[float, float]]) -> float:
+    """Return which part of the time from the first start to the last end lies inside any of the spans."""
+    spans = sorted(spans)
+    busy, until = 0.0, spans[0][0]
+    for start, end in spans:
+        busy += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return busy / (until - spans[0][0])
+
+
+def operations(step: Callable[[], object]) -> int:
+    """Return the floating-point operations of matrix products in a call, those of our operators included."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return int(counter.get_total_flops())
+
+
+def start_memory(device: torch.device) -> None:
+    """Begin to watch the memory of a graphics card."""
+    gc.collect()  # steps that were measured before
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_gib(device: torch.device) -> float | None:
+    """Return the most memory in GiB that torch reserved since :func:`start_memory`, recorded graphs included; None on a CPU."""
+    return torch.cuda.max_memory_reserved(device) / 2**30 if device.type == "cuda" else None
