@@ -16,7 +16,7 @@ Arguments = dict[str, Any]
 
 
 def wrong_operators(device: torch.device) -> list[str]:
-    """Return a line about every operator whose result or gradient is off, at a small odd size; an empty list if all are right."""
+    """Return a line about every result and gradient that is off, at a small odd size; an empty list if all are right."""
     dtypes = [torch.float32, torch.bfloat16] if device.type == "cuda" else [torch.float32]
     found = []
     for name, (operator, arguments, learned) in _cases(device).items():

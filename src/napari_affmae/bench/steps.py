@@ -40,7 +40,7 @@ def our_step(preset: PresetName, side: int, size: int, device: torch.device) -> 
 
 
 def vit_step(preset: PresetName, side: int, size: int, device: torch.device, *, compiled: bool) -> Step:
-    """Return the step of the ViT-MAE next to a preset: bfloat16, flash attention, fused AdamW, ``torch.compile`` if asked for."""
+    """Return the step of the ViT-MAE next to a preset: bfloat16, flash attention, fused AdamW, compiled if asked for."""
     model = VitMAE(SIZES[preset]).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=SETTINGS.betas, weight_decay=0.05, fused=True)
     loss_of = torch.compile(model.training_loss) if compiled else model.training_loss
@@ -49,7 +49,7 @@ def vit_step(preset: PresetName, side: int, size: int, device: torch.device, *, 
     def step() -> Tensor:
         with torch.autocast(device.type, torch.bfloat16):
             loss, _ = loss_of(*batch)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), SETTINGS.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

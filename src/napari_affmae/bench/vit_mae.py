@@ -1,7 +1,7 @@
 """The baseline: a masked autoencoder on a plain vision transformer, with what torch offers to make it fast.
 
-Source: K. He et al., "Masked Autoencoders Are Scalable Vision Learners" (arXiv 2111.06377). Sizes are those that the AFFMAE paper
-compares with; patches of 8 pixels and a mask ratio of 0.5, so that both networks see and predict equally many patches.
+Source: K. He et al., "Masked Autoencoders Are Scalable Vision Learners" (arXiv 2111.06377). Sizes are those that the AFFMAE
+paper compares with; patches of 8 pixels and a mask ratio of 0.5, so that both networks see and predict equally many patches.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class VitMAE(nn.Module):
         self.head = nn.Linear(sizes.decoder_dim, PATCH**2)
 
     def training_loss(self, images: Tensor, visible_ids: Tensor, hidden_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss, and no parts of it; arguments as in :meth:`~napari_affmae.model.mae.MaskedAutoencoder.training_loss`."""
+        """Return the loss, and no parts of it; arguments as in :meth:`.MaskedAutoencoder.training_loss`."""
         batch = images.shape[0]
         grid = images.shape[-2] // PATCH, images.shape[-1] // PATCH
         patches = patchify(images, PATCH)

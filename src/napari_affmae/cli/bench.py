@@ -37,10 +37,10 @@ def bench(
     here = [entry for entry in chosen if entry.device == "cpu" or device.type == "cuda"]
     if not here:
         raise ConfigError("none of these cases can be measured here: they need a CUDA device")
-    used = {entry.device for entry in here}
-    for kind in sorted(used):
-        check_operators(torch.device(kind))
-    machine = {kind: describe_machine(torch.device(kind)) for kind in sorted(used)}
+    places = [torch.device(kind) for kind in sorted({entry.device for entry in here})]
+    for place in places:
+        check_operators(place)
+    machine = {place.type: describe_machine(place) for place in places}
     lines: list[dict[str, Any]] = []
     for entry in here:
         print(f"measuring {entry.name} …", file=sys.stderr, flush=True)
