@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch._C._autograd import DeviceType
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -28,7 +28,7 @@ def milliseconds(step: Callable[[], object], device: torch.device) -> float:
         return statistics.median(times)
     times = []
     for _ in range(CHUNKS):
-        before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         before.record()
         for _ in range(STEPS):
             step()
