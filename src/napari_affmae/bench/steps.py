@@ -43,7 +43,8 @@ def vit_step(preset: PresetName, side: int, size: int, device: torch.device, *, 
     """Return the step of the ViT-MAE next to a preset: bfloat16, flash attention, fused AdamW, compiled if asked for."""
     model = VitMAE(SIZES[preset]).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=SETTINGS.betas, weight_decay=0.05, fused=True)
-    loss_of = torch.compile(model.training_loss) if compiled else model.training_loss
+    torch.compiler.reset()  # compiled for another size before, it would now be compiled for any size
+    loss_of = torch.compile(model.training_loss, dynamic=False) if compiled else model.training_loss
     batch = batch_of(size, side, device)
 
     def step() -> Tensor:

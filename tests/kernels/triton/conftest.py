@@ -7,6 +7,7 @@ before Triton is imported. Without either, everything here is skipped.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,11 @@ def device() -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device, or TRITON_INTERPRET=1")
+    with warnings.catch_warnings():
+        # The thread of autograd says so once when it multiplies matrices before anything else has used the device there.
+        warnings.filterwarnings("ignore", "Attempting to run cuBLAS, but there was no current CUDA context")
+        one = torch.ones(1, 1, device="cuda", requires_grad=True)
+        (one @ one).sum().backward()
     return torch.device("cuda")
 
 
