@@ -19,9 +19,6 @@ from .._launch import launch
 BLOCK = 64
 """Points per program: they are neighbours in the image and need windows of about the same size."""
 
-SIDE = 8
-"""Side of a square block of cells, ``SIDE² = BLOCK``."""
-
 REACH = 2
 """Half width, in cells, of the window that every point looks into before rings are added to it."""
 
@@ -179,7 +176,7 @@ def _rings(
 @triton.jit(do_not_specialize=["cells", "height", "width"])
 def _search_around(
     p_cells, p_near, p_counts, p_radii, cells, height, width,
-    K: tl.constexpr, MOST: tl.constexpr, BLOCK: tl.constexpr, SIDE: tl.constexpr, REACH: tl.constexpr,
+    K: tl.constexpr, MOST: tl.constexpr, BLOCK: tl.constexpr, REACH: tl.constexpr,
 ):  # fmt: skip
     """List for every cell the sites that can be among the K nearest of a point in it, and the radius that the list covers.
 
@@ -188,12 +185,9 @@ def _search_around(
     the border that they project to; a longer list there serves those up to 4 cells away.
     """
     i_batch = tl.program_id(1).to(tl.int64)
-    # A block is a square of cells: in a long row of them the one in the largest hole would decide for all.
-    o_lane, i_tile, across_tiles = tl.arange(0, BLOCK), tl.program_id(0), tl.cdiv(width, SIDE)
-    b_row, b_column = i_tile // across_tiles * SIDE + o_lane // SIDE, i_tile % across_tiles * SIDE + o_lane % SIDE
-    m_cell = (b_row < height) & (b_column < width)
-    b_row, b_column = tl.minimum(b_row, height - 1), tl.minimum(b_column, width - 1)
-    o_cell = b_row * width + b_column
+    o_cell = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    m_cell = o_cell < cells
+    b_row, b_column = tl.minimum(o_cell // width, height - 1), o_cell % width
     b_x, b_y = b_column.to(tl.float32), b_row.to(tl.float32)
     p_image = p_cells + i_batch * cells
     a0, a1, a2, a3 = _rings(p_image, b_x, b_y, b_x * 0.0, b_column, b_row, height, width, K, BLOCK, REACH)
@@ -287,8 +281,8 @@ def search(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int] | None, 
     radii = torch.empty(batch, height * width, dtype=torch.float32, device=points.device)
     constants = {"K": k, "MOST": LISTED, "BLOCK": BLOCK, "REACH": REACH, "num_warps": 2, "enable_fp_fusion": False}
     launch(
-        "nearest", points.device, _search_around, (tiles(height, SIDE) * tiles(width, SIDE), batch),
-        cells, near, counts, radii, height * width, height, width, SIDE=SIDE, **constants,
+        "nearest", points.device, _search_around, (tiles(height * width, BLOCK), batch),
+        cells, near, counts, radii, height * width, height, width, **constants,
     )  # fmt: skip
     launch(
         "nearest", points.device, _search_listed, programs,

@@ -16,9 +16,6 @@ ROWS = 64
 COLUMNS = 128
 """Columns per program."""
 
-FEW = 512
-"""So few rows are added in one round: a second launch costs more than it saves."""
-
 PROGRAMS = 264
 """About as many programs as the first round needs to keep a graphics card busy."""
 
@@ -41,7 +38,7 @@ def column_sum(rows: Tensor) -> Tensor:
     count, dim = rows.shape
     rows = rows.contiguous()
     across = tiles(dim, COLUMNS)
-    parts = 1 if count <= FEW else max(1, min(tiles(count, ROWS), PROGRAMS // across))
+    parts = max(1, min(tiles(count, ROWS), PROGRAMS // across))
     first = torch.empty(parts, dim, dtype=torch.float32, device=rows.device)
     _sum(rows, first)
     if parts == 1:
