@@ -93,9 +93,7 @@ def test_replayed_steps_are_the_steps_made_call_by_call(
         assert (value - names[name]).norm() <= 0.02 * names[name].norm() + 1e-3, name
 
 
-def test_predictions_are_replayed_for_tiles_of_one_shape(
-    pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_predictions_are_replayed_for_tiles_of_one_shape(pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     model = Segmenter(pretraining.model, 3).to("cuda")
     predictor = Predictor(model, torch.device("cuda", 0))

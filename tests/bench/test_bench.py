@@ -1,0 +1,119 @@
+"""The benchmark measures what it says, and nothing at all when an operator is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import affmae_kernels
+import pytest
+import torch
+
+from napari_affmae.bench import cases
+from napari_affmae.bench.cases import CASES, Case
+from napari_affmae.bench.measure import covered
+from napari_affmae.bench.run import largest
+from napari_affmae.bench.self_check import wrong_operators
+from napari_affmae.bench.vit_mae import SIZES, VitMAE, VitSizes
+from napari_affmae.cli import main
+from napari_affmae.config import ModelConfig
+from napari_affmae.model.mae import MaskedAutoencoder
+from napari_affmae.model.masking import draw_mask
+
+SMALLEST = (
+    Case("train", "training", "tiny", 32, 1, device="cpu"),
+    Case("segment", "segmentation", "tiny", 32, 1, device="cpu"),
+)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cases, "CASES", SMALLEST)
+
+
+@pytest.mark.usefixtures("small")
+def test_table_and_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--json", str(tmp_path / "bench.json")]) == 0
+    written = json.loads((tmp_path / "bench.json").read_text())
+    assert [line["case"] for line in written["lines"]] == ["train", "segment"]
+    assert all(line["ours_ms"] > 0 for line in written["lines"])
+    assert written["lines"][0]["ours_gflop"] > 0
+    assert "CPU" in written["machine"]["cpu"]["device"]
+    shown = capsys.readouterr().out
+    assert "operators run in pytorch" in shown
+    assert "train" in shown
+    assert "ms" in shown
+
+
+@pytest.mark.usefixtures("small")
+def test_wrong_operators_leave_no_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = affmae_kernels.token_merge
+
+    def wrong(**given: torch.Tensor) -> torch.Tensor:
+        merged = right(**given)
+        return merged if merged.dtype == torch.float64 else merged * 1.01
+
+    assert wrong_operators(torch.device("cpu")) == []
+    monkeypatch.setattr(affmae_kernels, "token_merge", wrong)
+    assert main(["bench", "--json", str(tmp_path / "bench.json")]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "no figures: operators are wrong on this machine; token_merge, result" in captured.err
+    assert not (tmp_path / "bench.json").exists()
+
+
+def test_an_unknown_case_lists_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--case", "small"]) == 2
+    assert "unknown case 'small': choose from small-512, small-1024" in capsys.readouterr().err
+
+
+def test_every_case_has_a_name_of_its_own() -> None:
+    assert len({case.name for case in CASES}) == len(CASES)
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 7, 100, 1000, 5000])
+def test_the_largest_batch_is_found_in_few_trials(limit: int) -> None:
+    tried: list[int] = []
+
+    def fits(size: int) -> bool:
+        tried.append(size)
+        return size <= limit
+
+    found = largest(fits, most=1024)
+    wanted = min(limit, 1024)
+    assert found <= wanted <= found + max(1, found // 8)
+    assert len(tried) <= 20
+
+
+def test_busy_time_counts_overlaps_once() -> None:
+    assert covered([(0, 10), (2, 5), (8, 12), (18, 20)]) == pytest.approx(14 / 20)
+
+
+@pytest.mark.parametrize("preset", ["small", "base"])
+def test_the_baseline_has_about_as_many_parameters(preset: str) -> None:
+    with torch.device("meta"):
+        vit = sum(parameter.numel() for parameter in VitMAE(SIZES[preset]).parameters())
+    ours = sum(parameter.numel() for parameter in MaskedAutoencoder(ModelConfig.preset(preset)).parameters())
+    assert vit == pytest.approx(ours, rel=0.1)
+
+
+def test_the_baseline_learns_and_never_sees_what_is_hidden() -> None:
+    torch.manual_seed(0)
+    model = VitMAE(VitSizes(32, 2, 2, decoder_dim=32, decoder_depth=1, decoder_heads=2))
+    images = torch.randn(2, 1, 32, 32)
+    visible, hidden = draw_mask(2, (4, 4), 0.5, "random", torch.device("cpu"), None)
+    seen = torch.zeros(2, 16).scatter_(1, visible, 1.0).view(2, 1, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    tokens = []
+    model.blocks[0].register_forward_pre_hook(lambda _, given: tokens.append(given[0].detach()))
+    loss, _ = model.training_loss(images, visible, hidden)
+    model.training_loss(images * seen, visible, hidden)
+    assert torch.equal(tokens[0], tokens[1])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(60):
+        now, _ = model.training_loss(images, visible, hidden)
+        optimizer.zero_grad()
+        torch.autograd.backward(now)
+        optimizer.step()
+    assert now < 0.7 * loss
