@@ -12,7 +12,7 @@ THREADS ?= 1
 TEST_ENVIRONMENT := NAPARI_ENSURE_PLUGIN_MAIN_THREAD=1 OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) QT_API=pyqt6
 PYTEST_ARGUMENTS ?=
 
-.PHONY: help demo test lint format typecheck pytest install clean
+.PHONY: help demo test lint format typecheck pytest bench install clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -33,6 +33,9 @@ typecheck: install ## mypy, strict
 
 pytest: install ## the tests; PYTEST_ARGUMENTS="-k word" runs some of them
 	$(TEST_ENVIRONMENT) $(VIRTUAL_SCREEN) $(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
+
+bench: install ## steps of this machine against a compiled ViT-MAE; figures go to bench.json, too
+	$(BIN)/napari-affmae bench --json bench.json
 
 format: install ## put the code into shape
 	$(BIN)/ruff check --fix .

@@ -52,7 +52,7 @@ def resolve_device(name: DeviceName) -> torch.device:
 
 
 def _let_memory_grow() -> None:
-    """Ask torch for memory segments that grow, which leaves fewer holes between tensors: a fifth less memory for the same step.
+    """Ask torch for memory segments that grow, which leaves fewer holes between tensors.
 
     It has to be said before torch first takes memory on a card. A setting of the user's own wins.
     """
