@@ -26,7 +26,8 @@ ALLOWED = {
     "model": {"model"},
     "data": {"data"},
     "engine": {"engine", "model", "data"},
-    "cli": {"cli", "engine", "model", "data", "widgets.demo"},
+    "bench": {"bench", "engine", "model"},
+    "cli": {"cli", "engine", "model", "data", "bench", "widgets.demo"},
     "widgets": {"widgets", "engine", "model", "data"},
 }
 LEAVES = {"__version__", "card", "config", "control", "errors", "events", "model_header"}

@@ -48,10 +48,11 @@ def messages(events: Iterable[Event]) -> str:
 def test_it_learns_blobs_from_a_few_strokes(
     tmp_path: Path, micro: ModelConfig, examples: list[LabelledImage], finetuning: FinetuneConfig
 ) -> None:
+    torch.manual_seed(0)
     strokes = np.zeros_like(examples[0].labels)
     for place in (np.s_[10:14], np.s_[60:64], np.s_[:, 40:44]):
         strokes[place] = examples[0].labels[place] + 1
-    config = finetuning.replace(budget=Budget(steps=60), learning_rate=4e-3)
+    config = finetuning.replace(budget=Budget(steps=90), learning_rate=4e-3)
     events = list(
         finetune(MaskedAutoencoder(micro), [LabelledImage(examples[0].record, strokes)], tmp_path, config, sparse=True)
     )

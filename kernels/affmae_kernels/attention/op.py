@@ -8,6 +8,7 @@ from torch import Tensor
 from .._autocast import to_autocast
 from .._check import check_same_device, check_shape
 from .._dispatch import runs_in_triton
+from .dense import FEW, cluster_attention_dense
 from .reference import cluster_attention_reference
 from .registered import cluster_attention_op
 
@@ -78,6 +79,10 @@ def cluster_attention(
     limit = None if dim <= WIDEST_HEAD else f"{dim} channels per head; the kernel keeps at most {WIDEST_HEAD}"
     in_triton = runs_in_triton(query.device, query.dtype, limit)
     with torch.autocast(query.device.type, enabled=False):
+        if not in_triton and clusters is not None and tokens <= FEW:
+            return cluster_attention_dense(
+                query, key, value, positions, clusters, cluster_size, bias_weight, bias, blank_key, blank_value
+            )
         if not in_triton:
             return cluster_attention_reference(
                 query, key, value, positions, clusters, cluster_size, bias_weight, bias, blank_key, blank_value
