@@ -11,8 +11,9 @@ VIRTUAL_SCREEN := $(if $(SCREEN),,xvfb-run -a -s "-screen 0 1920x1200x24")
 THREADS ?= 1
 TEST_ENVIRONMENT := NAPARI_ENSURE_PLUGIN_MAIN_THREAD=1 OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) QT_API=pyqt6
 PYTEST_ARGUMENTS ?=
+QUALITY_ARGUMENTS ?=
 
-.PHONY: help demo test lint format typecheck pytest bench install clean
+.PHONY: help demo test lint format typecheck pytest bench quality install clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -36,6 +37,10 @@ pytest: install ## the tests; PYTEST_ARGUMENTS="-k word" runs some of them
 
 bench: install ## steps of this machine against a compiled ViT-MAE; figures go to bench.json, too
 	$(BIN)/napari-affmae bench --json bench.json
+
+quality: install ## methods compared on real images: make quality DATA=folder; lines add up in quality.jsonl
+	$(BIN)/python -m pip install --disable-pip-version-check -q monai scikit-learn
+	AFFMAE_DATA=$(DATA) $(BIN)/python tests/benchmarks/quality.py $(QUALITY_ARGUMENTS)
 
 format: install ## put the code into shape
 	$(BIN)/ruff check --fix .

@@ -62,36 +62,52 @@ class VitBlock(nn.Module):
 class VitMAE(nn.Module):
     """A ViT encoder on visible patches, a lighter one on all of them, and the squared error on hidden patches."""
 
-    def __init__(self, sizes: VitSizes) -> None:
+    def __init__(self, sizes: VitSizes, channels: int = 1) -> None:
         super().__init__()
         self.sizes = sizes
-        self.embedding = nn.Linear(PATCH**2, sizes.dim)
+        self.embedding = nn.Linear(PATCH**2 * channels, sizes.dim)
         self.blocks = nn.ModuleList(VitBlock(sizes.dim, sizes.heads) for _ in range(sizes.depth))
         self.norm = nn.LayerNorm(sizes.dim)
         self.to_decoder = nn.Linear(sizes.dim, sizes.decoder_dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, sizes.decoder_dim))
         self.decoder = nn.ModuleList(VitBlock(sizes.decoder_dim, sizes.decoder_heads) for _ in range(sizes.decoder_depth))
         self.decoder_norm = nn.LayerNorm(sizes.decoder_dim)
-        self.head = nn.Linear(sizes.decoder_dim, PATCH**2)
+        self.head = nn.Linear(sizes.decoder_dim, PATCH**2 * channels)
 
     def training_loss(self, images: Tensor, visible_ids: Tensor, hidden_ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss, and no parts of it; arguments as in :meth:`.MaskedAutoencoder.training_loss`."""
-        batch = images.shape[0]
-        grid = images.shape[-2] // PATCH, images.shape[-1] // PATCH
+        grid, places = self._places(images)
         patches = patchify(images, PATCH)
-        places = grid_positions(*grid, images.device, torch.float32).expand(batch, -1, 2)
-        visible = self.embedding(gather_tokens(patches, visible_ids))
-        tokens = visible + self._code(gather_tokens(places, visible_ids), grid, self.sizes.dim, visible.dtype)
+        tokens = self._encode(gather_tokens(patches, visible_ids), gather_tokens(places, visible_ids), grid)
+        both = torch.cat((tokens, self.mask_token.to(tokens.dtype).expand(*hidden_ids.shape, -1)), dim=1)
+        order = torch.cat((visible_ids, hidden_ids), dim=1)
+        decoded = self._decode(both, gather_tokens(places, order), grid)
+        predicted = self.head(decoded[:, visible_ids.shape[1] :])
+        return (predicted.float() - gather_tokens(patches, hidden_ids)).square().mean(), {}
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return what the decoder makes of whole images ``[B, C, H, W]``: ``[B, h·w, decoder_dim]`` in raster order."""
+        grid, places = self._places(images)
+        return self._decode(self._encode(patchify(images, PATCH), places, grid), places, grid)
+
+    def _places(self, images: Tensor) -> tuple[tuple[int, int], Tensor]:
+        grid = images.shape[-2] // PATCH, images.shape[-1] // PATCH
+        return grid, grid_positions(*grid, images.device, torch.float32).expand(images.shape[0], -1, 2)
+
+    def _encode(self, patches: Tensor, places: Tensor, grid: tuple[int, int]) -> Tensor:
+        tokens = self.embedding(patches)
+        tokens = tokens + self._code(places, grid, self.sizes.dim, tokens.dtype)
         for block in self.blocks:
             tokens = block(tokens)
-        tokens = self.to_decoder(self.norm(tokens))
-        both = torch.cat((tokens, self.mask_token.to(tokens.dtype).expand(batch, hidden_ids.shape[1], -1)), dim=1)
-        order = torch.cat((visible_ids, hidden_ids), dim=1)
-        both = both + self._code(gather_tokens(places, order), grid, self.sizes.decoder_dim, both.dtype)
+        encoded: Tensor = self.to_decoder(self.norm(tokens))
+        return encoded
+
+    def _decode(self, tokens: Tensor, places: Tensor, grid: tuple[int, int]) -> Tensor:
+        tokens = tokens + self._code(places, grid, self.sizes.decoder_dim, tokens.dtype)
         for block in self.decoder:
-            both = block(both)
-        predicted = self.head(self.decoder_norm(both[:, visible_ids.shape[1] :]))
-        return (predicted.float() - gather_tokens(patches, hidden_ids)).square().mean(), {}
+            tokens = block(tokens)
+        decoded: Tensor = self.decoder_norm(tokens)
+        return decoded
 
     def _code(self, places: Tensor, grid: tuple[int, int], dim: int, dtype: torch.dtype) -> Tensor:
         return position_code(places, dim, grid, (float(grid[1]), float(grid[0])), dtype)

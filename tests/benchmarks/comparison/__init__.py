@@ -1,0 +1,1 @@
+"""Segmenters trained on the same few labelled images, each with the same time, scored on images that nobody has seen."""

@@ -1,0 +1,270 @@
+"""How each method comes from images to segmentations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from napari_affmae.card import Normalisation
+from napari_affmae.config import Budget, FinetuneConfig, ModelConfig, PretrainConfig
+from napari_affmae.data.augment import augment
+from napari_affmae.data.classes import to_targets
+from napari_affmae.data.label_images import LabelledImage
+from napari_affmae.data.labelled_tiles import LabelledSampler
+from napari_affmae.data.normalisation import measure
+from napari_affmae.data.records import ImageCollection
+from napari_affmae.data.tiles import TileSampler
+from napari_affmae.engine.device import inference_autocast
+from napari_affmae.engine.finetune import SCRATCH, finetune
+from napari_affmae.engine.image_source import ArraySource
+from napari_affmae.engine.losses import class_weights
+from napari_affmae.engine.pretrain import pretrain
+from napari_affmae.engine.segment import load_segmenter, segment
+from napari_affmae.engine.tiling import TiledPrediction
+from napari_affmae.events import Done, Event
+from napari_affmae.model.masking import draw_mask
+
+from .datasets import labelled, painted, spread, unlabelled
+from .fit import fit, segmentation_loss
+from .networks import VitSegmenter, new_unet, new_vit_mae
+from .trial import Trial
+
+Predict = Callable[[npt.NDArray[Any]], npt.NDArray[np.int64]]
+"""From an image to class indices ``[H, W]``."""
+
+Learned = tuple[Predict, dict[str, Any]]
+"""What a method learned, and figures about how."""
+
+PRETRAIN_JITTER, JITTER = 0.1, 0.15
+"""Intensity jitter of the other networks: our defaults."""
+
+MASK_RATIO = 0.5
+
+
+class Methods:
+    """All methods on one folder of data; pretrained models are kept in a folder, and shared by trials that differ in labels.
+
+    Parameters
+    ----------
+    root
+        Folder of the data sets.
+    work
+        Folder for runs; pretrained models that are there already are taken.
+    device
+        Where networks train.
+    compiled
+        Whether the other networks are compiled; a minute each, which the clock does not count.
+    """
+
+    def __init__(self, root: Path, work: Path, device: torch.device, compiled: bool) -> None:
+        self._root = root
+        self._work = work
+        self._device = device
+        self._compiled = compiled and device.type == "cuda"
+        self._pool = cache(lambda dataset: unlabelled(root, dataset))
+
+    def learn(self, trial: Trial) -> Learned:
+        """Train as a trial says."""
+        given = spread(labelled(self._root, trial.data, "train"), trial.labels)
+        examples = painted(given, trial.paint, trial.seed)
+        if trial.method == "forest":
+            return self._forest(trial, examples)
+        if trial.method == "unet":
+            network = new_unet(self._channels(examples), len(trial.data.classes), trial.seed)
+            return self._network(trial, network, examples, None, 1e-3)
+        if trial.method.startswith("vit"):
+            return self._vit(trial, examples)
+        return self._affmae(trial, examples)
+
+    def _affmae(self, trial: Trial, examples: list[LabelledImage]) -> Learned:
+        figures: dict[str, Any] = {}
+        start: Path | str = SCRATCH + trial.preset
+        if trial.method == "affmae" and trial.minutes > 0:
+            start, figures = self._pretrained(trial)
+        run = self._new_folder(trial, "labels")
+        settings = {"layer_decay": 1.0} if isinstance(start, str) else {}
+        config = FinetuneConfig(
+            budget=Budget(minutes=trial.labelled_minutes),
+            tile=trial.tile,
+            batch=trial.batch,
+            seed=trial.seed,
+            device=self._device.type,
+            **{"held_out": 0.0, **settings, **trial.chosen("finetune")},
+        )
+        events = finetune(
+            start, examples, run, config, classes=trial.data.table(trial.paint), sparse=trial.paint == "scribbles"
+        )
+        figures["steps"] = _steps(events)
+        model = load_segmenter(run)
+        ids = [info.id for info in trial.data.table(trial.paint)]
+
+        def predict(image: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+            labels = segment(model, image, device=self._device.type, tile=trial.tile).labels
+            return np.searchsorted(ids, labels).astype(np.int64)
+
+        return predict, figures
+
+    def _pretrained(self, trial: Trial) -> tuple[Path, dict[str, Any]]:
+        """Return the run folder of our pretrained model, and its number of steps."""
+        run = self._work / self._key(trial)
+        done = run / "steps"
+        if not done.exists():
+            pool = self._pool(trial.data)
+            config = PretrainConfig(
+                model=ModelConfig.preset(trial.preset, pool.channels, **trial.chosen("model")),
+                budget=Budget(minutes=trial.minutes),
+                tile=trial.tile,
+                batch=trial.pretrain_batch,
+                seed=trial.seed,
+                device=self._device.type,
+                preview_seconds=1e6,
+                **trial.chosen("pretrain"),
+            )
+            done.write_text(str(_steps(pretrain(pool, run, config))))
+        return run, {"pretraining_steps": int(done.read_text())}
+
+    def _vit(self, trial: Trial, examples: list[LabelledImage]) -> Learned:
+        mae = new_vit_mae(trial.preset, self._channels(examples), trial.seed)
+        figures: dict[str, Any] = {}
+        normalisation = None
+        if trial.method == "vit-mae" and trial.minutes > 0:
+            pool = self._pool(trial.data)
+            normalisation = measure(pool, seed=trial.seed)
+            file = self._work / self._key(trial) / "vit.pt"
+            if not file.exists():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                sampler = TileSampler(pool, normalisation, trial.tile, trial.pretrain_batch, trial.seed)
+                mae.to(self._device)
+                loss_of = self._compile(mae.training_loss)
+                steps = fit(
+                    mae,
+                    lambda batch: loss_of(*batch),
+                    lambda step: (sampler.batch(step),),
+                    _masked,
+                    minutes=trial.minutes,
+                    rate=trial.settings.get("pretrain_rate", 5e-4),
+                    betas=(0.9, 0.95),
+                    warmup=0.05,
+                    seed=trial.seed,
+                    device=self._device,
+                )
+                torch.save({"weights": mae.state_dict(), "steps": steps}, file)
+            found = torch.load(file, map_location="cpu", weights_only=True)
+            mae.load_state_dict(found["weights"])
+            figures["pretraining_steps"] = found["steps"]
+        network = VitSegmenter(mae, len(trial.data.classes))
+        learned, more = self._network(trial, network, examples, normalisation, 1e-3)
+        return learned, {**figures, **more}
+
+    def _network(
+        self,
+        trial: Trial,
+        network: nn.Module,
+        examples: list[LabelledImage],
+        normalisation: Normalisation | None,
+        rate: float,
+    ) -> Learned:
+        """Train a network that returns logits on labels."""
+        normalisation = normalisation or measure(ImageCollection(tuple(e.record for e in examples)), seed=trial.seed)
+        sampler = LabelledSampler(
+            examples,
+            trial.data.table(trial.paint),
+            normalisation,
+            trial.tile,
+            trial.batch,
+            trial.seed,
+            sparse=trial.paint == "scribbles",
+        )
+        network.to(self._device)
+        weights = class_weights(sampler.class_pixels).to(self._device)
+        # Whoever was pretrained keeps what it knows below, as ours does.
+        depths = network.by_depth() if isinstance(network, VitSegmenter) else None
+        pretrained = trial.method == "vit-mae" and trial.minutes > 0
+        steps = fit(
+            network,
+            segmentation_loss(self._compile(network), weights),
+            sampler.batch,
+            lambda tensors, generator: augment(tensors[0], tensors[1], jitter=JITTER, generator=generator),
+            minutes=trial.labelled_minutes,
+            rate=trial.settings.get("rate", rate),
+            betas=(0.9, 0.999),
+            warmup=0.1,
+            seed=trial.seed,
+            device=self._device,
+            groups=depths,
+            layer_decay=trial.settings.get("layer_decay", 0.75 if pretrained else 1.0),
+        )
+
+        @torch.inference_mode()
+        def tiles_of(tiles: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+            with inference_autocast(self._device):
+                logits = network.eval()(torch.from_numpy(tiles).to(self._device))
+            probabilities: npt.NDArray[np.float32] = logits.float().softmax(1).cpu().numpy()
+            return probabilities
+
+        def predict(image: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+            source = ArraySource(image).normalised(normalisation)
+            side = trial.tile
+            whole = TiledPrediction(tiles_of, source, tile=side, overlap=side // 4, batch=8, align=8)
+            for _ in whole.run():
+                pass
+            return whole.output.argmax(0)
+
+        return predict, {"steps": steps, "parameters": sum(parameter.numel() for parameter in network.parameters())}
+
+    def _forest(self, trial: Trial, examples: list[LabelledImage]) -> Learned:
+        from .forest import Forest
+
+        start = time.perf_counter()
+        table = trial.data.table(trial.paint)
+        forest = Forest(len(table), trial.seed, **trial.chosen("forest"))
+        targets = [to_targets(example.labels, table, trial.paint == "scribbles") for example in examples]
+        forest.fit([example.record.read() for example in examples], targets)
+        return forest.predict, {"fit_seconds": time.perf_counter() - start}
+
+    def _compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        if not self._compiled:
+            return function
+        torch.compiler.reset()  # compiled for another size before, it would now be compiled for any size
+        compiled: Callable[..., Any] = torch.compile(function, dynamic=False)
+        return compiled
+
+    def _key(self, trial: Trial) -> str:
+        """Return a folder name for what pretraining depends on."""
+        settings = {n: v for n, v in trial.settings.items() if n.startswith(("pretrain", "model"))}
+        changed = "".join(f"-{name}-{value}" for name, value in sorted(settings.items()))
+        parts = (trial.method, trial.dataset, trial.preset, trial.tile, trial.pretrain_batch, trial.minutes, trial.seed)
+        return "-".join(map(str, parts)) + changed.replace("/", "_")
+
+    def _new_folder(self, trial: Trial, kind: str) -> Path:
+        """Return a folder that is not there yet."""
+        number = 0
+        while (folder := self._work / f"{kind}-{trial.method}-{number}").exists():
+            number += 1
+        return folder
+
+    def _channels(self, examples: Sequence[LabelledImage]) -> int:
+        return examples[0].record.channels
+
+
+def _masked(tensors: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
+    """Augment and mask a batch as our pretraining does."""
+    images = augment(tensors[0], jitter=PRETRAIN_JITTER, generator=generator)[0]
+    grid = images.shape[-2] // 8, images.shape[-1] // 8
+    return images, *draw_mask(len(images), grid, MASK_RATIO, "perlin", images.device, generator)
+
+
+def _steps(events: Iterable[Event]) -> int:
+    """Let a job run and return its number of steps."""
+    for event in events:
+        if isinstance(event, Done):
+            return event.step
+    raise RuntimeError("the job ended without saying so")

@@ -1,0 +1,96 @@
+"""One trial: a method, what it may learn from, and for how long; and how a trial is written down."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import subprocess
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from napari_affmae.bench.run import describe_machine
+from napari_affmae.config import PresetName
+
+from .datasets import DATASETS, Dataset, Paint, Part
+
+Method = Literal["affmae", "affmae-scratch", "vit-mae", "vit-scratch", "unet", "forest"]
+METHODS: tuple[Method, ...] = ("affmae", "affmae-scratch", "vit-mae", "vit-scratch", "unet", "forest")
+
+PRETRAINED = ("affmae", "vit-mae")
+"""Methods that spend the minutes of pretraining on unlabelled images; the others spend them on the labelled ones, too."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is compared.
+
+    Attributes
+    ----------
+    labels
+        Number of labelled images; None for all of the training split.
+    minutes, finetune_minutes
+        Of pretraining, and of finetuning behind it. A method without pretraining trains on labels for the sum.
+    tile, pretrain_batch, batch
+        Side of the tiles in pixels, tiles per step of pretraining and of training on labels.
+    settings
+        What differs from the defaults: fields of the product's settings with ``pretrain.`` or ``finetune.`` before them, or
+        ``rate`` and ``layer_decay`` of the other networks.
+    part
+        ``"test"``, or ``"val"`` to choose settings by.
+    """
+
+    method: Method
+    dataset: str = "em_vnc_sstem"
+    labels: int | None = 4
+    paint: Paint = "dense"
+    seed: int = 0
+    preset: PresetName = "small"
+    minutes: float = 2.0
+    finetune_minutes: float = 0.5
+    tile: int = 256
+    pretrain_batch: int = 64
+    batch: int = 16
+    part: Part = "test"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def data(self) -> Dataset:
+        """Return what is known about the data set."""
+        return DATASETS[self.dataset]
+
+    @property
+    def labelled_minutes(self) -> float:
+        """Return the minutes of training on labels."""
+        return self.finetune_minutes + (0.0 if self.method in PRETRAINED else self.minutes)
+
+    def chosen(self, job: str) -> dict[str, Any]:
+        """Return the settings of a job, without their prefix."""
+        return {name.removeprefix(f"{job}."): value for name, value in self.settings.items() if name.startswith(f"{job}.")}
+
+
+def line(trial: Trial, figures: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Return a trial and its figures as one JSON-able line, with what must be known to repeat it."""
+    machine = {**describe_machine(device), "cpu": platform.processor() or platform.machine()}
+    return {
+        **dataclasses.asdict(trial),
+        **figures,
+        "machine": machine,
+        "commit": commit(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def commit() -> str:
+    """Return the commit of the code, with a ``+`` behind it if files differ from it; ``"unknown"`` without git."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(("git", *words), cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout
+
+    try:
+        return git("rev-parse", "--short", "HEAD").strip() + ("+" if git("status", "--porcelain", "-uno").strip() else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

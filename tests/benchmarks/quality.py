@@ -1,0 +1,154 @@
+"""Compare methods of segmentation at the same labels, tiles, augmentation and minutes; figures add up in a file of JSON lines.
+
+    python tests/benchmarks/quality.py --root DATA --out results.jsonl [--method affmae vit-mae ...] [--seed 0 1 2] ...
+    python tests/benchmarks/quality.py --report results.jsonl > docs/results.md
+
+A trial that stands in the file already is not repeated, so that a long list can be worked through in several goes. Networks
+that are pretrained spend the minutes of pretraining on unlabelled images, all others spend them on the labelled ones, too.
+Needs monai and scikit-learn for two of the methods (``pip install monai scikit-learn``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import affmae_kernels  # noqa: F401  loads triton safely before torch's optimizers can load it
+import torch
+from comparison.datasets import DATASETS, data_folder, labelled
+from comparison.methods import Methods
+from comparison.report import report
+from comparison.scores import score
+from comparison.trial import METHODS, Trial, line
+
+from napari_affmae.engine.device import resolve_device
+
+ALL = "all"
+
+
+def main() -> int:
+    """Run the trials that are not in the file yet, or print the report of files."""
+    given = _parser().parse_args()
+    if given.report:
+        lines = [json.loads(text) for path in given.report for text in path.read_text().splitlines()]
+        print(report(lines))
+        return 0
+    device = resolve_device(given.device)
+    root = data_folder(given.root)
+    methods = Methods(root, given.work, device, compiled=not given.eager)
+    known = _known(given.out)
+    start = time.perf_counter()
+    for trial in _trials(given):
+        if _key(line(trial, {}, device)) in known:
+            continue
+        if given.until and time.perf_counter() - start > 60 * given.until:
+            print("the rest is left for another go", file=sys.stderr)
+            break
+        print(
+            f"{trial.method}, {trial.dataset}, {trial.labels or ALL} labelled, seed {trial.seed}", file=sys.stderr, flush=True
+        )
+        figures = run(methods, trial, root, device)
+        with given.out.open("a") as file:
+            file.write(json.dumps(line(trial, figures, device)) + "\n")
+        print(json.dumps(figures), file=sys.stderr, flush=True)
+    return 0
+
+
+def run(methods: Methods, trial: Trial, root: Path, device: torch.device) -> dict[str, Any]:
+    """Train and score; figures of one trial."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    start = time.perf_counter()
+    predict, figures = methods.learn(trial)
+    learned = time.perf_counter()
+    images = labelled(root, trial.data, trial.part)
+    scores = score(
+        [predict(image.record.read()) for image in images],
+        [image.labels for image in images],
+        trial.data.table("dense"),
+        trial.data.thin,
+    )
+    figures |= {"learn_seconds": learned - start, "predict_seconds": time.perf_counter() - learned}
+    if device.type == "cuda":
+        figures["reserved_gib"] = torch.cuda.max_memory_reserved() / 2**30
+    return {**figures, **vars(scores)}
+
+
+def _trials(given: argparse.Namespace) -> Iterator[Trial]:
+    settings = dict(_setting(text) for text in given.set)
+    # All methods of a seed before the next seed: whatever ends early is a fair comparison.
+    for dataset, seed, method, labels, paint in itertools.product(
+        given.dataset, given.seed, given.method, given.labels, given.paint
+    ):
+        yield Trial(
+            method=method,
+            dataset=dataset,
+            labels=None if labels == ALL else int(labels),
+            paint=paint,
+            seed=seed,
+            preset=given.preset,
+            minutes=given.minutes,
+            finetune_minutes=given.finetune_minutes,
+            tile=given.tile,
+            pretrain_batch=given.pretrain_batch,
+            batch=given.batch,
+            part=given.part,
+            settings=settings,
+        )
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _known(path: Path) -> set[str]:
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return set()
+    return {_key(json.loads(text)) for text in path.read_text().splitlines()}
+
+
+def _key(entry: dict[str, Any]) -> str:
+    """Return what makes two lines the same trial: its settings and the device."""
+    names = Trial.__dataclass_fields__
+    return json.dumps({**{name: entry[name] for name in names}, "device": entry["machine"]["device"]}, sort_keys=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, help="folder of the data sets [AFFMAE_DATA]")
+    parser.add_argument("--out", type=Path, default=Path("quality.jsonl"), help="file that lines are added to")
+    parser.add_argument("--work", type=Path, default=Path("quality-runs"), help="folder for runs; pretrained models are reused")
+    parser.add_argument("--report", type=Path, nargs="+", help="print the tables of these files, and do nothing else")
+    parser.add_argument("--method", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--dataset", nargs="+", choices=DATASETS, default=["em_vnc_sstem"])
+    parser.add_argument("--labels", nargs="+", default=["4"], help="numbers of labelled images, or all")
+    parser.add_argument("--paint", nargs="+", choices=("dense", "scribbles"), default=["dense"])
+    parser.add_argument("--seed", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--preset", choices=("tiny", "small", "base"), default="small")
+    parser.add_argument("--minutes", type=float, default=2.0, help="of pretraining")
+    parser.add_argument("--finetune-minutes", type=float, default=0.5)
+    parser.add_argument("--tile", type=int, default=256)
+    parser.add_argument("--pretrain-batch", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--part", choices=("test", "val"), default="test", help="val to choose settings by")
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="for example finetune.learning_rate=5e-4")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--eager", action="store_true", help="do not compile the other networks")
+    parser.add_argument("--until", type=float, help="minutes after which no trial is begun")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""The comparison of methods: what may be learned from, how it is scored, and a small one from start to end."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from skimage.io import imsave
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The script finds the modules beside it, as when it is run."""
+    monkeypatch.syspath_prepend(str(HERE))
+    yield
+    for name in [name for name in sys.modules if name == "quality" or name.split(".")[0] == "comparison"]:
+        del sys.modules[name]
+
+
+def module(name: str) -> ModuleType:
+    return importlib.import_module(name)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A data set of eight small images of blobs, in three parts, and a pool of two."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "data" / "em_isbi2012"
+    for name in (folder / "images", folder / "labels", tmp_path / "data" / "em_pool"):
+        name.mkdir(parents=True)
+    parts = ["train"] * 5 + ["val"] + ["test"] * 2
+    for number in range(10):
+        field = ndimage.gaussian_filter(rng.normal(size=(64, 64)), 4)
+        labels = (field > np.quantile(field, 0.6)).astype(np.uint8)
+        image = (60 + 100 * labels + rng.normal(0, 8, labels.shape)).clip(0, 255).astype(np.uint8)
+        if number < len(parts):
+            imsave(folder / "images" / f"i{number}.png", image, check_contrast=False)
+            imsave(folder / "labels" / f"i{number}.png", labels, check_contrast=False)
+        else:
+            imsave(tmp_path / "data" / "em_pool" / f"p{number}.png", image, check_contrast=False)
+    with (folder / "split.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("file", "split"), *((f"i{n}.png", part) for n, part in enumerate(parts))])
+    return tmp_path / "data"
+
+
+def test_only_training_images_and_the_pool_are_pretrained_on(root: Path) -> None:
+    datasets = module("comparison.datasets")
+    dataset = datasets.DATASETS["em_isbi2012"]
+    names = {record.name for record in datasets.unlabelled(root, dataset).records}
+    assert names == {f"i{number}.png" for number in range(5)} | {"p8.png", "p9.png"}
+    scored = [image.name for part in ("val", "test") for image in datasets.labelled(root, dataset, part)]
+    assert scored == ["i5.png", "i6.png", "i7.png"]
+
+
+def test_labelled_images_lie_apart() -> None:
+    spread = module("comparison.datasets").spread
+    assert spread(range(14), 4) == [0, 4, 8, 12]
+    assert spread(range(14), 1) == [0]
+    assert spread(range(3), None) == [0, 1, 2]
+
+
+def test_strokes_leave_zero_for_nothing(root: Path) -> None:
+    datasets = module("comparison.datasets")
+    dataset = datasets.DATASETS["em_isbi2012"]
+    image = datasets.labelled(root, dataset, "train")[0]
+    paint = datasets.painted([image], "scribbles", 0)[0].labels
+    assert [info.id for info in dataset.table("scribbles")] == [1, 2]
+    assert (paint[paint > 0] == image.labels[paint > 0] + 1).all()
+    assert 0.005 < (paint > 0).mean() < 0.3
+
+
+def test_outlines_within_the_tolerance_are_hits() -> None:
+    scores = module("comparison.scores")
+    square = np.zeros((40, 40), bool)
+    square[10:30, 10:30] = True
+    for shift, expected in ((0, 1.0), (2, 1.0)):
+        hits = scores.outline_hits(np.roll(square, shift, 0), square)
+        assert scores.boundary_f1(hits) == pytest.approx(expected)
+    far = scores.boundary_f1(scores.outline_hits(np.roll(square, 6, 1), square))
+    assert 0.3 < far < 0.9
+    assert scores.boundary_f1(scores.outline_hits(np.zeros_like(square), square)) == 0
+    assert not scores.outline(np.ones((5, 5), bool)).any()
+
+
+def test_scores_are_pooled_over_images() -> None:
+    scores = module("comparison.scores")
+    classes = module("comparison.datasets").DATASETS["em_isbi2012"].table("dense")
+    truth = [np.array([[0, 0, 1, 1]]), np.array([[1, 1, 1, 1]])]
+    found = scores.score([np.array([[0, 1, 1, 1]]), np.array([[1, 1, 0, 1]])], truth, classes, None)
+    assert found.iou == {"interior": pytest.approx(1 / 3), "membrane": pytest.approx(5 / 7)}
+    assert found.boundary_f1 is None
+
+
+def test_a_network_is_trained_in_its_minutes() -> None:
+    fit = module("comparison.fit")
+    torch.manual_seed(0)
+    network = torch.nn.Conv2d(1, 2, 1)
+    rng = np.random.default_rng(0)
+
+    def read(step: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = rng.integers(0, 2, (2, 8, 8))
+        return labels[:, None].astype(np.float32), labels
+
+    losses = []
+    of_step = fit.segmentation_loss(network, torch.ones(2))
+
+    def loss(tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        value, parts = of_step(tensors)
+        losses.append(value.item())
+        return value, parts
+
+    steps = fit.fit(
+        network, loss, read, lambda tensors, generator: tensors,
+        minutes=0.01, rate=0.1, betas=(0.9, 0.999), warmup=0.1, seed=0, device=torch.device("cpu"),
+    )  # fmt: skip
+    assert steps == len(losses) > 20
+    assert losses[-1] < 0.2 * losses[0]
+
+
+def test_every_parameter_of_the_transformer_has_one_depth() -> None:
+    networks = module("comparison.networks")
+    network = networks.VitSegmenter(networks.new_vit_mae("tiny", 1, 0), 3)
+    groups = network.by_depth()
+    grouped = [id(parameter) for group in groups for parameter in group]
+    unused = {id(network.mae.mask_token), *(id(parameter) for parameter in network.mae.head.parameters())}
+    assert len(grouped) == len(set(grouped))
+    assert set(grouped) == {id(parameter) for parameter in network.parameters()} - unused
+    assert len(groups) == 1 + networks.ENCODER_DEPTHS + 2
+    assert network(torch.zeros(2, 1, 32, 24)).shape == (2, 3, 32, 24)
+
+
+@pytest.mark.slow
+def test_a_small_comparison(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    out = tmp_path / "lines.jsonl"
+    methods = ["affmae", "affmae-scratch", "vit-mae"]
+    command = [
+        "quality.py", "--root", str(root), "--out", str(out), "--work", str(tmp_path / "runs"), "--dataset", "em_isbi2012",
+        "--labels", "2", "--paint", "scribbles", "--seed", "1", "--preset", "tiny", "--tile", "32", "--batch", "2",
+        "--pretrain-batch", "2", "--minutes", "0.02", "--finetune-minutes", "0.02", "--device", "cpu",
+    ]  # fmt: skip
+    for chosen in (methods[:2], methods):  # the second go does what is missing
+        monkeypatch.setattr(sys, "argv", [*command, "--method", *chosen])
+        assert module("quality").main() == 0
+    lines = [json.loads(text) for text in out.read_text().splitlines()]
+    assert [line["method"] for line in lines] == methods
+    assert all(0 < line["miou"] < 1 and line["steps"] > 0 and line["commit"] for line in lines)
+    assert "pretraining_steps" in lines[0]
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", ["quality.py", "--report", str(out)])
+    assert module("quality").main() == 0
+    table = capsys.readouterr().out
+    assert "2 labelled image(s), scribbles" in table
+    assert "| AFFMAE, from scratch | 1 |" in table
+
+
+def test_forest_learns_brightness() -> None:
+    pytest.importorskip("sklearn")
+    forest = module("comparison.forest").Forest(2, seed=0)
+    labels = np.zeros((48, 48), np.int64)
+    labels[:, 24:] = 1
+    image = (80 * labels + np.random.default_rng(0).integers(0, 20, labels.shape)).astype(np.uint8)
+    target = np.where(np.arange(48)[:, None] % 4 == 0, labels, -1)
+    forest.fit([image], [target])
+    assert (forest.predict(image) == labels).mean() > 0.95
+
+
+def test_unet_keeps_the_size() -> None:
+    pytest.importorskip("monai")
+    network = module("comparison.networks").new_unet(3, 4, 0)
+    assert network(torch.zeros(1, 3, 64, 48)).shape == (1, 4, 64, 48)
