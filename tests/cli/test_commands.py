@@ -142,6 +142,17 @@ def test_evaluate_agrees_with_what_segment_wrote(affmae, images, labels, finetun
     assert json.loads(result.out)["accuracy"] == pytest.approx(right / (3 * 96 * 96))
 
 
+def test_evaluate_compares_with_a_network_from_scratch(affmae, images, labels, pretrained):
+    words = ["evaluate", pretrained, "--images", images, "--labels", labels, "--compare", "scratch", "--steps", "2", "--json"]
+    result = affmae(*words)
+    assert result.code == 0, result.err
+    figures = json.loads(result.out)
+    assert 0 <= figures["miou"] <= 1
+    assert set(figures["scratch"]["iou"]) == {"background", "foreground"}
+    assert figures["gain"] == pytest.approx(figures["miou"] - figures["scratch"]["miou"])
+    assert f"{figures['miou']:.2f}" in figures["verdict"]
+
+
 @pytest.mark.parametrize("run", ["pretrained", "finetuned"])
 def test_inspect_writes_pictures_of_the_image_size_and_numbers(affmae, images, tmp_path, run, request):
     result = affmae("inspect", request.getfixturevalue(run), images / "a.png", "--out", tmp_path / "out", "--json")

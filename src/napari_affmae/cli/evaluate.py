@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from ..config import Budget, DeviceName, FinetuneConfig
+from ..control import JobControl
 from .options import AsJson, Device, Files, Foreground, ImageFolder, LabelFolder, Model, Sparse
 from .output import print_result
-from .progress import counting
+from .progress import counting, watch
+
+if TYPE_CHECKING:
+    from ..data.labels import LabelledImage
 
 
 def evaluate(
@@ -16,14 +29,27 @@ def evaluate(
     files: Files = None,
     sparse: Sparse = False,
     foreground: Foreground = False,
+    compare: Annotated[
+        Literal["scratch"] | None,
+        Parameter(help="Train MODEL, a pretrained network, and a fresh one on the labels, and score both on a part kept back."),
+    ] = None,
+    steps: Annotated[
+        int | None, Parameter(help="Steps of each training of --compare. [default: 400]", validator=Number(gte=1))
+    ] = None,
     device: Device = None,
     json: AsJson = False,
 ) -> None:
-    """Measure a model on labelled images: intersection over union per class, their mean, and accuracy."""
+    """Measure a model on labelled images: intersection over union per class, their mean, and accuracy.
+
+    With ``--compare scratch`` it answers whether pretraining helped.
+    """
     from ..engine.evaluate import evaluate as run_evaluation
     from .labelled import read_labelled
 
     examples = read_labelled(images, labels, files, foreground=foreground, sparse=sparse)
+    if compare == "scratch":
+        print_result(_compared(model, examples, steps, device or "auto", sparse), json)
+        return
     with counting("evaluate") as on_progress:
         result = run_evaluation(model, examples, device=device or "auto", sparse=sparse, on_progress=on_progress)
     figures = {
@@ -35,3 +61,17 @@ def evaluate(
         "pixels": result.pixels,
     }
     print_result({**figures, "confusion": result.confusion} if json else figures, json)
+
+
+def _compared(
+    model: Path, examples: Sequence[LabelledImage], steps: int | None, device: DeviceName, sparse: bool
+) -> dict[str, Any]:
+    """Return the figures of the comparison with a network from scratch."""
+    from ..engine.compare import as_figures
+    from ..engine.compare import compare as run_comparison
+
+    settings: dict[str, Any] = {"device": device} | ({} if steps is None else {"budget": Budget(steps=steps)})
+    control = JobControl()
+    with tempfile.TemporaryDirectory() as folder:
+        events = run_comparison(model, examples, folder, FinetuneConfig(**settings), sparse=sparse, control=control)
+        return as_figures(watch(events, control).result)

@@ -1,0 +1,165 @@
+"""Did pretraining help? The same few labels, learned by the pretrained network and by a fresh one, and scored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..card import ClassInfo
+from ..config import FinetuneConfig
+from ..control import JobControl
+from ..data.labels import LabelledImage
+from ..errors import LabelError
+from ..events import Done, Event, Notice, Progress, Score
+from ..model.mae import MaskedAutoencoder
+from ..model.model_file import load_model
+from ..model.segmenter import Segmenter
+from .device import seeded
+from .finetune import finetune
+
+CLEAR = 0.02
+"""Least difference in mIoU that is called one: what the seed alone moves a score by is about as much."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Scores of the two trainings on the labels that both were not shown.
+
+    Attributes
+    ----------
+    pretrained, scratch
+        The last held-out score of either.
+    held_out
+        What was kept back: ``"images"``, ``"strokes"`` or ``"blocks"``.
+    """
+
+    pretrained: Score
+    scratch: Score
+    held_out: str
+
+    @property
+    def gain(self) -> float:
+        """Return by how much the pretrained network's mIoU is higher; negative where it is lower."""
+        return self.pretrained.miou - self.scratch.miou
+
+    @property
+    def verdict(self) -> str:
+        """Say in one sentence what came out."""
+        both = f"mIoU {self.pretrained.miou:.2f} from the pretrained network, {self.scratch.miou:.2f} from scratch"
+        if self.gain >= CLEAR:
+            return f"Pretraining helped: {both}."
+        if self.gain <= -CLEAR:
+            return f"Pretraining did not help here, it did worse: {both}. Pretrain for longer, or on more images like these."
+        return f"No clear difference: {both}. Pretrain for longer, or compare with less paint."
+
+
+def compare(
+    model: MaskedAutoencoder | Segmenter | Path | str,
+    examples: Sequence[LabelledImage],
+    folder: Path | str,
+    config: FinetuneConfig,
+    *,
+    classes: Sequence[ClassInfo] | None = None,
+    sparse: bool = False,
+    control: JobControl | None = None,
+    threads: int | None = None,
+) -> Iterator[Event]:
+    """Train a pretrained network and a fresh one of the same shape on the same labels, and compare them.
+
+    Both have the same budget, the same tiles in the same order, and the same labels kept back for the score.
+
+    Parameters
+    ----------
+    model
+        The pretrained network, or its file or run folder.
+    folder
+        Where the two runs go, ``pretrained`` and ``scratch``; must be empty or new.
+    examples, config, classes, sparse, control, threads
+        As in :func:`~napari_affmae.engine.finetune.finetune`.
+
+    Yields
+    ------
+    Event
+        Those of both trainings, the pretrained network's first, except for their ``Done``; then a ``Done`` with a
+        :class:`Comparison` as its ``result``, or None if it was stopped.
+
+    Raises
+    ------
+    LabelError
+        If there is too little paint to keep some of it back, or as in finetuning.
+    AffmaeError
+        As in finetuning.
+    """
+    control = control or JobControl()
+    source = load_model(model) if isinstance(model, str | Path) else model
+    if isinstance(source, Segmenter):
+        yield Notice(
+            "finetune",
+            "this network has learned classes before, perhaps from these very labels: give the pretrained network for a fair "
+            "comparison",
+        )
+    starts = {"pretrained": (_without_heads(source), config), "scratch": (_fresh(source, config.seed), _evenly(config))}
+    scores: dict[str, tuple[Score, str]] = {}
+    done = None
+    for place, (name, (start, settings)) in enumerate(starts.items()):
+        yield Notice("finetune", f"training {'the pretrained network' if name == 'pretrained' else 'one from scratch'}")
+        run = Path(folder) / name
+        for event in finetune(start, examples, run, settings, classes=classes, sparse=sparse, control=control, threads=threads):
+            if isinstance(event, Done):
+                done = event
+            elif isinstance(event, Progress):
+                yield replace(event, fraction=(place + event.fraction) / len(starts))
+            else:
+                yield event
+            if isinstance(event, Score):
+                scores[name] = (event, "")
+        if done is None or (done.stopped and control.stop_requested):
+            yield Done("finetune", done.step if done is not None else 0, None, stopped=True)
+            return
+        if name not in scores:
+            raise LabelError(
+                "there is too little paint to keep some of it back for a score: paint a little more of every class"
+            )
+        scores[name] = (scores[name][0], str(done.summary.get("held_out", "")))
+    result = Comparison(scores["pretrained"][0], scores["scratch"][0], scores["pretrained"][1])
+    yield Done("finetune", done.step if done is not None else 0, None, result=result, summary=as_figures(result))
+
+
+def as_figures(result: Comparison) -> dict[str, Any]:
+    """Return a comparison as JSON-able figures."""
+    return {
+        "miou": result.pretrained.miou,
+        "iou": dict(result.pretrained.iou),
+        "scratch": {"miou": result.scratch.miou, "iou": dict(result.scratch.iou)},
+        "gain": result.gain,
+        "held_out": result.held_out,
+        "pixels": result.pretrained.pixels,
+        "verdict": result.verdict,
+    }
+
+
+def _without_heads(source: MaskedAutoencoder | Segmenter) -> MaskedAutoencoder:
+    """Return the network as pretraining leaves it: heads are new in finetuning anyway."""
+    if isinstance(source, MaskedAutoencoder):
+        return source
+    network = MaskedAutoencoder(source.config)
+    network.load_state_dict({n: v for n, v in source.state_dict().items() if not n.startswith("heads.")}, strict=False)
+    network.card = source.card.replace(classes=())
+    return network
+
+
+def _fresh(source: MaskedAutoencoder | Segmenter, seed: int) -> MaskedAutoencoder:
+    """Return a network of the same shape that has seen nothing; statistics of the images and the tile are the same."""
+    with seeded(torch.device("cpu"), seed, 0):
+        network = MaskedAutoencoder(source.config)
+    network.card = source.card.replace(classes=())
+    return network
+
+
+def _evenly(config: FinetuneConfig) -> FinetuneConfig:
+    """Return the settings that training from scratch takes: nothing is there to be kept, so all depths learn alike."""
+    return config.replace(layer_decay=1.0)

@@ -1,0 +1,94 @@
+"""The comparison with a network from scratch is a fair one, and says what came out, whatever it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from napari_affmae.card import ModelCard
+from napari_affmae.config import Budget, FinetuneConfig, ModelConfig
+from napari_affmae.control import JobControl
+from napari_affmae.data.labels import LabelledImage
+from napari_affmae.engine.compare import Comparison, compare
+from napari_affmae.engine.finetune import finetune
+from napari_affmae.errors import LabelError
+from napari_affmae.events import Done, Notice, Progress, Score
+from napari_affmae.model.mae import MaskedAutoencoder
+from napari_affmae.model.segmenter import Segmenter
+
+
+@pytest.fixture
+def mae(micro: ModelConfig) -> MaskedAutoencoder:
+    torch.manual_seed(0)
+    return MaskedAutoencoder(micro)
+
+
+def last(events: list[object]) -> Done:
+    assert isinstance(events[-1], Done)
+    return events[-1]
+
+
+def test_both_start_as_they_should_and_see_the_same(
+    mae: MaskedAutoencoder, examples: list[LabelledImage], finetuning: FinetuneConfig, tmp_path: Path
+) -> None:
+    events = list(compare(mae, examples, tmp_path / "both", finetuning))
+    result = last(events).result
+    assert isinstance(result, Comparison)
+    alone = [event for event in finetune(mae, examples, tmp_path / "alone", finetuning) if isinstance(event, Score)]
+    assert result.pretrained.iou == alone[-1].iou
+    assert result.pretrained.pixels == result.scratch.pixels
+    assert result.pretrained.miou != result.scratch.miou
+    assert sum(isinstance(event, Done) for event in events) == 1
+    fractions = [event.fraction for event in events if isinstance(event, Progress)]
+    assert fractions == pytest.approx([step / 12 for step in range(1, 13)])
+    assert last(events).summary["gain"] == pytest.approx(result.pretrained.miou - result.scratch.miou)
+
+
+def test_a_network_that_knows_classes_starts_with_new_heads_and_a_warning(
+    micro: ModelConfig, examples: list[LabelledImage], finetuning: FinetuneConfig, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    network = Segmenter(micro, 2)
+    network.card = ModelCard()
+    events = list(compare(network, examples, tmp_path, finetuning))
+    assert any(isinstance(event, Notice) and "for a fair comparison" in event.message for event in events)
+    assert isinstance(last(events).result, Comparison)
+
+
+def test_too_little_paint(
+    mae: MaskedAutoencoder, examples: list[LabelledImage], finetuning: FinetuneConfig, tmp_path: Path
+) -> None:
+    paint = np.zeros_like(examples[0].labels)
+    paint[4, 4:7], paint[40, 40:43] = 1, 2
+    with pytest.raises(LabelError, match="paint a little more"):
+        list(compare(mae, [LabelledImage(examples[0].record, paint)], tmp_path, finetuning, sparse=True))
+
+
+def test_a_stop_ends_both(
+    mae: MaskedAutoencoder, examples: list[LabelledImage], finetuning: FinetuneConfig, tmp_path: Path
+) -> None:
+    control = JobControl()
+    seen = []
+    for event in compare(mae, examples, tmp_path, finetuning.replace(budget=Budget(steps=50)), control=control):
+        seen.append(event)
+        if isinstance(event, Progress) and event.step == 2:
+            control.stop()
+    assert last(seen).stopped
+    assert last(seen).result is None
+    assert not (tmp_path / "scratch").exists()
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "word"), [(0.7, 0.6, "helped"), (0.6, 0.7, "did not help"), (0.61, 0.6, "No clear difference")]
+)
+def test_the_verdict_is_honest(ours: float, theirs: float, word: str) -> None:
+    def score(miou: float) -> Score:
+        return Score("finetune", 1, miou, {}, 10)
+
+    verdict = Comparison(score(ours), score(theirs), "blocks").verdict
+    assert word in verdict
+    assert f"{ours:.2f}" in verdict
+    assert f"{theirs:.2f}" in verdict
