@@ -17,6 +17,7 @@ from skimage.io import imsave
 from napari_affmae.card import ModelCard, PixelSize
 from napari_affmae.config import PretrainConfig
 from napari_affmae.data.records import ImageCollection
+from napari_affmae.engine.compare import Comparison
 from napari_affmae.events import CheckpointSaved, Done, Preview, Progress, Score, Started
 from napari_affmae.widgets import dock as dock_module
 from napari_affmae.widgets import settings_store
@@ -105,6 +106,14 @@ class FakeEngine(Engine):
         self.models[path] = ModelOnDisk(path, 1, len(classes), card)
         yield Score("finetune", step, 0.71, {info.name: 0.7 for info in classes}, 1234)
         yield Done("finetune", step, path, stopped=control.stop_requested)
+
+    def compare(self, model, examples, folder, config, *, classes, control):
+        self.calls.append("compare")
+        self.examples = list(examples)
+        step, _ = yield from self._train("finetune", folder, control, 1)
+        scores = [Score("finetune", step, miou, {}, 1234) for miou in (0.71, 0.55)]
+        result = None if control.stop_requested else Comparison(*scores, "strokes")
+        yield Done("finetune", step, None, stopped=control.stop_requested, result=result)
 
     def segment(self, model, image, *, device, pixel_size, control):
         self.calls.append("segment")

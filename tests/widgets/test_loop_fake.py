@@ -84,3 +84,34 @@ def test_from_folder_to_segmentation(make_dock, image_folder, engine, click, wai
     assert {Kind.TOKENS, Kind.MERGE_MAP, Kind.DENSITY, Kind.PCA} <= kinds(viewer)
     groups = [layer.metadata.get(GROUP, layer.name) for layer in viewer.layers]
     assert groups == sorted(groups, key=groups.index), "the layers of an image stand together"
+
+
+def test_the_dock_answers_whether_pretraining_helped(make_dock, image_folder, engine, click, wait_idle, qtbot):
+    dock = make_dock()
+    part = dock.label.compare
+    assert not part.begin.isEnabled()
+    assert "Pretrain in step 2" in part.begin.toolTip()
+    read_folder(dock, image_folder, click, wait_idle)
+    click(dock.pretrain.start)
+    wait_idle(dock)
+    open_first(dock, qtbot)
+    assert not part.begin.isEnabled()
+    layer = paint(dock, click)
+    assert not part.stop.isVisibleTo(part)
+    engine.step_seconds = 0.05
+    click(part.begin)
+    qtbot.waitUntil(lambda: part.bar.isVisibleTo(part) and part.bar.value() > 0, timeout=5000)
+    assert part.stop.isEnabled()
+    assert not dock.label.train.isEnabled()
+    click(part.stop)
+    wait_idle(dock)
+    assert not part.verdict.text()
+    assert not part.bar.isVisibleTo(part)
+
+    engine.step_seconds = 0.005
+    click(part.begin)
+    wait_idle(dock)
+    assert "0.71 from the pretrained network, 0.55 from scratch" in part.verdict.text()
+    np.testing.assert_array_equal(engine.examples[0].labels, layer.data)
+    assert dock.session.state.segmenter is None
+    assert part.begin.isEnabled()

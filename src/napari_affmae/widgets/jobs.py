@@ -123,6 +123,21 @@ class Engine:
 
         return finetune(model, examples, run, config, classes=classes, sparse=True, control=control, threads=job_threads())
 
+    def compare(
+        self,
+        model: Path,
+        examples: Sequence[LabelledImage],
+        folder: Path,
+        config: FinetuneConfig,
+        *,
+        classes: Sequence[ClassInfo],
+        control: JobControl,
+    ) -> Iterator[Event]:
+        """See :func:`napari_affmae.engine.compare.compare`; paint is sparse."""
+        from ..engine.compare import compare
+
+        return compare(model, examples, folder, config, classes=classes, sparse=True, control=control, threads=job_threads())
+
     def segment(
         self, model: Path, image: Any, *, device: DeviceName, pixel_size: PixelSize | None, control: JobControl
     ) -> Iterator[Event]:
@@ -232,6 +247,25 @@ def finetune_job(
 
         examples = [LabelledImage(record, labels) for record, labels in paint]
         yield from engine.finetune(model, examples, run, config, classes=classes, control=control)
+
+    return job
+
+
+def compare_job(
+    engine: Engine,
+    model: Path,
+    paint: Sequence[tuple[ImageRecord, Any]],
+    folder: Path,
+    config: FinetuneConfig,
+    classes: Sequence[ClassInfo],
+) -> Job:
+    """Train on ``paint`` with and without what pretraining taught; see :func:`finetune_job`."""
+
+    def job(control: JobControl) -> Iterator[object]:
+        from ..data.label_images import LabelledImage
+
+        examples = [LabelledImage(record, labels) for record, labels in paint]
+        yield from engine.compare(model, examples, folder, config, classes=classes, control=control)
 
     return job
 

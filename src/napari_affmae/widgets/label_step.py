@@ -13,6 +13,7 @@ from ..config import Budget, FinetuneConfig
 from ..errors import LabelError, StorageError
 from ..events import Done, Progress, Score
 from .class_table import ClassTable
+from .compare_part import ComparePart
 from .forms import JobBar, form_layout, note, row, set_live, set_note, step_layout
 from .jobs import ImageDone, ImageFailed, Working, finetune_job, segment_job
 from .paint_store import load_paint
@@ -67,6 +68,7 @@ class LabelStep(QWidget):
         self.stop = QPushButton("Stop")
         self.bar = JobBar("tiles")
         self.score = note()
+        self.compare = ComparePart(session)
         self.pixel_note = note()
         self.rescale = QCheckBox("Rescale images to the model's pixel size")
         self.rescale.setChecked(True)
@@ -94,6 +96,7 @@ class LabelStep(QWidget):
         layout.addLayout(row(self.train, self.stop))
         layout.addWidget(self.bar)
         layout.addWidget(self.score)
+        layout.addWidget(self.compare)
         layout.addWidget(self.pixel_note)
         layout.addWidget(self.rescale)
         layout.addLayout(row(self.segment, self.segment_visible))

@@ -17,7 +17,7 @@ from ..errors import ConfigError
 CONFIG, LOG, CHECKPOINT = "config.json", "log.jsonl", "checkpoint.safetensors"
 """Files of a run that are looked at here; the engine, which writes them, would bring torch along when the dock opens."""
 
-RunKind = Literal["pretrain", "finetune"]
+RunKind = Literal["pretrain", "finetune", "compare"]
 
 
 def default_project(source: str) -> Path:

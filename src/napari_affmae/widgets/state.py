@@ -22,13 +22,14 @@ from ..errors import LabelError
 if TYPE_CHECKING:
     from ..data.records import ImageCollection, ImageRecord
 
-JobName = Literal["scan", "load", "pretrain", "finetune", "segment", "inspect"]
+JobName = Literal["scan", "load", "pretrain", "finetune", "compare", "segment", "inspect"]
 
 JOB_WORDS: dict[JobName, str] = {
     "scan": "reading images",
     "load": "reading the model",
     "pretrain": "pretraining",
     "finetune": "training",
+    "compare": "comparing",
     "segment": "segmenting",
     "inspect": "looking inside",
 }
@@ -199,6 +200,13 @@ def why_not_train(state: LoopState, from_scratch: bool = False) -> str | None:
     if len(painted) < 2:
         return "Paint some pixels of at least two classes first."
     return _busy(state)
+
+
+def why_not_compare(state: LoopState) -> str | None:
+    """Ask about training with and without what pretraining taught."""
+    if state.pretrained is None:
+        return "Pretrain in step 2 or load a model file first: there is nothing to compare with."
+    return why_not_train(state)
 
 
 def why_not_segment(state: LoopState) -> str | None:

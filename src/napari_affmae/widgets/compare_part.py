@@ -1,0 +1,84 @@
+"""A part of step 3 that answers whether pretraining helped: one button, and one sentence when it is known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
+
+from ..config import Budget, FinetuneConfig
+from ..errors import StorageError
+from ..events import Done, Progress
+from .forms import JobBar, note, row, set_live, set_note
+from .jobs import compare_job
+from .project import next_run
+from .state import why_not_compare, why_not_stop
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+class ComparePart(QWidget):
+    """Trains the pretrained network and a fresh one on the paint, each for the minutes of a training."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self.begin = QPushButton("Did pretraining help?")
+        self.stop = QPushButton("Stop")
+        self.bar = JobBar("tiles")
+        self.verdict = note()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(row(self.begin, self.stop))
+        layout.addWidget(self.bar)
+        layout.addWidget(self.verdict)
+        self.begin.clicked.connect(self._begin)
+        self.stop.clicked.connect(session.stop)
+        session.event.connect(self._on_event)
+        session.job_ended.connect(self._on_job_ended)
+        session.state.events.connect(self._render)
+        self._render()
+
+    def _begin(self) -> None:
+        session = self._session
+        try:
+            session.save_paint()
+        except StorageError as error:
+            session.fail(error)
+            return
+        session.count_paint()
+        model = session.state.pretrained
+        if model is None:
+            return
+        classes = [info for info in session.state.classes if session.state.painted.get(info.id)]
+        config = FinetuneConfig(budget=Budget(minutes=session.settings.train_minutes), device=session.settings.device)
+        self.bar.start()
+        set_note(self.verdict, "")
+        paint = list(session.layers.painted_planes())
+        run = next_run(session.project, "compare")
+        session.start("compare", compare_job(session.engine, model.path, paint, run, config, classes))
+
+    def _on_event(self, event: object) -> None:
+        if self._session.state.job != "compare":
+            return
+        if isinstance(event, Progress):
+            self.bar.show_fraction(event.fraction, f"{event.fraction:.0%} of both trainings")
+        elif isinstance(event, Done) and event.result is not None:
+            set_note(self.verdict, event.result.verdict)
+            self._session.inform(event.result.verdict)
+
+    def _on_job_ended(self, name: str) -> None:
+        if name == "compare":
+            self.bar.setVisible(False)
+
+    def _render(self) -> None:
+        state = self._session.state
+        minutes = self._session.settings.train_minutes
+        set_live(
+            self.begin,
+            why_not_compare(state),
+            f"Train the pretrained network and a fresh one on your paint, {minutes:g} min each, and score both on a part of it",
+        )
+        self.stop.setVisible(state.job == "compare")
+        set_live(self.stop, why_not_stop(state, "compare"), "End without an answer")
