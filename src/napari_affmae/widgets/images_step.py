@@ -37,7 +37,7 @@ class ImagesStep(QWidget):
         self._found: ImageCollection | None = None
         self._pending_source = ""
         self._wanted: str | None = None
-        self.folder = PathField("Choose a folder of images", "Folder of PNG, JPEG or TIFF images")
+        self.folder = PathField("Choose a folder of images", "Folder of PNG, JPEG, TIFF or zarr images")
         self.folder.set_text(session.settings.folder)
         self.scan = QPushButton("Read folder")
         self.use_layers = QPushButton("Use open layers")
