@@ -53,7 +53,7 @@ def test_rows_leave_as_soon_as_no_tile_below_reaches_them() -> None:
     across = len([None for top, *_ in prediction._tiles if top == 0])
     for done in prediction.run():
         finished_rows_of_tiles = done // across
-        assert collector.rows >= min(400, finished_rows_of_tiles * 24 - 8)
+        assert collector.rows >= min(400, finished_rows_of_tiles * 23 - 8)
     assert max(part.shape[1] for part in collector.parts) <= 32
 
 
