@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,11 @@ from ..model.model_file import load_model
 from ..model.segmenter import Segmenter
 from .clock import Clock
 from .device import default_batch, describe_device, device_errors, limited_threads, resolve_device
-from .image_source import ArraySource, ImageSource, ResampledSource
+from .image_source import ArraySource, ImageSource, ResampledSource, scaled_size
+from .memory import require_memory
 from .predictor import Predictor
 from .scaled_rows import ScaledRows
-from .tiling import FloatArray, RowFunction, TiledPrediction, WholeImage
+from .tiling import FloatArray, RowFunction, TiledPrediction, WholeImage, cover
 
 _TILE = 512
 _PIXEL_SIZE_TOLERANCE = 0.1
@@ -141,6 +143,12 @@ def segment_events(
     tile = tile or default_tile(network)
     predictor = Predictor(network, place)
     whole = WholeImage(raw.height)
+    if into is None:
+        require_memory(
+            raw.height * raw.width * (4 * network.num_classes + 2),
+            f"a segmentation of {raw.height} × {raw.width} pixels in {network.num_classes} classes",
+            "segment it into a file on the command line, which takes little memory",
+        )
     rows = into or whole
     if factors is not None:
         rows = ScaledRows((source.height, source.width), (raw.height, raw.width), rows)
@@ -183,6 +191,18 @@ def default_tile(model: Segmenter) -> int:
     """Return the side of the tiles for a model: that of its training, a multiple of its patch size."""
     patch = model.config.patch_size
     return -(-(model.card.tile or _TILE) // patch) * patch
+
+
+def count_tiles(
+    model: Segmenter, height: int, width: int, *, tile: int | None, overlap: int | None, pixel_size: PixelSize | None
+) -> int:
+    """Return the number of tiles that :func:`segment_events` takes for an image of this size."""
+    factors, _ = rescaling(model, pixel_size)
+    if factors is not None:
+        height, width = scaled_size(height, width, factors)
+    side = tile or default_tile(model)
+    lap = side // 4 if overlap is None else overlap
+    return math.prod(len(cover(size, side, lap, model.config.patch_size).starts) for size in (height, width))
 
 
 def load_segmenter(model: Segmenter | Path | str) -> Segmenter:
