@@ -1,11 +1,11 @@
 """Memory of segmenting one large zarr image, in a process of its own.
 
-    python tests/benchmarks/big_image.py [--side 2000 4000 8000] [--preset tiny | --narrow] [--device cpu] [--json FILE]
+    python tests/benchmarks/big_image.py [--side 2000 4000 8000] [--narrow] [--device cpu] [--json FILE]
 
-For each side it makes a square uint8 zarr, runs ``napari-affmae segment`` on it as a user would (OME-Zarr out, tiles of 512), and
-prints the largest resident set of that process. The network has random weights: what it says changes neither time nor memory.
-``--narrow`` takes a network of a few thousand weights, which shows the memory of very large images on a small machine in
-minutes; the memory of a network itself does not depend on the image.
+For each side it makes a square uint8 zarr, runs ``napari-affmae segment`` on it as a user would (tiles of 512), and prints the
+largest resident set of that process. The network has random weights: what it says changes neither time nor memory. ``--narrow``
+takes a network of a few thousand weights, which shows the memory of very large images on a small machine in minutes; the memory
+of a network itself does not depend on the image.
 """
 
 from __future__ import annotations
