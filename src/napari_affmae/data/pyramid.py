@@ -5,7 +5,7 @@ https://ngff.openmicroscopy.org/0.5/
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -60,9 +60,9 @@ class Pyramid:
         self._side = (1.0, 1.0) if pixel_size is None else (pixel_size.y, pixel_size.x)
         self._level = self._create(0, shape, dtype)
 
-    def write(self, top: int, pixels: Pixels) -> None:
-        """Write rows ``[..., rows, W]`` of the finest scale at a place."""
-        self._level[..., top : top + pixels.shape[-2], :] = pixels
+    def write(self, top: int, pixels: Pixels, left: int = 0) -> None:
+        """Write a part ``[..., h, w]`` of the finest scale at a place."""
+        self._level[..., top : top + pixels.shape[-2], left : left + pixels.shape[-1]] = pixels
 
     def finish(self) -> None:
         """Make the coarser scales by factors of two, and write the metadata that place them all."""
@@ -70,9 +70,9 @@ class Pyramid:
         while min(finer.shape[-2:]) >= 2 and max(finer.shape[-2:]) > CHUNK:
             level = len(datasets)
             coarser = self._create(level, (*finer.shape[:-2], *(size // 2 for size in finer.shape[-2:])), finer.dtype)
-            for top in range(0, coarser.shape[-2], CHUNK):
-                bottom = min(top + CHUNK, coarser.shape[-2])
-                coarser[..., top:bottom, :] = self._halve(np.asarray(finer[..., 2 * top : 2 * bottom, :]))
+            for rows, columns in blocks(coarser.shape[-2:]):
+                four = finer[..., 2 * rows.start : 2 * rows.stop, 2 * columns.start : 2 * columns.stop]
+                coarser[..., rows, columns] = self._halve(np.asarray(four))
             datasets.append(self._dataset(level))
             finer = coarser
         multiscales = [{"name": self._name, "axes": self._axes, "datasets": datasets}]
@@ -100,6 +100,13 @@ class Pyramid:
                 {"type": "translation", "translation": [*zeros, *(side * shift for side in self._side)]},
             ],
         }
+
+
+def blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
+    """Yield rows and columns of the chunks of an image ``(H, W)``; work on one at a time needs no memory for the others."""
+    for top in range(0, shape[0], CHUNK):
+        for left in range(0, shape[1], CHUNK):
+            yield slice(top, min(top + CHUNK, shape[0])), slice(left, min(left + CHUNK, shape[1]))
 
 
 def _mean(pixels: Pixels) -> Pixels:

@@ -12,13 +12,10 @@ import zarr
 
 from ..card import ClassInfo, PixelSize
 from ..errors import StorageError
-from .pyramid import VERSION, Pyramid
+from .pyramid import VERSION, Pyramid, blocks
 from .write import place_whole
 
 Pixels = npt.NDArray[Any]
-
-BAND = 512
-"""Rows of the image that are copied at a time."""
 
 
 def write_ome_zarr(
@@ -80,7 +77,7 @@ class OmeZarrRows:
     path
         Folder to make.
     image
-        ``[H, W, C]``, anything that is sliced by rows and columns; it is copied band by band.
+        ``[H, W, C]``, anything that is sliced by rows and columns; it is copied block by block.
     classes
         Names and colours of the ids.
     dtype
@@ -110,7 +107,7 @@ class OmeZarrRows:
         self._names = ["segmentation"]
         self._ids = Pyramid(
             self._labels.create_group("segmentation"), (height, width), dtype, "segmentation", pixel_size, ids=True,
-            more={"image-label": _legend(classes)},
+            more={"image-label": {**legend(classes), "source": _SOURCE}},
         )  # fmt: skip
         self._probabilities = None
         if probabilities:
@@ -136,10 +133,8 @@ class OmeZarrRows:
 
     def finish(self) -> None:
         """Copy the image, make the coarser scales and write the metadata."""
-        height, width = self._image.shape[:2]
-        for top in range(0, height, BAND):
-            bottom = min(top + BAND, height)
-            self._pixels.write(top, np.moveaxis(np.asarray(self._image[top:bottom, 0:width]), -1, 0))
+        for rows, columns in blocks(self._image.shape[:2]):
+            self._pixels.write(rows.start, np.moveaxis(np.asarray(self._image[rows, columns]), -1, 0), columns.start)
         for pyramid in (self._pixels, self._ids, self._probabilities):
             if pyramid is not None:
                 pyramid.finish()
@@ -149,11 +144,11 @@ class OmeZarrRows:
 _SOURCE = {"image": "../../"}
 
 
-def _legend(classes: Sequence[ClassInfo]) -> dict[str, Any]:
+def legend(classes: Sequence[ClassInfo]) -> dict[str, Any]:
+    """Return names and colours of ids as NGFF's ``image-label`` writes them."""
     return {
         "colors": [
             {"label-value": info.id, "rgba": [*(int(info.color[i : i + 2], 16) for i in (1, 3, 5)), 255]} for info in classes
         ],
         "properties": [{"label-value": info.id, "class": info.name} for info in classes],
-        "source": _SOURCE,
     }
