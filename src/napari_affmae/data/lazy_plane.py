@@ -61,6 +61,7 @@ class LazyPlane:
         pixels = self[:, :]
         return pixels if dtype is None else pixels.astype(dtype)
 
-    def with_channels(self, channels: tuple[int, ...] | None) -> LazyPlane:
+    def with_channels(self, channels: tuple[int, ...]) -> LazyPlane:
         """Return the same plane with some of its channels."""
-        return replace(self, channels=channels)
+        before = range(self.shape[2]) if self.channels is None else self.channels
+        return replace(self, channels=tuple(before[channel] for channel in channels))

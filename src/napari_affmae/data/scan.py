@@ -17,6 +17,7 @@ from ..card import PixelSize
 from ..errors import DataError
 from .file_lists import read_file_list, select_listed
 from .image_file import SUFFIXES, is_image_name, open_image_file
+from .lazy_plane import LazyPlane
 from .records import ImageCollection, ImageRecord, Skipped, lazy_plane, prepare
 from .zarr_file import is_zarr
 
@@ -133,15 +134,13 @@ def collection_from_arrays(
         outer = shape[:-inner]
         for index in np.ndindex(outer):
             place = ",".join(map(str, index))
-            plane = array[index] if index else array
-            if rgb and shape[-1] == 4:
-                plane = plane[..., :3]
+            colors = tuple(range(min(shape[-1], 3))) if rgb else None
+            plane = LazyPlane(array, (*map(int, index), "y", "x", *("c" * rgb)), colors)
             record = ImageRecord(
                 f"{name}[{place}]" if index else name, 0, 0, 0, "", pixel_size, chosen_channels=chosen, array=plane
             )
             try:
-                pixels = np.asarray(plane)
-                records.append(_checked(record, pixels[..., None] if pixels.ndim == 2 else pixels))
+                records.append(_too_large_to_read(record) or _checked(record, np.asarray(plane)))
             except DataError as error:
                 skipped.append(Skipped(record.name, str(error)))
     return _collect(records, skipped, 0, "the open layers")

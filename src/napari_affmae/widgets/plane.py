@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ..data.lazy_plane import LazyPlane
 from ..data.records import ImageRecord
 from .placement import Placement, pixel_size_of
 from .state import CurrentImage
@@ -68,11 +69,10 @@ class Plane:
         record = self.layer.metadata.get(RECORD)
         if isinstance(record, ImageRecord):
             return record
-        pixels = full_resolution(self.layer)[self.index]
-        channels = min(int(pixels.shape[-1]), 3) if self.layer.rgb else 1
-        # Alpha is no intensity.
-        pixels = pixels[..., :3] if self.layer.rgb else pixels
-        return ImageRecord(self.name, *self.shape, channels, str(pixels.dtype), pixel_size_of(self.layer), array=pixels)
+        # Nothing is read here, in the main thread; and alpha is no intensity.
+        axes = (*self.index, "y", "x", *("c" * self.layer.rgb))
+        pixels = LazyPlane(full_resolution(self.layer), axes, (0, 1, 2) if self.layer.rgb else None)
+        return ImageRecord(self.name, *pixels.shape, str(pixels.dtype), pixel_size_of(self.layer), array=pixels)
 
     def current_image(self) -> CurrentImage:
         """Return what the forms say about it."""
