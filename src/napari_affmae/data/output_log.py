@@ -70,6 +70,11 @@ class OutputLog:
         """Return the lines of all images whose results are there, in order of name."""
         return [line for _, line in sorted(self._lines.items()) if line["state"] == DONE]
 
+    def made_with(self, settings: Mapping[str, Any]) -> bool:
+        """Whether something was made here, and all of it with these settings."""
+        lines = self._lines.values()
+        return bool(lines) and all(line.get(name) == value for line in lines for name, value in settings.items())
+
     def begin(self, request: Request, settings: Mapping[str, Any]) -> None:
         """Note that an image is worked on."""
         outputs = [path.relative_to(self.folder).as_posix() for path in request.outputs.paths()]

@@ -20,7 +20,7 @@ from ..data.output_log import OutputLog, Request
 from ..data.outputs import RowWriter, name_outputs, writing
 from ..data.records import ImageCollection, ImageRecord, Skipped
 from ..data.tables import refuse_foreign_tables, write_tables
-from ..errors import DataError, StorageError
+from ..errors import AffmaeError, DataError, StorageError
 from ..events import Done, Event, ImageBegun, ImageWritten, Notice, Progress, Started
 from ..model.segmenter import Segmenter
 from ..model_header import locate_model
@@ -28,6 +28,8 @@ from .memory import require_memory
 from .refine import Refined, background_of, refine
 from .segment import check_channels, class_table_of, count_tiles, labels_of, load_segmenter, segment_events
 from .tiling import FloatArray, WholeImage
+
+_FOLDER = "segmented-"
 
 _REFINEMENT_BYTES = 60
 """Per pixel, beside the probabilities: numbered regions, distances and their sums, most of them in 64 bits."""
@@ -158,6 +160,25 @@ def _close(log: OutputLog) -> list[Path]:
     """Write the tables of what is finished; leave nothing behind if nothing is."""
     log.forget_if_empty()
     return write_tables(log.folder, log.finished()) if log.finished() else []
+
+
+def output_folder(project: Path, model: Path | str, images: ImageCollection, config: ApplyConfig) -> Path:
+    """Return where to write if nobody says: ``segmented-1``, ``segmented-2`` and so on in a project.
+
+    The last of them, if it was made by the same model with the same settings and so can be gone on with; else a new one.
+    """
+    numbers = [
+        int(path.name.removeprefix(_FOLDER)) for path in project.glob(f"{_FOLDER}*") if path.name[len(_FOLDER) :].isdigit()
+    ]
+    last = max(numbers, default=0)
+    folder = project / f"{_FOLDER}{last}"
+    if last:
+        with suppress(AffmaeError):
+            log = OutputLog(folder)
+            log.to_do(_requests(images.records, folder, config), _settings(model, config), resume=True, overwrite=False)
+            if log.made_with(_settings(model, config)):
+                return folder
+    return project / f"{_FOLDER}{last + 1}"
 
 
 class _Job:

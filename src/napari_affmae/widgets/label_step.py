@@ -12,12 +12,15 @@ from ..card import PixelSize
 from ..config import Budget, FinetuneConfig
 from ..errors import LabelError, StorageError
 from ..events import Done, Progress, Score
+from .apply_part import ApplyPart
 from .class_table import ClassTable
 from .forms import JobBar, form_layout, note, row, set_live, set_note, step_layout
 from .jobs import ImageDone, ImageFailed, Working, finetune_job, segment_job
 from .paint_store import load_paint
 from .plane import Plane
 from .project import next_run
+from .refine_part import RefinePart
+from .section import Section
 from .state import (
     add_class,
     count,
@@ -75,6 +78,9 @@ class LabelStep(QWidget):
         self.probabilities = QCheckBox("Show the probability of each class")
         self.probabilities.setChecked(settings.probabilities)
         self.save_model = QPushButton("Save model …")
+        self.refine = RefinePart(session)
+        self.apply = ApplyPart(session, self.refine.active, self.rescale.isChecked)
+        self.parts = Section("Refine", self.refine), Section("Apply to all images", self.apply)
         self._lay_out()
         self._connect()
         self._render()
@@ -99,6 +105,8 @@ class LabelStep(QWidget):
         layout.addLayout(row(self.segment, self.segment_visible))
         layout.addWidget(self.probabilities)
         layout.addWidget(self.save_model)
+        for part in self.parts:
+            layout.addWidget(part)
 
     def _connect(self) -> None:
         session = self._session
@@ -280,6 +288,7 @@ class LabelStep(QWidget):
         # The user may have removed the image while it was being segmented.
         if plane is not None and plane.layer in self._session.layers.images():
             self._session.layers.show_segmentation(plane, done.result, self.probabilities.isChecked())
+            self.refine.take(plane, done.result)
 
     def _on_trained(self, done: Done) -> None:
         ended = "Stopped" if done.stopped else "Finished"
