@@ -173,6 +173,8 @@ def output_folder(project: Path, model: Path | str, images: ImageCollection, con
     last = max(numbers, default=0)
     folder = project / f"{_FOLDER}{last}"
     if last:
+        if not any(folder.iterdir()):
+            return folder
         with suppress(AffmaeError):
             log = OutputLog(folder)
             log.to_do(_requests(images.records, folder, config), _settings(model, config), resume=True, overwrite=False)

@@ -126,7 +126,7 @@ class ApplyPart(QWidget):
 
     def _show_end(self, done: Done) -> None:
         made, kept, failed = (int(done.summary.get(name, 0)) for name in ("images", "kept", "failed"))
-        parts = [f"{count(made, 'image')} written to {done.path}, with areas.csv"]
+        parts = [f"{count(made, 'image')} written to {done.path}, with areas.csv" if made else "no image was written"]
         if kept:
             parts.append(f"{kept} were there from before")
         if failed:
@@ -134,7 +134,7 @@ class ApplyPart(QWidget):
         if done.stopped:
             parts.append("“Apply to all” goes on with the rest")
         text = "; ".join(parts) + "."
-        set_note(self.result, f"Stopped: {text}" if done.stopped else text)
+        set_note(self.result, f"Stopped: {text}" if done.stopped else text[0].upper() + text[1:])
         self._session.inform(self.result.text())
 
     def _on_job_ended(self, name: str) -> None:
