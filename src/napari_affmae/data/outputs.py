@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -51,6 +52,7 @@ def name_outputs(
 
     A page ``stack.tif[3]`` becomes ``stack_3``; images that would share a name keep their old suffix in it.
     """
+    names = [_as_path(name) for name in names]
     short = [_without_suffix(name) for name in names]
     shared = Counter(short)
     stems = [
@@ -67,6 +69,12 @@ def name_outputs(
         )
         for stem in stems
     ]
+
+
+def _as_path(name: str) -> str:
+    """Return a name that stays inside the folder on every system: layers may be called anything."""
+    parts = [re.sub(r'[<>:"|?*\\\x00-\x1f]', "_", part) for part in name.split("/") if part not in ("", ".", "..")]
+    return "/".join(parts) or "image"
 
 
 def _without_suffix(name: str) -> str:

@@ -276,6 +276,16 @@ class OverlayLayers:
             for info, probability in zip(result.classes, result.probabilities, strict=True):
                 self._show_image(plane, Kind.PROBABILITY, info.name, probability, _ramp(info))
 
+    def show_stored(self, plane: Plane, levels: Sequence[Any], classes: Sequence[ClassInfo]) -> None:
+        """Show a segmentation that stays on disk, given at several scales, finest first."""
+        layer = self._find(Kind.SEGMENTATION, plane.group)
+        if layer is not None:
+            self._viewer.layers.remove(layer)
+        layer = Labels(list(levels), multiscale=True, opacity=0.5)
+        self._add(layer, Kind.SEGMENTATION, "", plane.group, plane.placement())
+        layer.colormap = class_colors(classes)
+        self._hide_looks(plane.group)
+
     def segmentation_of(self, plane: Plane) -> npt.NDArray[Any] | None:
         """Return a copy of the segmentation of a plane that lies in memory, if there is one."""
         layer = self._find(Kind.SEGMENTATION, plane.group)

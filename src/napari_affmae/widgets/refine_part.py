@@ -101,10 +101,12 @@ class RefinePart(QWidget):
         """Note that a plane has a new segmentation, and refine that too."""
         self._results.pop(plane.name, None)
         self._results[plane.name] = result
-        while len(self._results) > _KEPT:
-            self._results.pop(next(iter(self._results)))
+        current = None if self._plane is None else self._plane.name
+        for name in [name for name in self._results if name not in (current, plane.name)][: len(self._results) - _KEPT]:
+            self._results.pop(name)
         self._on_image()
-        self._refine_soon()
+        if plane.name == current:
+            self._refine_soon()
 
     # Reactions
 
@@ -136,6 +138,8 @@ class RefinePart(QWidget):
         if plane != self._plane:
             self._plane = plane
             self.table.clear()
+            # They show one plane, and would lie over every slice of a stack.
+            self._session.layers.remove_refined()
             self._refine_soon()
         self._render()
 

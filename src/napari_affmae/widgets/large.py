@@ -1,0 +1,65 @@
+"""Images too large to hold the result in memory: segmented into an OME-Zarr of the project, and shown from there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import zarr
+
+from ..card import ClassInfo
+from ..config import ApplyConfig
+from ..control import JobControl
+from ..data.records import ImageCollection, ImageRecord
+from ..events import ImageWritten
+from .job_runner import Job
+from .jobs import Engine, Working
+
+if TYPE_CHECKING:
+    from .plane import Plane
+
+LARGEST_IN_MEMORY = 1 << 26
+"""Pixels. A quarter of a gigabyte of probabilities for each class."""
+
+FOLDER = "large"
+"""Where in the project the results lie; a new one replaces that of the same image."""
+
+
+@dataclass(frozen=True)
+class LargeDone:
+    """A large image was segmented into an OME-Zarr."""
+
+    name: str
+    path: Path
+    classes: tuple[ClassInfo, ...]
+
+
+def is_large(plane: Plane) -> bool:
+    """Whether the result for a plane should not be held in memory."""
+    height, width = plane.shape
+    return height * width > LARGEST_IN_MEMORY
+
+
+def large_job(
+    engine: Engine, model: Path, record: ImageRecord, project: Path, config: ApplyConfig, classes: tuple[ClassInfo, ...]
+) -> Job:
+    """Segment one image into the project, tile by tile."""
+
+    def job(control: JobControl) -> Iterator[object]:
+        yield Working(record.name, 1, 1)
+        images = ImageCollection((record,))
+        for event in engine.apply(model, images, project / FOLDER, config, overwrite=True, control=control):
+            yield event
+            if isinstance(event, ImageWritten):
+                yield LargeDone(record.name, event.outputs[0], classes)
+
+    return job
+
+
+def levels_of(path: Path) -> list[Any]:
+    """Return the scales of a stored segmentation, finest first, as arrays that are read part by part."""
+    group = zarr.open_group(path, mode="r")["labels/segmentation"]
+    ome: Any = group.attrs["ome"]
+    return [group[dataset["path"]] for dataset in ome["multiscales"][0]["datasets"]]
