@@ -135,7 +135,7 @@ class ApplyPart(QWidget):
             parts.append("“Apply to all” goes on with the rest")
         text = "; ".join(parts) + "."
         set_note(self.result, f"Stopped: {text}" if done.stopped else text[0].upper() + text[1:])
-        self._session.inform(self.result.text())
+        self._session.inform(f"{'Stopped' if done.stopped else 'Finished'} after {count(made, 'image')}.")
 
     def _on_job_ended(self, name: str) -> None:
         if name == "apply":
