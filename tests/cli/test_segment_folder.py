@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -211,3 +214,30 @@ def test_channels_are_chosen(affmae, images, finetuned, tmp_path):
     result = affmae("segment", finetuned, tmp_path / "in", "--out", tmp_path / "color", "--channels", 1)
     assert result.code == 0, result.err
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "gray" / "a.tif"), tifffile.imread(tmp_path / "color" / "a.tif"))
+
+
+def test_a_killed_run_is_taken_up_and_leaves_no_remains(affmae, folder, finetuned, tmp_path):
+    for number in range(8):
+        shutil.copy(folder / "a.tif", folder / f"more_{number}.tif")
+    out = tmp_path / "out"
+    words = [sys.executable, "-m", "napari_affmae", "segment", finetuned, folder, "--out", out, "--format", "ome-zarr"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen([*map(str, words)], env=environment, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith(b"4/10"):
+            process.kill()  # somewhere within an image
+            break
+    process.stderr.close()
+    process.wait()
+    first = {path: path.stat().st_mtime_ns for path in out.glob("*.zarr")}
+    assert 3 <= len(first) < 10
+    result = affmae("segment", finetuned, folder, "--out", out, "--format", "ome-zarr", "--resume", "--json")
+    assert result.code == 0, result.err
+    report = json.loads(result.out)
+    assert len(report["written"]) + len(report["kept"]) == 10
+    assert len(report["kept"]) in (len(first), len(first) - 1)  # the last one may have been in place, but not in the log
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]
+    for path in report["kept"]:
+        assert Path(path).stat().st_mtime_ns == first[Path(path)]
+    assert len({row["image"] for row in table(out / "areas.csv")}) == 10

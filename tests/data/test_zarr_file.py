@@ -116,3 +116,13 @@ def test_a_channel_that_is_not_there(tmp_path: Path) -> None:
     store(tmp_path / "a.zarr", RNG.integers(0, 255, (20, 30, 3), np.uint8))
     with pytest.raises(DataError, match="channel 3 was chosen, but it has 3"):
         scan(tmp_path / "a.zarr", channels=[3])
+
+
+def test_a_lazy_plane_is_indexed_like_an_array() -> None:
+    pixels = RNG.integers(0, 255, (3, 20, 4, 30), np.uint8)  # c y z x
+    plane = LazyPlane(pixels, ("c", "y", 2, "x"), (2, 0))
+    whole = pixels[[2, 0], :, 2].transpose(1, 2, 0)
+    assert plane.shape == whole.shape
+    np.testing.assert_array_equal(np.asarray(plane), whole)
+    for key in np.s_[3:5, 6:7], np.s_[3, 6:7], np.s_[3:5, 6, 1], np.s_[:, 2:9, 1:2], np.s_[4, 5, 0]:
+        np.testing.assert_array_equal(plane[key], whole[key])

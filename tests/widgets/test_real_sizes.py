@@ -11,13 +11,15 @@ import torch
 import zarr
 from napari.layers import Image
 
-from napari_affmae.card import ModelCard, Normalisation
+from napari_affmae.card import ModelCard, Normalisation, PixelSize
 from napari_affmae.config import ModelConfig
 from napari_affmae.data.lazy_plane import LazyPlane
+from napari_affmae.data.records import ImageRecord
+from napari_affmae.data.write_ome_zarr import write_ome_zarr
 from napari_affmae.engine.segment import segment
 from napari_affmae.model.model_file import save_model
 from napari_affmae.model.segmenter import Segmenter
-from napari_affmae.widgets import large
+from napari_affmae.widgets import plane as plane_module
 from napari_affmae.widgets.jobs import Engine, Working
 from napari_affmae.widgets.layers import KIND, Kind
 from napari_affmae.widgets.plane import Plane
@@ -25,6 +27,7 @@ from napari_affmae.widgets.slices import slices_from
 from napari_affmae.widgets.state import DEFAULT_CLASSES, ModelOnDisk
 
 RNG = np.random.default_rng(0)
+NM = PixelSize(y=8, x=4, unit="nanometer")
 
 
 def test_slices_come_from_the_current_one_outwards():
@@ -84,8 +87,32 @@ def test_all_slices_of_a_stack_the_shown_one_first(make_dock, engine, click, wai
     assert dock.label.segment_slices.isHidden()
 
 
+@pytest.mark.parametrize("channels", [None, 3])
+def test_a_large_ome_zarr_is_opened_from_the_list_without_reading_it(
+    make_dock, click, wait_idle, tmp_path, monkeypatch, qtbot, channels
+):
+    monkeypatch.setattr(plane_module, "LARGEST_IN_MEMORY", 1000)
+    pixels = RNG.integers(0, 255, (1200, 700, *([channels] if channels else [])), np.uint8)
+    write_ome_zarr(tmp_path / "in" / "a.ome.zarr", pixels, np.ones((1200, 700), np.uint8), DEFAULT_CLASSES, pixel_size=NM)
+    dock = make_dock()
+    dock.images.folder.set_text(str(tmp_path / "in"))
+    dock.images._render()
+    click(dock.images.scan)
+    wait_idle(dock)
+    monkeypatch.setattr(ImageRecord, "read", lambda self: pytest.fail("the whole image was read"))
+    dock.images.open_record(dock.session.state.images.records[0])
+    qtbot.waitUntil(lambda: "a.ome.zarr" in dock._viewer.layers, timeout=20_000)
+    layer = dock._viewer.layers["a.ome.zarr"]
+    assert layer.multiscale
+    assert layer.rgb == (channels == 3)
+    assert [level.shape[:2] for level in layer.data] == [(1200, 700), (600, 350), (300, 175)]
+    np.testing.assert_array_equal(layer.data[0][5:9, 7:20], pixels[5:9, 7:20])
+    np.testing.assert_array_equal(layer.scale, (8, 4))
+    assert dock.session.state.image.height == 1200
+
+
 def test_the_result_for_a_large_image_stays_on_disk(make_dock, click, wait_idle, tmp_path, monkeypatch):
-    monkeypatch.setattr(large, "LARGEST_IN_MEMORY", 1000)
+    monkeypatch.setattr(plane_module, "LARGEST_IN_MEMORY", 1000)
     torch.manual_seed(0)
     config = ModelConfig(
         patch_size=4, embed_dims=(8, 8, 8, 8), depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1), neighbourhood=(16, 16, 16, 16),

@@ -46,15 +46,20 @@ class LazyPlane:
         dtype: np.dtype[Any] = np.dtype(self.array.dtype)
         return dtype
 
-    def __getitem__(self, key: tuple[slice, slice]) -> npt.NDArray[Any]:
-        """Read ``[rows, columns]`` as ``[h, w, C]``."""
-        parts: dict[int | str, slice] = {"y": key[0], "x": key[1], "c": slice(None)}
+    def __getitem__(self, key: tuple[int | slice, ...]) -> npt.NDArray[Any]:
+        """Read ``[rows, columns]`` as ``[h, w, C]``, or ``[rows, columns, channels]``; a number takes its axis away."""
+        rows, columns, *rest = (slice(part, part + 1) if isinstance(part, int) else part for part in key)
+        parts: dict[int | str, slice] = {"y": rows, "x": columns, "c": slice(None)}
         pixels = np.asarray(self.array[tuple(part if isinstance(part, int) else parts[part] for part in self.index)])
         kept = [part for part in self.index if not isinstance(part, int)]
         pixels = pixels.transpose([kept.index(part) for part in ("y", "x", "c") if part in kept])
         if "c" not in kept:
             pixels = pixels[..., None]
-        return pixels if self.channels is None else pixels[..., list(self.channels)]
+        if self.channels is not None:
+            pixels = pixels[..., list(self.channels)]
+        if rest:
+            pixels = pixels[..., rest[0]]
+        return pixels[tuple(0 if isinstance(part, int) else slice(None) for part in key)]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         """Read everything."""

@@ -6,6 +6,7 @@ right name.
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import tempfile
@@ -103,6 +104,13 @@ def placing(path: Path, overwrite: bool) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def remove_remains(path: Path) -> None:
+    """Remove what a process that was killed left beside ``path``."""
+    for beside in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if beside.is_dir():
+            shutil.rmtree(beside, ignore_errors=True)
 
 
 def _move(made: Path, path: Path, aside: Path) -> None:

@@ -40,8 +40,9 @@ class ZarrFile:
 
     def __init__(self, path: Path) -> None:
         with _zarr_errors():
-            array, axes, size = _open(path)
+            array, axes, size, coarser = _open(path)
         self._array = array
+        self._coarser = coarser
         self._axes = axes
         self.pixel_size = size
         self._outer = [side for side, axis in zip(array.shape, axes, strict=True) if axis not in "yxc"]
@@ -54,6 +55,11 @@ class ZarrFile:
         where = iter(np.unravel_index(page, self._outer) if self._outer else ())
         index = tuple(axis if axis in "yxc" else int(next(where)) for axis in self._axes)
         return LazyPlane(_ReadSafely(self._array), index)
+
+    def scales(self, page: int) -> list[LazyPlane]:
+        """Return a page at every scale that is stored, finest first."""
+        finest = self.plane(page)
+        return [finest, *(LazyPlane(_ReadSafely(array), finest.index) for array in self._coarser)]
 
     def read(self, page: int) -> npt.NDArray[Any]:
         """Return page ``page`` as ``[H, W, C]``."""
@@ -90,10 +96,11 @@ def _zarr_errors() -> Iterator[None]:
         raise DataError(f"damaged or not a zarr image: {words[:200]}") from error
 
 
-def _open(path: Path) -> tuple[ZarrArray, str, PixelSize | None]:
+def _open(path: Path) -> tuple[ZarrArray, str, PixelSize | None, list[ZarrArray]]:
+    """Return the finest array, a letter for each axis, the pixel size, and the coarser arrays."""
     node = zarr.open(path, mode="r")
     if isinstance(node, zarr.Array):
-        return node, _axes_of_array(node), None
+        return node, _axes_of_array(node), None, []
     attributes: dict[str, Any] = dict(node.attrs.asdict())
     multiscales = (attributes.get("ome") or attributes).get("multiscales")
     if not multiscales:
@@ -105,7 +112,10 @@ def _open(path: Path) -> tuple[ZarrArray, str, PixelSize | None]:
         raise DataError(f"its finest level {finest['path']!r} is no array")
     axes = image.get("axes") or [*"tczyx"][-array.ndim :]
     names = [axis["name"] if isinstance(axis, Mapping) else str(axis) for axis in axes]
-    return array, _checked(names, array), _pixel_size(axes, names, finest)
+    coarser = [node[dataset["path"]] for dataset in image["datasets"][1:]]
+    # Scales that shrink time or depth as well have other pages, and are of no use here.
+    kept = [level for level in coarser if isinstance(level, zarr.Array) and level.shape[:-2] == array.shape[:-2]]
+    return array, _checked(names, array), _pixel_size(axes, names, finest), kept
 
 
 def _axes_of_array(array: ZarrArray) -> str:

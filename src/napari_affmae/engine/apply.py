@@ -20,6 +20,7 @@ from ..data.output_log import OutputLog, Request
 from ..data.outputs import RowWriter, name_outputs, writing
 from ..data.records import ImageCollection, ImageRecord, Skipped
 from ..data.tables import refuse_foreign_tables, write_tables
+from ..data.write import remove_remains
 from ..errors import AffmaeError, DataError, StorageError
 from ..events import Done, Event, ImageBegun, ImageWritten, Notice, Progress, Started
 from ..model.segmenter import Segmenter
@@ -125,6 +126,9 @@ def apply(
     try:
         for place, (request, replaceable) in enumerate(left, start=1):
             yield ImageBegun("segment", request.name, place, len(left))
+            if replaceable:
+                for path in request.outputs.paths():
+                    remove_remains(path)
             log.begin(request, settings)
             try:
                 line = yield from job.segment(records[request], request, replaceable)

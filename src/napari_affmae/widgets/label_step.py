@@ -16,9 +16,9 @@ from .apply_part import ApplyPart
 from .class_table import ClassTable
 from .forms import JobBar, form_layout, note, row, set_live, set_note, step_layout
 from .jobs import ImageDone, ImageFailed, Working, finetune_job, segment_job
-from .large import LargeDone, is_large, large_job, levels_of
+from .large import LargeDone, large_job, levels_of
 from .paint_store import load_paint
-from .plane import Plane
+from .plane import Plane, is_large
 from .project import next_run
 from .refine_part import RefinePart
 from .section import Section

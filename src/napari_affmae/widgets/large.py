@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import zarr
 
@@ -16,12 +16,6 @@ from ..data.records import ImageCollection, ImageRecord
 from ..events import ImageWritten
 from .job_runner import Job
 from .jobs import Engine, Working
-
-if TYPE_CHECKING:
-    from .plane import Plane
-
-LARGEST_IN_MEMORY = 1 << 26
-"""Pixels. A quarter of a gigabyte of probabilities for each class."""
 
 FOLDER = "large"
 """Where in the project the results lie; a new one replaces that of the same image."""
@@ -34,12 +28,6 @@ class LargeDone:
     name: str
     path: Path
     classes: tuple[ClassInfo, ...]
-
-
-def is_large(plane: Plane) -> bool:
-    """Whether the result for a plane should not be held in memory."""
-    height, width = plane.shape
-    return height * width > LARGEST_IN_MEMORY
 
 
 def large_job(
