@@ -126,7 +126,7 @@ def apply(
     try:
         for place, (request, replaceable) in enumerate(left, start=1):
             yield ImageBegun("segment", request.name, place, len(left))
-            if replaceable:
+            if resume or overwrite:
                 for path in request.outputs.paths():
                     remove_remains(path)
             log.begin(request, settings)
