@@ -257,7 +257,7 @@ class LabelStep(QWidget):
         config = ApplyConfig(format="ome-zarr", device=session.settings.device, rescale=self.rescale.isChecked())
         session.layers.lay_down_brush()
         self.bar.start()
-        job = large_job(session.engine, model.path, plane.record(), session.project, config, model.card.classes)
+        job = large_job(session.engine, model, plane.record(), session.project, config)
         session.start("segment", job)
 
     def _save_model(self) -> None:

@@ -12,10 +12,12 @@ import zarr
 from ..card import ClassInfo
 from ..config import ApplyConfig
 from ..control import JobControl
+from ..data.classes import default_classes
 from ..data.records import ImageCollection, ImageRecord
 from ..events import ImageWritten
 from .job_runner import Job
 from .jobs import Engine, Working
+from .state import ModelOnDisk
 
 FOLDER = "large"
 """Where in the project the results lie; a new one replaces that of the same image."""
@@ -30,20 +32,23 @@ class LargeDone:
     classes: tuple[ClassInfo, ...]
 
 
-def large_job(
-    engine: Engine, model: Path, record: ImageRecord, project: Path, config: ApplyConfig, classes: tuple[ClassInfo, ...]
-) -> Job:
+def large_job(engine: Engine, model: ModelOnDisk, record: ImageRecord, project: Path, config: ApplyConfig) -> Job:
     """Segment one image into the project, tile by tile."""
 
     def job(control: JobControl) -> Iterator[object]:
         yield Working(record.name, 1, 1)
         images = ImageCollection((record,))
-        for event in engine.apply(model, images, project / FOLDER, config, overwrite=True, control=control):
+        for event in engine.apply(model.path, images, project / FOLDER, config, overwrite=True, control=control):
             yield event
             if isinstance(event, ImageWritten):
-                yield LargeDone(record.name, event.outputs[0], classes)
+                yield LargeDone(record.name, event.outputs[0], class_table(model))
 
     return job
+
+
+def class_table(model: ModelOnDisk) -> tuple[ClassInfo, ...]:
+    """Return the classes of a segmenter; one that was never trained has ids 0..K-1."""
+    return model.card.classes or default_classes(range(model.num_classes))
 
 
 def levels_of(path: Path) -> list[Any]:

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QSpinBox, QWidg
 from ..config import Refinement
 from .forms import form_layout, note, set_note, step_layout
 from .job_runner import JobRunner
+from .large import class_table
 from .object_table import ObjectTable
 from .refine_job import RefineDone, refine_job
 from .state import count
@@ -165,7 +166,7 @@ class RefinePart(QWidget):
         result = self._results.get(plane.name)
         if result is not None and result.labels.shape != labels.shape:
             result = None
-        classes = session.state.classes if session.state.segmenter is None else session.state.segmenter.card.classes
+        classes = session.state.classes if session.state.segmenter is None else class_table(session.state.segmenter)
         self._planes = {plane.name: plane}
         self._runner.start(refine_job(session.engine, plane.name, labels, classes, self.settings(), result), "AFFMAE refining")
         self._render()
