@@ -271,42 +271,6 @@ class PretrainConfig(Settings):
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
 
 
-class FinetuneConfig(Settings):
-    """Settings of a finetuning run.
-
-    Attributes
-    ----------
-    budget
-        When to end.
-    tile
-        Side of the crops in pixels; None takes that of the pretrained model, or chooses by device if it says none.
-    batch
-        Crops per step, or None to choose by device and preset.
-    learning_rate, layer_decay, weight_decay, warmup, clip
-        AdamW; the learning rate falls by ``layer_decay`` from each stage to the one below it. From scratch nothing decays.
-    jitter
-        As in :class:`PretrainConfig`.
-    held_out
-        Part of the painted area kept back for the score, when every class can spare it; 0 trains on everything.
-    seed, device, checkpoint_seconds
-        As in :class:`PretrainConfig`.
-    """
-
-    budget: Budget = Budget(steps=400)
-    tile: Annotated[int, Field(ge=16)] | None = None
-    batch: PositiveInt | None = None
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = 0.75
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    warmup: Annotated[float, Field(ge=0, le=0.5)] = 0.1
-    clip: Annotated[float, Field(gt=0)] = 5.0
-    jitter: Annotated[float, Field(ge=0, lt=1)] = 0.15
-    held_out: Annotated[float, Field(ge=0, le=0.5)] = 0.2
-    seed: Annotated[int, Field(ge=0)] = 0
-    device: DeviceName = "auto"
-    checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
-
-
 class Refinement(Settings):
     """What is done to a segmentation before it is written or shown; by default nothing.
 
@@ -361,3 +325,39 @@ class ApplyConfig(Settings):
     device: DeviceName = "auto"
     rescale: bool = True
     refinement: Refinement = Refinement()
+
+
+class FinetuneConfig(Settings):
+    """Settings of a finetuning run.
+
+    Attributes
+    ----------
+    budget
+        When to end.
+    tile
+        Side of the crops in pixels; None takes that of the pretrained model, or chooses by device if it says none.
+    batch
+        Crops per step, or None to choose by device and preset.
+    learning_rate, layer_decay, weight_decay, warmup, clip
+        AdamW; the learning rate falls by ``layer_decay`` from each stage to the one below it. From scratch nothing decays.
+    jitter
+        As in :class:`PretrainConfig`.
+    held_out
+        Part of the painted area kept back for the score, when every class can spare it; 0 trains on everything.
+    seed, device, checkpoint_seconds
+        As in :class:`PretrainConfig`.
+    """
+
+    budget: Budget = Budget(steps=400)
+    tile: Annotated[int, Field(ge=16)] | None = None
+    batch: PositiveInt | None = None
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 0.75
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    warmup: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    clip: Annotated[float, Field(gt=0)] = 5.0
+    jitter: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    held_out: Annotated[float, Field(ge=0, le=0.5)] = 0.2
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: DeviceName = "auto"
+    checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
