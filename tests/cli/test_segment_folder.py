@@ -214,6 +214,9 @@ def test_channels_are_chosen(affmae, images, finetuned, tmp_path):
     result = affmae("segment", finetuned, tmp_path / "in", "--out", tmp_path / "color", "--channels", 1)
     assert result.code == 0, result.err
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "gray" / "a.tif"), tifffile.imread(tmp_path / "color" / "a.tif"))
+    other = affmae("segment", finetuned, tmp_path / "in", "--out", tmp_path / "color", "--channels", 2, "--resume")
+    assert other.code == 2
+    assert "a.tif was made with channels = [1], and now it is [2]" in other.err
 
 
 def test_a_killed_run_is_taken_up_and_leaves_no_remains(affmae, folder, finetuned, tmp_path):

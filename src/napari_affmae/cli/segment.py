@@ -25,7 +25,8 @@ def segment(
     format: Annotated[OutputFormat, Parameter(help="tiff: ids; ome-zarr: image, ids and class names in one.")] = "tiff",
     probabilities: Annotated[bool, Parameter(negative="", help="Write the probability of each class as well.")] = False,
     channels: Annotated[
-        list[int] | None, Parameter(help="Channels to take, counted from 0, as often as needed.", validator=Number(gte=0))
+        list[int] | None,
+        Parameter(negative="", help="Channels to take, counted from 0, as often as needed.", validator=Number(gte=0)),
     ] = None,
     tile: Annotated[
         int | None, Parameter(help="Side of the square tiles in pixels. [default: as in training]", validator=Number(gte=16))

@@ -117,7 +117,7 @@ def apply(
     if not (log.existed or overwrite):
         refuse_foreign_tables(out)
     requests = _requests(images.records, out, config)
-    settings = _settings(model, config)
+    settings = _settings(model, config, images)
     left = log.to_do(requests, settings, resume=resume, overwrite=overwrite)
     records = dict(zip(requests, images.records, strict=True))
     job = _Job(network, config, control, threads, [records[request] for request, _ in left])
@@ -181,8 +181,8 @@ def output_folder(project: Path, model: Path | str, images: ImageCollection, con
             return folder
         with suppress(AffmaeError):
             log = OutputLog(folder)
-            log.to_do(_requests(images.records, folder, config), _settings(model, config), resume=True, overwrite=False)
-            if log.made_with(_settings(model, config)):
+            log.to_do(_requests(images.records, folder, config), _settings(model, config, images), resume=True, overwrite=False)
+            if log.made_with(_settings(model, config, images)):
                 return folder
     return project / f"{_FOLDER}{last + 1}"
 
@@ -314,11 +314,16 @@ def _requests(records: Sequence[ImageRecord], out: Path, config: ApplyConfig) ->
     return [Request(*parts) for parts in zip(names, sources, outputs, strict=True)]
 
 
-def _settings(model: Path | str, config: ApplyConfig) -> dict[str, Any]:
+def _settings(model: Path | str, config: ApplyConfig, images: ImageCollection) -> dict[str, Any]:
     """Return what decides the result; where it is computed, and how many tiles at once, does not."""
     with locate_model(model).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"model_sha256": digest, "settings": config.model_dump(mode="json", exclude={"device", "batch"})}
+    channels = images.records[0].chosen_channels
+    return {
+        "model_sha256": digest,
+        "channels": None if channels is None else list(channels),
+        "settings": config.model_dump(mode="json", exclude={"device", "batch"}),
+    }
 
 
 def _line(record: ImageRecord, classes: Sequence[ClassInfo], counted: _Counted, refined: Refined | None) -> dict[str, Any]:
