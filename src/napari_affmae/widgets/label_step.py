@@ -312,7 +312,6 @@ class LabelStep(QWidget):
         # The user may have removed the image while it was being segmented.
         if plane is not None and plane.layer in self._session.layers.images():
             self._session.layers.show_segmentation(plane, done.result, self.probabilities.isChecked())
-            self.refine.take(plane, done.result)
 
     def _on_trained(self, done: Done) -> None:
         ended = "Stopped" if done.stopped else "Finished"

@@ -78,12 +78,15 @@ class OverlayLayers:
         Paint was drawn anew: it may have changed, or only been scrolled. Comes many times a second.
     paint_removed(Labels)
         A paint layer left the viewer; its data can still be saved.
+    segmented(Plane, SegmentationResult)
+        A plane shows a new segmentation.
     """
 
     current_changed = Signal()
     painted = Signal()
     paint_redrawn = Signal()
     paint_removed = Signal(object)
+    segmented = Signal(object, object)
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
@@ -275,6 +278,7 @@ class OverlayLayers:
         if probabilities:
             for info, probability in zip(result.classes, result.probabilities, strict=True):
                 self._show_image(plane, Kind.PROBABILITY, info.name, probability, _ramp(info))
+        self.segmented.emit(plane, result)
 
     def show_stored(self, plane: Plane, levels: Sequence[Any], classes: Sequence[ClassInfo]) -> None:
         """Show a segmentation that stays on disk, given at several scales, finest first."""

@@ -88,6 +88,7 @@ class RefinePart(QWidget):
         self._runner.ended.connect(self._on_ended)
         session.closing.connect(lambda: self._runner.close(1.0))
         session.layers.current_changed.connect(self._on_image)
+        session.layers.segmented.connect(self._on_segmented)
         session.state.events.classes.connect(self._list_classes)
 
     def settings(self) -> Refinement:
@@ -98,8 +99,10 @@ class RefinePart(QWidget):
         """Return what is done to a segmentation now: nothing while it is switched off."""
         return self.settings() if self.on.isChecked() else Refinement()
 
-    def take(self, plane: Plane, result: Any) -> None:
-        """Note that a plane has a new segmentation, and refine that too."""
+    # Reactions
+
+    def _on_segmented(self, plane: Plane, result: Any) -> None:
+        """Keep what a segmentation knows beside its labels, and refine it too if it is the one that is seen."""
         self._results.pop(plane.name, None)
         self._results[plane.name] = result
         current = None if self._plane is None else self._plane.name
@@ -108,8 +111,6 @@ class RefinePart(QWidget):
         self._on_image()
         if plane.name == current:
             self._refine_soon()
-
-    # Reactions
 
     def _on_settings(self) -> None:
         background = self.background.currentText() if self.background.currentIndex() > 0 else None
