@@ -18,6 +18,7 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Merging = Literal["cluster", "l2norm"]
 MaskKind = Literal["perlin", "random"]
 PositionCode = Literal["grid", "batch"]
+OutputFormat = Literal["tiff", "ome-zarr"]
 
 STAGES = 4
 STAGE_NAMES = ("res2", "res3", "res4", "res5")
@@ -268,6 +269,62 @@ class PretrainConfig(Settings):
     device: DeviceName = "auto"
     preview_seconds: Annotated[float, Field(gt=0)] = 3.0
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
+
+
+class Refinement(Settings):
+    """What is done to a segmentation before it is written or shown; by default nothing.
+
+    Attributes
+    ----------
+    specks
+        Objects of fewer pixels than this are given to what surrounds them; 0 keeps all.
+    holes
+        Holes of at most so many pixels inside an object are filled; 0 keeps all.
+    instances
+        Whether objects are numbered, measured and written.
+    split
+        How deep the neck between two touching objects must be, in pixels, for them to count as two; 0 never splits.
+    background
+        Name of the class that is no object; None takes the one called background, or the first.
+    """
+
+    specks: Annotated[int, Field(ge=0)] = 0
+    holes: Annotated[int, Field(ge=0)] = 0
+    instances: bool = False
+    split: Annotated[float, Field(ge=0)] = 0.0
+    background: str | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether it does anything."""
+        return bool(self.specks or self.holes or self.instances)
+
+
+class ApplyConfig(Settings):
+    """Settings for segmenting many images into files.
+
+    Attributes
+    ----------
+    format
+        ``"tiff"``: ids; ``"ome-zarr"``: image, ids and class names in one.
+    probabilities
+        Whether the probability of each class is written, too.
+    tile, overlap, batch, device
+        As in :func:`~napari_affmae.engine.segment.segment_events`.
+    rescale
+        Whether images are scaled to the model's pixel size if both are known.
+    refinement
+        What is done to every segmentation before it is written.
+    """
+
+    format: OutputFormat = "tiff"
+    probabilities: bool = False
+    tile: Annotated[int, Field(ge=16)] | None = None
+    overlap: Annotated[int, Field(ge=0)] | None = None
+    batch: PositiveInt | None = None
+    device: DeviceName = "auto"
+    rescale: bool = True
+    refinement: Refinement = Refinement()
 
 
 class FinetuneConfig(Settings):

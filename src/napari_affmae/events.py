@@ -128,6 +128,35 @@ class Score(Event):
 
 
 @dataclass(frozen=True)
+class ImageBegun(Event):
+    """A job of many images turns to the next one: number ``place``, from 1, of ``count``."""
+
+    name: str
+    place: int
+    count: int
+
+
+@dataclass(frozen=True)
+class ImageWritten(Event):
+    """The results for an image lie on disk, whole.
+
+    Attributes
+    ----------
+    outputs
+        The files, that of the labels first.
+    pixels
+        Area in pixels by class id.
+    objects
+        Number of instances, or None if they were not asked for.
+    """
+
+    name: str
+    outputs: tuple[Path, ...]
+    pixels: Mapping[int, int]
+    objects: int | None = None
+
+
+@dataclass(frozen=True)
 class CheckpointSaved(Event):
     """A checkpoint lies on disk, whole."""
 

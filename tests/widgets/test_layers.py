@@ -9,6 +9,7 @@ from napari.layers import Image, Labels
 
 from napari_affmae.card import PixelSize
 from napari_affmae.data.records import ImageRecord
+from napari_affmae.engine.refine import Refined
 from napari_affmae.events import Preview
 from napari_affmae.widgets.layers import GROUP, KIND, Kind, OverlayLayers
 from napari_affmae.widgets.placement import pixel_size_of
@@ -53,6 +54,7 @@ def show_everything(layers, plane):
     stage = Stage(plane.shape)
     layers.create_paint(plane, DEFAULT_CLASSES, None)
     layers.show_segmentation(plane, Result(plane.shape), probabilities=True)
+    layers.show_refined(plane, Refined(np.full(plane.shape, 2), np.ones(plane.shape, np.int32)), DEFAULT_CLASSES)
     layers.show_tokens(plane, stage)
     layers.show_merge_map(plane, stage)
     layers.show_density(plane, stage)

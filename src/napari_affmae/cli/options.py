@@ -10,7 +10,7 @@ from cyclopts.validators import Number
 
 from ..config import DeviceName
 
-Images = Annotated[Path, Parameter(help="Folder of PNG, JPEG or TIFF images (subfolders too), or one such file.")]
+Images = Annotated[Path, Parameter(help="Folder of PNG, JPEG, TIFF or OME-Zarr images (subfolders too), or one such image.")]
 ImageFolder = Annotated[Path, Parameter(help="Folder of images, or one file.")]
 LabelFolder = Annotated[Path, Parameter(help="Folder of label images whose names match the images, but for the suffix.")]
 Model = Annotated[Path, Parameter(help="Run folder or model file.")]

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from ..control import JobControl
-from ..events import Done, Event, Notice, Score, Started
+from ..events import Done, Event, ImageBegun, Notice, Score, Started
 from ..events import Progress as Step
 from .interrupt import Interrupted, stop_on_interrupt
 
@@ -125,6 +125,8 @@ def describe(event: Event) -> str:
         return f"note: {event.message}"
     if isinstance(event, Score):
         return f"held-out mIoU {event.miou:.3f} on {event.pixels} pixels at step {event.step}"
+    if isinstance(event, ImageBegun):
+        return f"{event.place}/{event.count}  {event.name}"
     return ""
 
 

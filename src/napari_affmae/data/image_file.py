@@ -1,4 +1,4 @@
-"""Decode one image file: PNG and JPEG with Pillow, TIFF with tifffile.
+"""Decode one image file: PNG and JPEG with Pillow, TIFF with tifffile, zarr folders.
 
 An open file has ``pages`` images; each is read as ``[H, W, C]`` in its own data type, alpha dropped. Whatever is wrong with
 a file becomes a :class:`~napari_affmae.errors.DataError` that says what; the caller adds the name.
@@ -24,6 +24,7 @@ from ..card import PixelSize
 from ..errors import DataError
 from .pixel_size import pixel_size_from_resolution
 from .quiet import quiet
+from .zarr_file import ZarrFile, is_zarr
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
@@ -75,6 +76,8 @@ def open_image_file(path: Path, ids: bool = False) -> ImageFile:
         If the file is missing, empty, broken, or of an unknown kind.
     """
     suffix = path.suffix.lower()
+    if is_zarr(path):
+        return ZarrFile(path)
     with broken_file_as_data_error():
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):

@@ -13,7 +13,9 @@ import numpy.typing as npt
 from ..card import PixelSize
 from ..errors import DataError
 from .image_file import open_image_file
+from .lazy_plane import LazyPlane
 from .pixel_size import same_pixel_size
+from .zarr_file import ZarrFile, is_zarr
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class ImageRecord:
     chosen_channels
         Indices of the channels to keep, or None for all.
     array
-        The pixels of an image in memory: ``[H, W]`` or ``[H, W, C]``, numpy, dask or zarr.
+        The pixels of an image in memory or of an open layer: ``[H, W]`` or ``[H, W, C]``, numpy, dask or zarr, or a
+        :class:`~napari_affmae.data.lazy_plane.LazyPlane` of one.
     """
 
     name: str
@@ -75,12 +78,52 @@ class ImageRecord:
             pixels = prepare(pixels, self.chosen_channels)
         except DataError as error:
             raise DataError(f"{self.name}: {error}") from error
-        if pixels.shape != (self.height, self.width, self.channels):
+        self._check_shape(pixels.shape)
+        return pixels
+
+    def open(self) -> Any:
+        """Return the image ``[H, W, C]`` as something to be sliced by rows and columns, read part by part where possible.
+
+        Raises
+        ------
+        DataError
+            As :meth:`read`; NaN and infinite values come to light when they are read.
+        """
+        plane = lazy_plane(self)
+        if plane is None:
+            return self.read()
+        self._check_shape(plane.shape)
+        return plane
+
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        if shape != (self.height, self.width, self.channels):
             raise DataError(
                 f"{self.name}: expected {self.height} × {self.width} pixels in {self.channels} channels as found before, "
-                f"but it is now {' × '.join(map(str, pixels.shape))}; scan the images again"
+                f"but it is now {' × '.join(map(str, shape))}; scan the images again"
             )
-        return pixels
+
+
+def lazy_plane(record: ImageRecord) -> LazyPlane | None:
+    """Return an image that can be read part by part, channels chosen, or None if it is decoded as a whole.
+
+    Raises
+    ------
+    DataError
+        If a zarr folder vanished or broke, or has no such channel.
+    """
+    if isinstance(record.array, LazyPlane):
+        plane = record.array
+    elif record.path is not None and is_zarr(record.path):
+        try:
+            plane = ZarrFile(record.path).plane(record.page or 0)
+        except DataError as error:
+            raise DataError(f"{record.name}: {error}") from error
+    else:
+        return None
+    if record.chosen_channels is None:
+        return plane
+    check_chosen(record.chosen_channels, plane.shape[2])
+    return plane.with_channels(record.chosen_channels)
 
 
 def prepare(pixels: npt.NDArray[Any], chosen_channels: tuple[int, ...] | None) -> npt.NDArray[Any]:
@@ -94,9 +137,7 @@ def prepare(pixels: npt.NDArray[Any], chosen_channels: tuple[int, ...] | None) -
     if not pixels.size:
         raise DataError(f"no pixels: its size is {' × '.join(map(str, pixels.shape[:2]))}")
     if chosen_channels is not None:
-        missing = [channel for channel in chosen_channels if not 0 <= channel < pixels.shape[2]]
-        if missing:
-            raise DataError(f"channel {missing[0]} was chosen, but it has {pixels.shape[2]} (counted from 0)")
+        check_chosen(chosen_channels, pixels.shape[2])
         pixels = np.ascontiguousarray(pixels[..., list(chosen_channels)])
     if pixels.dtype.kind == "b":
         return pixels.astype(np.uint8)
@@ -107,6 +148,13 @@ def prepare(pixels: npt.NDArray[Any], chosen_channels: tuple[int, ...] | None) -
         if bad:
             raise DataError(f"{bad} of {pixels.size} values are NaN or infinite; replace them or leave the image out")
     return pixels
+
+
+def check_chosen(chosen_channels: tuple[int, ...], channels: int) -> None:
+    """Raise :class:`DataError` if a chosen channel is not among so many."""
+    missing = [channel for channel in chosen_channels if not 0 <= channel < channels]
+    if missing:
+        raise DataError(f"channel {missing[0]} was chosen, but it has {channels} (counted from 0)")
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,15 @@ from ..card import PixelSize
 from ..errors import DataError
 from .file_lists import read_file_list, select_listed
 from .image_file import SUFFIXES, is_image_name, open_image_file
-from .records import ImageCollection, ImageRecord, Skipped, prepare
+from .lazy_plane import LazyPlane
+from .records import ImageCollection, ImageRecord, Skipped, lazy_plane, prepare
+from .zarr_file import is_zarr
 
 _WORKERS = min(4, os.cpu_count() or 1)
 _REASONS_SHOWN = 3
+
+_MOST_PIXELS_READ = 1 << 26
+"""Images that are read part by part are read whole to look for NaN and constant ones only up to this size."""
 
 Found = tuple[list[ImageRecord], list[Skipped]]
 
@@ -31,12 +36,14 @@ def scan(
     channels: Sequence[int] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ImageCollection:
-    """Find images in a folder and its subfolders, or take a single file; decode each once to know that it is usable.
+    """Find images in a folder and its subfolders, or take a single one; decode each once to know that it is usable.
+
+    Of zarr images larger than 64 million pixels only the metadata are read.
 
     Parameters
     ----------
     path
-        A folder, or one PNG, JPEG or TIFF file. Planes of a TIFF stack count as images.
+        A folder, one PNG, JPEG or TIFF file, or one zarr or OME-Zarr folder. Planes of a stack count as images.
     files
         Optional list of names, see :func:`~napari_affmae.data.file_lists.read_file_list`.
     channels
@@ -60,7 +67,9 @@ def scan(
     if not os.path.exists(path):
         raise DataError(f"{path} is not there; expected a folder of images or an image file")
     skipped: list[Skipped] = []
-    if path.is_dir():
+    if is_zarr(path):
+        root, names, ignored = path.parent, [path.name], 0
+    elif path.is_dir():
         root = path
         names, ignored, skipped = find_images(root)
     else:
@@ -125,15 +134,13 @@ def collection_from_arrays(
         outer = shape[:-inner]
         for index in np.ndindex(outer):
             place = ",".join(map(str, index))
-            plane = array[index] if index else array
-            if rgb and shape[-1] == 4:
-                plane = plane[..., :3]
+            colors = tuple(range(min(shape[-1], 3))) if rgb else None
+            plane = LazyPlane(array, (*map(int, index), "y", "x", *("c" * rgb)), colors)
             record = ImageRecord(
                 f"{name}[{place}]" if index else name, 0, 0, 0, "", pixel_size, chosen_channels=chosen, array=plane
             )
             try:
-                pixels = np.asarray(plane)
-                records.append(_checked(record, pixels[..., None] if pixels.ndim == 2 else pixels))
+                records.append(_too_large_to_read(record) or _checked(record, np.asarray(plane)))
             except DataError as error:
                 skipped.append(Skipped(record.name, str(error)))
     return _collect(records, skipped, 0, "the open layers")
@@ -160,7 +167,10 @@ def find_images(root: Path) -> tuple[list[str], int, list[Skipped]]:
             real = os.path.realpath(os.path.join(where, folder))
             if not folder.startswith(".") and real not in entered:
                 entered.add(real)
-                kept.append(folder)
+                if is_zarr(Path(where, folder)):
+                    names.append(Path(where, folder).relative_to(root).as_posix())
+                else:
+                    kept.append(folder)
         folders[:] = kept
         for file in files:
             if is_image_name(file) and not file.startswith("."):
@@ -183,7 +193,7 @@ def _try_file(root: Path, name: str, chosen: tuple[int, ...] | None) -> Found:
                     f"{name}[{page}]" if many else name, 0, 0, 0, "", file.pixel_size, path, page if many else None, chosen
                 )
                 try:
-                    records.append(_checked(record, file.read(page)))
+                    records.append(_too_large_to_read(record) or _checked(record, file.read(page)))
                 except DataError as error:
                     skipped.append(Skipped(record.name, str(error)))
             if not file.pages:
@@ -201,6 +211,15 @@ def _checked(record: ImageRecord, pixels: npt.NDArray[Any]) -> ImageRecord:
     if low == pixels.max():
         raise DataError(f"constant: every value is {low.item()}")
     return replace(record, height=height, width=width, channels=channels, dtype=pixels.dtype.name)
+
+
+def _too_large_to_read(record: ImageRecord) -> ImageRecord | None:
+    """Fill in what the metadata of a large lazy image say; None if it can be read to know more."""
+    plane = lazy_plane(record)
+    if plane is None or plane.shape[0] * plane.shape[1] <= _MOST_PIXELS_READ:
+        return None
+    height, width, channels = plane.shape
+    return replace(record, height=height, width=width, channels=channels, dtype=plane.dtype.name)
 
 
 def _collect(records: list[ImageRecord], skipped: list[Skipped], ignored: int, source: str) -> ImageCollection:

@@ -6,20 +6,21 @@ right name.
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tifffile
 
 from ..card import PixelSize
 from ..errors import StorageError
-from .quiet import quiet
+from .tiff_rows import TiffRows
 
 
 def write_labels_tiff(
@@ -34,7 +35,7 @@ def write_labels_tiff(
     """
     most = int(labels.max()) if labels.size else 0
     dtype = np.uint8 if most < 2**8 else np.uint16 if most < 2**16 else np.uint32
-    return _write_tiff(Path(path), labels.astype(dtype), "YX", pixel_size, overwrite)
+    return _write_tiff(Path(path), labels.astype(dtype), pixel_size, overwrite)
 
 
 def write_probabilities_tiff(
@@ -58,44 +59,33 @@ def write_probabilities_tiff(
         As :func:`write_labels_tiff`.
     """
     pixels = np.rint(probabilities * 255).astype(np.uint8) if as_uint8 else probabilities.astype(np.float32)
-    return _write_tiff(Path(path), pixels, "CYX", pixel_size, overwrite)
+    return _write_tiff(Path(path), pixels, pixel_size, overwrite)
 
 
-def _write_tiff(path: Path, pixels: npt.NDArray[Any], axes: str, pixel_size: PixelSize | None, overwrite: bool) -> Path:
-    imagej = pixels.dtype in (np.uint8, np.uint16, np.float32)
-    metadata: dict[str, Any] = {"axes": axes}
-    resolution = None
-    if pixel_size is not None:
-        y, x = (side / 1e3 for side in pixel_size.nanometres())
-        resolution = (1 / x, 1 / y)
-        if imagej:
-            metadata["unit"] = "um"
-        else:
-            resolution = (1e4 / x, 1e4 / y)
-
+def _write_tiff(path: Path, pixels: npt.NDArray[Any], pixel_size: PixelSize | None, overwrite: bool) -> Path:
     def write(place: Path) -> None:
-        with quiet():
-            tifffile.imwrite(
-                place,
-                pixels,
-                imagej=imagej,
-                photometric="minisblack",
-                compression=None if imagej else "zlib",
-                resolution=resolution,
-                resolutionunit=None if imagej or resolution is None else "CENTIMETER",
-                metadata=metadata,
-            )
+        with TiffRows(place, pixels.shape, pixels.dtype, pixel_size) as rows:
+            rows.write(0, pixels)
 
     return place_whole(path, write, overwrite)
 
 
 def place_whole(path: Path, write: Callable[[Path], None], overwrite: bool) -> Path:
-    """Let ``write`` make a file or folder beside ``path``, then move it there whole.
+    """Let ``write`` make a file or folder beside ``path``, then move it there whole; see :func:`placing`."""
+    with placing(path, overwrite) as place:
+        write(place)
+    return path
+
+
+@contextmanager
+def placing(path: Path, overwrite: bool) -> Iterator[Path]:
+    """Give a place beside ``path`` to make a file or folder in; at the end it moves there whole.
 
     Raises
     ------
     StorageError
-        If something is there already and ``overwrite`` is False, or if writing fails; nothing half-written stays behind.
+        If something is there already and ``overwrite`` is False, or if writing fails. Whatever is raised inside, nothing
+        half-written stays behind.
     """
     if path.exists() and not overwrite:
         raise StorageError(f"{path} is there already; choose another name or allow it to be overwritten")
@@ -106,7 +96,7 @@ def place_whole(path: Path, write: Callable[[Path], None], overwrite: bool) -> P
         raise StorageError(f"cannot write to {path.parent}: {error.strerror or error}; choose another folder") from error
     try:
         made = beside / path.name
-        write(made)
+        yield made
         _move(made, path, beside / "replaced")
     except OSError as error:
         raise StorageError(
@@ -114,7 +104,13 @@ def place_whole(path: Path, write: Callable[[Path], None], overwrite: bool) -> P
         ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    return path
+
+
+def remove_remains(path: Path) -> None:
+    """Remove what a process that was killed left beside ``path``."""
+    for beside in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if beside.is_dir():
+            shutil.rmtree(beside, ignore_errors=True)
 
 
 def _move(made: Path, path: Path, aside: Path) -> None:

@@ -103,8 +103,7 @@ class ResampledSource(ImageSource):
     def __init__(self, source: ImageSource, factors: tuple[float, float]) -> None:
         self._source = source
         self.channels = source.channels
-        self.height = max(1, round(source.height * factors[0]))
-        self.width = max(1, round(source.width * factors[1]))
+        self.height, self.width = scaled_size(source.height, source.width, factors)
 
     def read(self, top: int, bottom: int, left: int, right: int) -> FloatArray:
         """See :class:`ImageSource`."""
@@ -112,6 +111,11 @@ class ResampledSource(ImageSource):
         first_column, columns = resampling(self._source.width, self.width, left, right)
         pixels = self._source.read(first_row, first_row + rows.shape[1], first_column, first_column + columns.shape[1])
         return np.ascontiguousarray(rows @ pixels @ columns.T)
+
+
+def scaled_size(height: int, width: int, factors: tuple[float, float]) -> tuple[int, int]:
+    """Return rows and columns of an image resampled by factors."""
+    return max(1, round(height * factors[0])), max(1, round(width * factors[1]))
 
 
 def resampling(size: int, new_size: int, start: int, stop: int) -> tuple[int, FloatArray]:

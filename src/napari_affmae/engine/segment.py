@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,18 @@ from ..model.model_file import load_model
 from ..model.segmenter import Segmenter
 from .clock import Clock
 from .device import default_batch, describe_device, device_errors, limited_threads, resolve_device
-from .image_source import ArraySource, ImageSource, ResampledSource, resampling
+from .image_source import ArraySource, ImageSource, ResampledSource, scaled_size
+from .memory import require_memory
 from .predictor import Predictor
-from .tiling import FloatArray, TiledPrediction
+from .scaled_rows import ScaledRows
+from .tiling import FloatArray, RowFunction, TiledPrediction, WholeImage, cover
 
 _TILE = 512
 _PIXEL_SIZE_TOLERANCE = 0.1
 """Relative difference of pixel sizes up to which an image is taken as it is."""
 
 _BAND = 256
-"""Rows, or columns, that are worked on at a time."""
+"""Rows that are worked on at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +84,7 @@ def segment_events(
     pixel_size: PixelSize | None = None,
     control: JobControl | None = None,
     threads: int | None = None,
+    into: RowFunction | None = None,
 ) -> Iterator[Event]:
     """Segment an image and say how far it is.
 
@@ -103,12 +107,15 @@ def segment_events(
         model's pixel size and the result is scaled back.
     control, threads
         As in :func:`~napari_affmae.engine.pretrain.pretrain`.
+    into
+        Takes probabilities row by row, as they are finished, for images whose result would not fit into memory; None gathers
+        them in the result.
 
     Yields
     ------
     Event
         ``Started``; ``Progress`` after each batch of tiles, ``step`` counting tiles; ``Notice``; ``Done`` with a
-        :class:`SegmentationResult` as its ``result``, or None if it was stopped.
+        :class:`SegmentationResult` as its ``result``, or None if it was stopped or the rows went ``into`` something else.
 
     Raises
     ------
@@ -133,8 +140,18 @@ def segment_events(
     if factors is not None:
         source = ResampledSource(source, factors)
     patch = network.config.patch_size
-    tile = tile or -(-(network.card.tile or _TILE) // patch) * patch
+    tile = tile or default_tile(network)
     predictor = Predictor(network, place)
+    whole = WholeImage(raw.height)
+    if into is None:
+        require_memory(
+            raw.height * raw.width * (4 * network.num_classes + 2),
+            f"a segmentation of {raw.height} × {raw.width} pixels in {network.num_classes} classes",
+            "segment it into a file on the command line, which takes little memory",
+        )
+    rows = into or whole
+    if factors is not None:
+        rows = ScaledRows((source.height, source.width), (raw.height, raw.width), rows)
     prediction = TiledPrediction(
         predictor,
         source,
@@ -142,6 +159,7 @@ def segment_events(
         overlap=tile // 4 if overlap is None else overlap,
         batch=batch or _default_batch(place, network, tile),
         align=patch,
+        into=rows,
     )
     with device_errors(place, "choose a smaller tile"), limited_threads(threads):
         yield Started(
@@ -163,11 +181,28 @@ def segment_events(
             if control.stop_requested and done < prediction.tiles:
                 yield Done("segment", done, None, stopped=True)
                 return
-        probabilities = prediction.output
-        if factors is not None:
-            probabilities = _scaled_back(probabilities, raw.height, raw.width)
-        result = SegmentationResult(_labels(probabilities, network), probabilities, class_table_of(network))
+        result = None
+        if whole.values is not None:
+            result = SegmentationResult(labels_of(whole.values, class_table_of(network)), whole.values, class_table_of(network))
         yield Done("segment", done, None, result=result, summary={"tiles": done, "seconds": round(clock.elapsed, 3)})
+
+
+def default_tile(model: Segmenter) -> int:
+    """Return the side of the tiles for a model: that of its training, a multiple of its patch size."""
+    patch = model.config.patch_size
+    return -(-(model.card.tile or _TILE) // patch) * patch
+
+
+def count_tiles(
+    model: Segmenter, height: int, width: int, *, tile: int | None, overlap: int | None, pixel_size: PixelSize | None
+) -> int:
+    """Return the number of tiles that :func:`segment_events` takes for an image of this size."""
+    factors, _ = rescaling(model, pixel_size)
+    if factors is not None:
+        height, width = scaled_size(height, width, factors)
+    side = tile or default_tile(model)
+    lap = side // 4 if overlap is None else overlap
+    return math.prod(len(cover(size, side, lap, model.config.patch_size).starts) for size in (height, width))
 
 
 def load_segmenter(model: Segmenter | Path | str) -> Segmenter:
@@ -245,26 +280,12 @@ def _progress(done: int, total: int, clock: Clock) -> Progress:
     )
 
 
-def _labels(probabilities: FloatArray, model: Segmenter) -> npt.NDArray[Any]:
-    ids = np.array([info.id for info in class_table_of(model)])
+def labels_of(probabilities: FloatArray, classes: Sequence[ClassInfo]) -> npt.NDArray[Any]:
+    """Return the ids ``[H, W]`` of the most probable classes of ``[K, H, W]``, in the smallest unsigned type for the table."""
+    ids = np.array([info.id for info in classes])
     table = ids.astype(np.min_scalar_type(int(ids.max())))
     # Band by band: argmax makes int64, which for a whole large image would be larger than the result.
     labels = np.empty(probabilities.shape[1:], table.dtype)
     for top in range(0, len(labels), _BAND):
         labels[top : top + _BAND] = table[probabilities[:, top : top + _BAND].argmax(axis=0)]
     return labels
-
-
-def _scaled_back(probabilities: FloatArray, height: int, width: int) -> FloatArray:
-    """Resample ``[K, h, w]`` linearly to ``[K, height, width]``; sums over classes stay 1."""
-    output = np.empty((len(probabilities), height, width), np.float32)
-    # Block by block: the mixing matrices of a whole large image would be larger than the image.
-    for top in range(0, height, _BAND):
-        bottom = min(top + _BAND, height)
-        first_row, rows = resampling(probabilities.shape[1], height, top, bottom)
-        band = rows @ probabilities[:, first_row : first_row + rows.shape[1]]
-        for left in range(0, width, _BAND):
-            right = min(left + _BAND, width)
-            first, columns = resampling(probabilities.shape[2], width, left, right)
-            output[:, top:bottom, left:right] = band[:, :, first : first + columns.shape[1]] @ columns.T
-    return output

@@ -2,7 +2,8 @@
 
 The tiles of a row share their row weights and those of a column their column weights, so the blending window is a product of
 two one-dimensional windows, each made to sum to one over all tiles that cover a pixel. Predictions are simply added up; no
-second array counts the weights.
+second array counts the weights. Tiles go from top to bottom, so that rows are finished, and can leave memory, as soon as no
+tile below reaches them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,61 @@ from .image_source import ImageSource, open_source
 FloatArray = npt.NDArray[np.float32]
 TileFunction = Callable[[FloatArray], FloatArray]
 """From tiles ``[B, C, h, w]`` to predictions ``[B, K, h, w]``."""
+
+RowFunction = Callable[[int, FloatArray], None]
+"""Takes finished rows ``[K, rows, W]`` and the number of the first one, from top to bottom, each row once. The array is used
+again afterwards: what is kept must be copied."""
+
+
+class WholeImage:
+    """Gathers finished rows into one array.
+
+    Attributes
+    ----------
+    values
+        float32 ``[K, H, W]``, or None before the first rows.
+    """
+
+    def __init__(self, height: int) -> None:
+        self._height = height
+        self.values: FloatArray | None = None
+
+    def __call__(self, top: int, rows: FloatArray) -> None:
+        """Take finished rows; see :data:`RowFunction`."""
+        if self.values is None:
+            self.values = np.empty((rows.shape[0], self._height, rows.shape[2]), np.float32)
+        self.values[:, top : top + rows.shape[1]] = rows
+
+
+class _OpenRows:
+    """The sums of those rows that tiles still add to."""
+
+    def __init__(self, width: int, into: RowFunction) -> None:
+        self._width = width
+        self._into = into
+        self._top = 0
+        self._sums: FloatArray = np.zeros((0, 0, width), np.float32)
+
+    def add(self, top: int, left: int, values: FloatArray) -> None:
+        """Add ``[K, h, w]`` at a place."""
+        bottom = top + values.shape[1] - self._top
+        if bottom > self._sums.shape[1]:
+            more = np.zeros((values.shape[0], bottom, self._width), np.float32)
+            if self._sums.size:
+                more[:, : self._sums.shape[1]] = self._sums
+            self._sums = more
+        self._sums[:, top - self._top : bottom, left : left + values.shape[2]] += values
+
+    def finish(self, bottom: int) -> None:
+        """Hand on the rows above ``bottom``."""
+        count = bottom - self._top
+        if count <= 0:
+            return
+        self._into(self._top, self._sums[:, :count])
+        for plane in self._sums:
+            plane[: len(plane) - count] = plane[count:]
+            plane[len(plane) - count :] = 0
+        self._top = bottom
 
 
 @dataclass(frozen=True)
@@ -69,7 +125,8 @@ def cover(size: int, tile: int, overlap: int, align: int) -> Axis:
 class TiledPrediction:
     """One image on its way through a function of tiles.
 
-    Memory is that of the result and of one batch of tiles; the image is read tile by tile.
+    The image is read tile by tile. Memory is that of one batch of tiles and of the rows that it spans, and that of the result
+    unless ``into`` takes it row by row.
 
     Parameters
     ----------
@@ -85,6 +142,8 @@ class TiledPrediction:
         Tiles at once.
     align
         Tiles start at multiples of this, so that a network's patches lie in the same places in all of them.
+    into
+        Takes finished rows; None gathers them in :attr:`output`.
 
     Raises
     ------
@@ -93,7 +152,15 @@ class TiledPrediction:
     """
 
     def __init__(
-        self, function: TileFunction, source: ImageSource, *, tile: int, overlap: int, batch: int, align: int = 1
+        self,
+        function: TileFunction,
+        source: ImageSource,
+        *,
+        tile: int,
+        overlap: int,
+        batch: int,
+        align: int = 1,
+        into: RowFunction | None = None,
     ) -> None:
         if tile < align or tile % align:
             raise ConfigError(f"a tile must be a multiple of {align} pixels for this model, got {tile}")
@@ -112,7 +179,8 @@ class TiledPrediction:
             for top, down in zip(self._rows.starts, row_weights, strict=True)
             for left, across in zip(self._columns.starts, column_weights, strict=True)
         ]
-        self._output: FloatArray | None = None
+        self._whole = WholeImage(source.height)
+        self._into = into or self._whole
 
     @property
     def tiles(self) -> int:
@@ -122,22 +190,23 @@ class TiledPrediction:
     @property
     def output(self) -> FloatArray:
         """The prediction ``[K, H, W]``; complete after :meth:`run` has ended."""
-        if self._output is None:
-            raise ValueError("the prediction has not begun: iterate over run() first")
-        return self._output
+        if self._whole.values is None:
+            raise ValueError("there is no prediction here: iterate over run() first, and without into")
+        return self._whole.values
 
     def run(self) -> Iterator[int]:
         """Predict batch by batch; yield the number of tiles done so far."""
+        height, width = self._source.height, self._source.width
+        rows = _OpenRows(width, self._into)
         for first in range(0, len(self._tiles), self._batch):
             batch = self._tiles[first : first + self._batch]
             predicted = self._function(np.stack([self._read(top, left) for top, left, _, _ in batch]))
-            if self._output is None:
-                self._output = np.zeros((predicted.shape[1], self._source.height, self._source.width), np.float32)
             for (top, left, down, across), values in zip(batch, predicted, strict=True):
-                bottom, right = min(top + len(down), self._source.height), min(left + len(across), self._source.width)
                 weighted = values * down[:, None] * across
-                self._output[:, top:bottom, left:right] += weighted[:, : bottom - top, : right - left]
-            yield first + len(batch)
+                rows.add(top, left, weighted[:, : height - top, : width - left])
+            done = first + len(batch)
+            rows.finish(self._tiles[done][0] if done < len(self._tiles) else height)
+            yield done
 
     def _read(self, top: int, left: int) -> FloatArray:
         bottom = min(top + self._rows.tile, self._source.height)

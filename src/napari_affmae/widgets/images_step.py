@@ -14,7 +14,7 @@ from ..data.records import ImageCollection, ImageRecord
 from .forms import JobBar, PathField, form_layout, note, row, set_live, set_note, step_layout
 from .jobs import OpenLayer, ScanDone, layers_job, scan_job
 from .placement import pixel_size_of
-from .plane import Plane, full_resolution
+from .plane import Plane, full_resolution, pixels_to_show
 from .section import Section
 from .state import choose_channels, why_not_scan, why_not_stop
 
@@ -37,7 +37,7 @@ class ImagesStep(QWidget):
         self._found: ImageCollection | None = None
         self._pending_source = ""
         self._wanted: str | None = None
-        self.folder = PathField("Choose a folder of images", "Folder of PNG, JPEG or TIFF images")
+        self.folder = PathField("Choose a folder of images", "Folder of PNG, JPEG, TIFF or zarr images")
         self.folder.set_text(session.settings.folder)
         self.scan = QPushButton("Read folder")
         self.use_layers = QPushButton("Use open layers")
@@ -125,7 +125,7 @@ class ImagesStep(QWidget):
     def open_record(self, record: ImageRecord) -> None:
         """Show an image as a layer; its file is read beside the window's thread."""
         self._wanted = record.name
-        worker = create_worker(record.read, _start_thread=False, _ignore_errors=True)
+        worker = create_worker(pixels_to_show, record, _start_thread=False, _ignore_errors=True)
         worker.returned.connect(lambda pixels: self._show(record, pixels))
         worker.errored.connect(self._session.fail)
         worker.start()

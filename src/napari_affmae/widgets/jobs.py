@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..card import ClassInfo, PixelSize
-from ..config import DeviceName, FinetuneConfig, PretrainConfig
+from ..config import ApplyConfig, DeviceName, FinetuneConfig, PretrainConfig, Refinement
 from ..control import JobControl
 from ..data.records import ImageCollection, ImageRecord, Skipped
 from ..errors import AffmaeError, DataError
@@ -151,6 +151,35 @@ class Engine:
         from ..engine.inspect import inspect
 
         return inspect(model, image, region=region, device=device, threads=job_threads())
+
+    def apply(
+        self,
+        model: Path,
+        images: ImageCollection,
+        out: Path,
+        config: ApplyConfig,
+        *,
+        overwrite: bool,
+        control: JobControl,
+    ) -> Iterator[Event]:
+        """See :func:`napari_affmae.engine.apply.apply`; what is finished is left out unless it is overwritten."""
+        from ..engine.apply import apply
+
+        return apply(
+            model, images, out, config, resume=not overwrite, overwrite=overwrite, control=control, threads=job_threads()
+        )
+
+    def output_folder(self, project: Path, model: Path, images: ImageCollection, config: ApplyConfig) -> Path:
+        """See :func:`napari_affmae.engine.apply.output_folder`."""
+        from ..engine.apply import output_folder
+
+        return output_folder(project, model, images, config)
+
+    def refine(self, labels: Any, classes: Sequence[ClassInfo], settings: Refinement, probabilities: Any) -> Any:
+        """See :func:`napari_affmae.engine.refine.refine`."""
+        from ..engine.refine import refine
+
+        return refine(labels, classes, settings, probabilities)
 
     def read_model(self, path: Path) -> ModelOnDisk:
         """Read the header of a model file; see :func:`napari_affmae.model_header.read_card`."""

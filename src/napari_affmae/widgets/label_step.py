@@ -9,17 +9,23 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFileDialog, QPushButton, QSpinBox, QWidget
 
 from ..card import PixelSize
-from ..config import Budget, FinetuneConfig
+from ..config import ApplyConfig, Budget, FinetuneConfig
 from ..errors import LabelError, StorageError
 from ..events import Done, Progress, Score
+from .apply_part import ApplyPart
 from .class_table import ClassTable
 from .compare_part import ComparePart
 from .forms import JobBar, form_layout, note, row, set_live, set_note, step_layout
 from .jobs import ImageDone, ImageFailed, Working, finetune_job, segment_job
+from .large import LargeDone, large_job, levels_of
 from .paint_store import load_paint
-from .plane import Plane
+from .plane import Plane, is_large
 from .project import next_run
+from .refine_part import RefinePart
+from .section import Section
+from .slices import slices_from
 from .state import (
+    ModelOnDisk,
     add_class,
     count,
     edit_class,
@@ -74,9 +80,13 @@ class LabelStep(QWidget):
         self.rescale.setChecked(True)
         self.segment = QPushButton("Segment image")
         self.segment_visible = QPushButton("Segment visible")
+        self.segment_slices = QPushButton("Segment all slices")
         self.probabilities = QCheckBox("Show the probability of each class")
         self.probabilities.setChecked(settings.probabilities)
         self.save_model = QPushButton("Save model …")
+        self.refine = RefinePart(session)
+        self.apply = ApplyPart(session, self.refine.active, self.rescale.isChecked)
+        self.parts = Section("Refine", self.refine), Section("Apply to all images", self.apply)
         self._lay_out()
         self._connect()
         self._render()
@@ -100,8 +110,11 @@ class LabelStep(QWidget):
         layout.addWidget(self.pixel_note)
         layout.addWidget(self.rescale)
         layout.addLayout(row(self.segment, self.segment_visible))
+        layout.addWidget(self.segment_slices)
         layout.addWidget(self.probabilities)
         layout.addWidget(self.save_model)
+        for part in self.parts:
+            layout.addWidget(part)
 
     def _connect(self) -> None:
         session = self._session
@@ -119,6 +132,7 @@ class LabelStep(QWidget):
         self.stop.clicked.connect(session.stop)
         self.segment.clicked.connect(self._segment_current)
         self.segment_visible.clicked.connect(self._segment_visible)
+        self.segment_slices.clicked.connect(self._segment_slices)
         self.save_model.clicked.connect(self._save_model)
         session.event.connect(self._on_event)
         session.job_ended.connect(self._on_job_ended)
@@ -218,12 +232,20 @@ class LabelStep(QWidget):
     def _segment_visible(self) -> None:
         self._segment(self._session.layers.visible_planes())
 
+    def _segment_slices(self) -> None:
+        plane = self._session.layers.current()
+        if plane is not None:
+            self._segment(slices_from(plane))
+
     def _segment(self, planes: list[Plane]) -> None:
         session = self._session
         model = session.state.segmenter
         if model is None or not planes:
             return
         self._planes = {plane.name: plane for plane in planes}
+        if any(is_large(plane) for plane in planes):
+            self._segment_large(planes[0], model)
+            return
         images = []
         for plane in planes:
             record = plane.record()
@@ -232,6 +254,14 @@ class LabelStep(QWidget):
         session.layers.lay_down_brush()
         self.bar.start()
         session.start("segment", segment_job(session.engine, model.path, images, session.settings.device))
+
+    def _segment_large(self, plane: Plane, model: ModelOnDisk) -> None:
+        session = self._session
+        config = ApplyConfig(format="ome-zarr", device=session.settings.device, rescale=self.rescale.isChecked())
+        session.layers.lay_down_brush()
+        self.bar.start()
+        job = large_job(session.engine, model, plane.record(), session.project, config)
+        session.start("segment", job)
 
     def _save_model(self) -> None:
         model = self._session.state.segmenter
@@ -266,6 +296,8 @@ class LabelStep(QWidget):
             )
         elif isinstance(event, ImageDone):
             self._show_segmentation(event)
+        elif isinstance(event, LargeDone):
+            self._session.layers.show_stored(self._planes[event.name], levels_of(event.path), event.classes)
         elif isinstance(event, ImageFailed):
             self._session.fail(event.error)
         elif isinstance(event, Done) and job == "finetune":
@@ -312,6 +344,9 @@ class LabelStep(QWidget):
         set_live(self.train, why_not_train(state, self.from_scratch.isChecked()), "Train on the painted pixels of all images")
         set_live(self.stop, why_not_stop(state, "finetune", "segment"), "Save what is there and end")
         set_live(self.segment, why_not_segment(state), "Segment the current image")
+        plane = self._session.layers.current()
+        self.segment_slices.setVisible(plane is not None and bool(plane.index))
+        set_live(self.segment_slices, why_not_segment(state), "Segment every slice of the current image, the shown one first")
         set_live(self.segment_visible, why_not_segment(state), "Segment every visible image layer")
         no_model = None if state.segmenter is not None else "There is no segmentation network yet."
         set_live(self.save_model, no_model, "Save the network with its classes in one file")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from ..engine.inspect import StageInspection
+    from ..engine.refine import Refined
     from ..engine.segment import SegmentationResult
 
 KIND = "napari_affmae_kind"
@@ -46,6 +47,8 @@ class Kind(StrEnum):
     MERGE_MAP = "merge map"
     PROBABILITY = "probability"
     SEGMENTATION = "segmentation"
+    REFINED = "refined"
+    INSTANCES = "objects"
     TOKENS = "tokens"
     PAINT = "paint"
 
@@ -75,12 +78,15 @@ class OverlayLayers:
         Paint was drawn anew: it may have changed, or only been scrolled. Comes many times a second.
     paint_removed(Labels)
         A paint layer left the viewer; its data can still be saved.
+    segmented(Plane, SegmentationResult)
+        A plane shows a new segmentation.
     """
 
     current_changed = Signal()
     painted = Signal()
     paint_redrawn = Signal()
     paint_removed = Signal(object)
+    segmented = Signal(object, object)
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
@@ -272,6 +278,54 @@ class OverlayLayers:
         if probabilities:
             for info, probability in zip(result.classes, result.probabilities, strict=True):
                 self._show_image(plane, Kind.PROBABILITY, info.name, probability, _ramp(info))
+        self.segmented.emit(plane, result)
+
+    def show_stored(self, plane: Plane, levels: Sequence[Any], classes: Sequence[ClassInfo]) -> None:
+        """Show a segmentation that stays on disk, given at several scales, finest first."""
+        layer = self._find(Kind.SEGMENTATION, plane.group)
+        if layer is not None:
+            self._viewer.layers.remove(layer)
+        layer = Labels(list(levels), multiscale=True, opacity=0.5)
+        self._add(layer, Kind.SEGMENTATION, "", plane.group, plane.placement())
+        layer.colormap = class_colors(classes)
+        self._hide_looks(plane.group)
+
+    def segmentation_of(self, plane: Plane) -> npt.NDArray[Any] | None:
+        """Return a copy of the segmentation of a plane that lies in memory, if there is one."""
+        layer = self._find(Kind.SEGMENTATION, plane.group)
+        if layer is None or layer.multiscale or layer.data.shape != spatial_shape(plane.layer):
+            return None
+        labels = np.array(layer.data[plane.index])
+        return labels if labels.any() else None
+
+    def show_refined(self, plane: Plane, refined: Refined, classes: Sequence[ClassInfo]) -> None:
+        """Show a refined segmentation and its objects in place of the plain one, which is only hidden."""
+        self._show_labels(plane, Kind.REFINED, refined.labels).colormap = class_colors(classes)
+        if refined.instances is not None:
+            self._show_labels(plane, Kind.INSTANCES, refined.instances).contour = 1
+        plain = self._find(Kind.SEGMENTATION, plane.group)
+        if plain is not None:
+            plain.visible = False
+
+    def remove_refined(self) -> None:
+        """Remove all refined layers; the segmentations are seen again."""
+        for kind in (Kind.REFINED, Kind.INSTANCES):
+            for layer in self._of_kind(kind):
+                plain = self._find(Kind.SEGMENTATION, layer.metadata[GROUP])
+                if plain is not None and layer.visible:
+                    plain.visible = True
+                self._viewer.layers.remove(layer)
+
+    def _show_labels(self, plane: Plane, kind: Kind, labels: npt.NDArray[Any]) -> Labels:
+        layer = self._find(kind, plane.group)
+        if layer is None:
+            layer = Labels(labels, opacity=0.5 if kind is Kind.REFINED else 1.0)
+            self._add(layer, kind, "", plane.group, plane.placement())
+        else:
+            layer.data = labels
+            plane.placement().apply(layer)
+        layer.visible = True
+        return layer
 
     def show_tokens(self, plane: Plane, stage: StageInspection) -> None:
         """Show where the tokens of a stage sit, each as large as the area it stands for."""

@@ -5,15 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import dask.array
 import numpy as np
-import numpy.typing as npt
 
+from ..data.lazy_plane import LazyPlane
 from ..data.records import ImageRecord
+from ..data.zarr_file import ZarrFile, is_zarr
 from .placement import Placement, pixel_size_of
 from .state import CurrentImage
 
 if TYPE_CHECKING:
     from napari.layers import Image
+
+LARGEST_IN_MEMORY = 1 << 26
+"""Pixels of a plane. A quarter of a gigabyte of probabilities for each class."""
+
+_BLOCK = 1024
+
+_as_dask: Any = dask.array.from_array  # it has no types
 
 RECORD = "napari_affmae_record"
 """Key in ``layer.metadata`` of an image opened from the list: its :class:`ImageRecord`."""
@@ -68,15 +77,20 @@ class Plane:
         record = self.layer.metadata.get(RECORD)
         if isinstance(record, ImageRecord):
             return record
-        pixels = full_resolution(self.layer)[self.index]
-        channels = min(int(pixels.shape[-1]), 3) if self.layer.rgb else 1
-        # Alpha is no intensity.
-        pixels = pixels[..., :3] if self.layer.rgb else pixels
-        return ImageRecord(self.name, *self.shape, channels, str(pixels.dtype), pixel_size_of(self.layer), array=pixels)
+        # Nothing is read here, in the main thread; and alpha is no intensity.
+        axes = (*self.index, "y", "x", *("c" * self.layer.rgb))
+        pixels = LazyPlane(full_resolution(self.layer), axes, (0, 1, 2) if self.layer.rgb else None)
+        return ImageRecord(self.name, *pixels.shape, str(pixels.dtype), pixel_size_of(self.layer), array=pixels)
 
     def current_image(self) -> CurrentImage:
         """Return what the forms say about it."""
         return CurrentImage(self.name, *self.shape, pixel_size_of(self.layer))
+
+
+def is_large(plane: Plane) -> bool:
+    """Whether the result for a plane should not be held in memory."""
+    height, width = plane.shape
+    return height * width > LARGEST_IN_MEMORY
 
 
 def full_resolution(layer: Image) -> Any:
@@ -90,12 +104,31 @@ def spatial_shape(layer: Image) -> tuple[int, ...]:
     return shape[:-1] if layer.rgb else shape
 
 
-def for_display(pixels: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], bool]:
+def pixels_to_show(record: ImageRecord) -> Any:
+    """Return the pixels of an image for :func:`for_display`: read, or a list of scales that are read part by part.
+
+    That is for images stored at several scales of which the finest is large; napari then reads what is seen.
+    """
+    if record.path is not None and record.height * record.width > LARGEST_IN_MEMORY and is_zarr(record.path):
+        scales = ZarrFile(record.path).scales(record.page or 0)
+        if len(scales) > 1:
+            if record.chosen_channels is not None:
+                scales = [plane.with_channels(record.chosen_channels) for plane in scales]
+            blocks = [(_BLOCK, _BLOCK, plane.shape[2]) for plane in scales]
+            return [_as_dask(plane, chunks=chunks) for plane, chunks in zip(scales, blocks, strict=True)]
+    return record.read()
+
+
+def for_display(pixels: Any) -> tuple[Any, bool]:
     """Turn ``[H, W, C]`` into what an image layer shows, and say whether that is RGB.
 
+    A list of scales stays a list; of channels that are no colours it shows the first.
     One channel stays as it is. Otherwise the first three become red, green and blue, each stretched to its own range unless
     they are bytes. Only the display is changed: jobs read the file.
     """
+    if isinstance(pixels, list):
+        rgb = pixels[0].shape[2] == 3 and pixels[0].dtype == np.uint8
+        return pixels if rgb else [level[..., 0] for level in pixels], rgb
     if pixels.shape[2] == 1:
         return pixels[..., 0], False
     shown = pixels[..., :3]

@@ -42,11 +42,14 @@ class Session:
         A line for the user; True if it reports an error.
     job_ended(str)
         A job is over; its name.
+    closing()
+        The dock closes: whatever runs beside the one job has to end.
     """
 
     event = Signal(object)
     status = Signal(str, bool)
     job_ended = Signal(str)
+    closing = Signal()
 
     def __init__(self, viewer: ViewerModel, engine: Engine, store: SettingsStore) -> None:
         self.viewer = viewer
@@ -143,6 +146,7 @@ class Session:
         if self.closed:
             return
         self.closed = True
+        self.closing.emit()
         self.layers.disconnect()
         self._quiet.stop()
         self.store.save(self.settings)

@@ -11,7 +11,7 @@ from pydantic import Field
 from qtpy.QtCore import QStandardPaths
 
 from ..card import ClassInfo
-from ..config import DeviceName, PresetName, Settings
+from ..config import DeviceName, OutputFormat, PresetName, Refinement, Settings
 from ..errors import ConfigError
 from .state import DEFAULT_CLASSES
 
@@ -33,6 +33,10 @@ class DockSettings(Settings):
     brush: Annotated[int, Field(ge=1, le=200)] = 10
     classes: tuple[ClassInfo, ...] = DEFAULT_CLASSES
     probabilities: bool = False
+    refinement: Refinement = Refinement(specks=50, holes=50, instances=True, split=1.0)
+    apply_folder: str = ""
+    apply_format: OutputFormat = "tiff"
+    apply_probabilities: bool = False
 
 
 def default_path() -> Path:

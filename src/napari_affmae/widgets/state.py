@@ -22,7 +22,7 @@ from ..errors import LabelError
 if TYPE_CHECKING:
     from ..data.records import ImageCollection, ImageRecord
 
-JobName = Literal["scan", "load", "pretrain", "finetune", "compare", "segment", "inspect"]
+JobName = Literal["scan", "load", "pretrain", "finetune", "compare", "segment", "apply", "inspect"]
 
 JOB_WORDS: dict[JobName, str] = {
     "scan": "reading images",
@@ -31,6 +31,7 @@ JOB_WORDS: dict[JobName, str] = {
     "finetune": "training",
     "compare": "comparing",
     "segment": "segmenting",
+    "apply": "segmenting all images",
     "inspect": "looking inside",
 }
 """How a running job is called in a sentence."""
@@ -214,6 +215,15 @@ def why_not_segment(state: LoopState) -> str | None:
     if state.segmenter is None:
         return "Train on your paint, or load a segmentation network first."
     return why_not_paint(state) or _busy(state)
+
+
+def why_not_apply(state: LoopState) -> str | None:
+    """Ask about segmenting all images of step 1 into files."""
+    if state.segmenter is None:
+        return "Train on your paint, or load a segmentation network first."
+    if state.images is None:
+        return "Read a folder of images, or take the open layers, in step 1 first."
+    return _busy(state)
 
 
 def why_not_look(state: LoopState, view: str, needs_stage: bool) -> str | None:

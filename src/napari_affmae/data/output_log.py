@@ -1,0 +1,166 @@
+"""What was segmented into a folder, how, and with what result: one JSON line per image in ``segment.jsonl``.
+
+A line is written before an image is worked on and another one when its files are in place. So a folder can be taken up again
+after anything, and nothing is replaced that was not made here. Tables are made from the lines.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, StorageError
+from .outputs import Outputs
+
+LOG = "segment.jsonl"
+BEGUN, DONE = "begun", "done"
+
+
+@dataclass(frozen=True)
+class Request:
+    """An image that is to be segmented.
+
+    Attributes
+    ----------
+    name
+        Its name in the collection.
+    source
+        Where it comes from, so that an image of the same name from elsewhere is not taken for it.
+    outputs
+        Where its results go.
+    """
+
+    name: str
+    source: str
+    outputs: Outputs
+
+
+class OutputLog:
+    """The log of a folder, which need not exist yet."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / LOG
+        self._lines: dict[str, dict[str, Any]] = {}
+        self._existed = self.path.is_file()
+        if self._existed:
+            self._read()
+
+    def _read(self) -> None:
+        try:
+            lines = self.path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise StorageError(f"{self.path} cannot be read ({error}); choose another folder") from error
+        for line in lines:
+            try:
+                record = json.loads(line)
+                self._lines[record["name"]] = record
+            except (ValueError, KeyError, TypeError):
+                continue  # A line that was cut when the process died.
+
+    @property
+    def existed(self) -> bool:
+        """Whether there was a log before."""
+        return self._existed
+
+    def finished(self) -> list[dict[str, Any]]:
+        """Return the lines of all images whose results are there, in order of name."""
+        return [line for _, line in sorted(self._lines.items()) if line["state"] == DONE]
+
+    def made_with(self, settings: Mapping[str, Any]) -> bool:
+        """Whether something was made here, and all of it with these settings."""
+        lines = self._lines.values()
+        return bool(lines) and all(line.get(name) == value for line in lines for name, value in settings.items())
+
+    def begin(self, request: Request, settings: Mapping[str, Any]) -> None:
+        """Note that an image is worked on."""
+        outputs = [path.relative_to(self.folder).as_posix() for path in request.outputs.paths()]
+        self._append({"name": request.name, "source": request.source, "outputs": outputs, "state": BEGUN, **settings})
+
+    def finish(self, request: Request, result: Mapping[str, Any]) -> None:
+        """Note that the results of an image are in place."""
+        self._append({**self._lines[request.name], "state": DONE, **result})
+
+    def forget_if_empty(self) -> None:
+        """Remove a log that was begun for nothing."""
+        if not self._existed and not self.finished():
+            self.path.unlink(missing_ok=True)
+
+    def to_do(
+        self, requests: Sequence[Request], settings: Mapping[str, Any], *, resume: bool, overwrite: bool
+    ) -> list[tuple[Request, bool]]:
+        """Return the images that are left to segment, each with whether its outputs may be replaced.
+
+        Raises
+        ------
+        StorageError
+            If an output is there that must not be replaced.
+        ConfigError
+            If an image was segmented before with other settings.
+        """
+        if overwrite:
+            return [(request, True) for request in requests]
+        left, there = [], []
+        for request in requests:
+            line = self._lines.get(request.name) if resume else None
+            existing = [path for path in request.outputs.paths() if path.exists()]
+            if line is None:
+                there += existing
+            elif line["state"] == DONE and existing:
+                self._check_same(line, request, settings)
+                if len(existing) == len(request.outputs.paths()):
+                    continue
+            left.append((request, line is not None))
+        if there:
+            raise StorageError(self._in_the_way(there))
+        return left
+
+    def _check_same(self, line: Mapping[str, Any], request: Request, settings: Mapping[str, Any]) -> None:
+        now = {"source": request.source, **settings}
+        for name, value in now.items():
+            if line.get(name) != value:
+                raise ConfigError(
+                    f"{request.outputs.labels} was made with {difference(name, line.get(name), value)}: go on with the same "
+                    "settings, choose another folder, or pass --overwrite to replace it"
+                )
+
+    def _in_the_way(self, there: Sequence[Path]) -> str:
+        what = f"{there[0]} is" if len(there) == 1 else f"{there[0]} and {len(there) - 1} more are"
+        ours = {output for line in self._lines.values() for output in line["outputs"]}
+        go_on = ", --resume to go on with what was segmented before" if ours & self._relative(there) else ""
+        return f"{what} there already; choose another folder{go_on}, or pass --overwrite to replace it"
+
+    def _relative(self, paths: Sequence[Path]) -> set[str]:
+        return {path.relative_to(self.folder).as_posix() for path in paths}
+
+    def _append(self, record: dict[str, Any]) -> None:
+        self._lines[record["name"]] = record
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                # After a line that was cut, a new one begins.
+                file.write(("\n" if self._cut() else "") + json.dumps(record) + "\n")
+        except OSError as error:
+            raise StorageError(
+                f"cannot write {self.path}: {error.strerror or error}; free some space or choose another folder"
+            ) from error
+
+    def _cut(self) -> bool:
+        with self.path.open("rb") as file:
+            file.seek(0, 2)
+            if not file.tell():
+                return False
+            file.seek(-1, 2)
+            return file.read(1) != b"\n"
+
+
+def difference(name: str, before: Any, now: Any) -> str:
+    """Name the first place where two JSON values differ."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in now:
+            if before.get(key) != now[key]:
+                return difference(f"{name}.{key}", before.get(key), now[key])
+    return f"{name} = {before!r}, and now it is {now!r}"

@@ -1,0 +1,157 @@
+"""The files that segmenting an image makes: what they are called, and how they are written row by row."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ..card import ClassInfo, PixelSize
+from ..config import OutputFormat
+from .tiff_rows import TiffRows
+from .write import placing, write_labels_tiff
+from .write_ome_zarr import OmeZarrRows
+
+SUFFIXES: dict[OutputFormat, str] = {"tiff": ".tif", "ome-zarr": ".ome.zarr"}
+
+_LONG_SUFFIXES = (".ome.zarr", ".zarr")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where the results for one image go. An OME-Zarr holds all of them.
+
+    Attributes
+    ----------
+    labels
+        File of the ids, or the OME-Zarr folder.
+    probabilities, instances
+        Files beside it, or None.
+    """
+
+    labels: Path
+    probabilities: Path | None = None
+    instances: Path | None = None
+
+    def paths(self) -> list[Path]:
+        """Return everything that will be written."""
+        return [path for path in (self.labels, self.probabilities, self.instances) if path is not None]
+
+
+def name_outputs(
+    out: Path, names: Sequence[str], format: OutputFormat, *, probabilities: bool = False, instances: bool = False
+) -> list[Outputs]:
+    """Name the outputs of images: like the image, in the same subfolder of ``out``, with another suffix.
+
+    A page ``stack.tif[3]`` becomes ``stack_3``; images that would share a name keep their old suffix in it.
+    """
+    names = [_as_path(name) for name in names]
+    short = [_without_suffix(name) for name in names]
+    shared = Counter(short)
+    stems = [
+        stem if shared[stem] == 1 else name.replace("[", "_").replace("]", "") for name, stem in zip(names, short, strict=True)
+    ]
+    suffix = SUFFIXES[format]
+    if format == "ome-zarr":
+        return [Outputs(out / (stem + suffix)) for stem in stems]
+    return [
+        Outputs(
+            out / (stem + suffix),
+            out / f"{stem}_probabilities{suffix}" if probabilities else None,
+            out / f"{stem}_instances{suffix}" if instances else None,
+        )
+        for stem in stems
+    ]
+
+
+def _as_path(name: str) -> str:
+    """Return a name that stays inside the folder on every system: layers may be called anything."""
+    parts = [re.sub(r'[<>:"|?*\\\x00-\x1f]', "_", part) for part in name.split("/") if part not in ("", ".", "..")]
+    return "/".join(parts) or "image"
+
+
+def _without_suffix(name: str) -> str:
+    path, bracket, page = name.partition("[")
+    long = next((suffix for suffix in _LONG_SUFFIXES if path.lower().endswith(suffix)), None)
+    stem = path[: -len(long)] if long else PurePosixPath(path).with_suffix("").as_posix()
+    return f"{stem}_{page.removesuffix(']').replace(',', '_')}" if bracket else stem
+
+
+class RowWriter(Protocol):
+    """Takes the segmentation of one image row by row."""
+
+    def write(self, top: int, labels: npt.NDArray[Any], probabilities: npt.NDArray[np.float32] | None) -> None:
+        """Write ids ``[rows, W]`` and probabilities ``[K, rows, W]`` at a place."""
+        ...
+
+    def write_instances(self, instances: npt.NDArray[Any]) -> None:
+        """Write numbers of instances ``[H, W]``."""
+        ...
+
+
+@contextmanager
+def writing(
+    outputs: Outputs,
+    image: Any,
+    classes: Sequence[ClassInfo],
+    *,
+    probabilities: bool,
+    pixel_size: PixelSize | None,
+    overwrite: bool,
+) -> Iterator[RowWriter]:
+    """Open the outputs of an image ``[H, W, C]``; at the end they are put in their places, unless something is raised.
+
+    Raises
+    ------
+    StorageError
+        If something is there already and ``overwrite`` is False, or if it cannot be written.
+    """
+    dtype = np.min_scalar_type(max(info.id for info in classes))
+    with ExitStack() as stack:
+        place = stack.enter_context(placing(outputs.labels, overwrite))
+        if outputs.labels.name.endswith(SUFFIXES["ome-zarr"]):
+            rows = OmeZarrRows(place, image, classes, dtype, probabilities=probabilities, pixel_size=pixel_size)
+            yield rows
+            rows.finish()
+            return
+        height, width = image.shape[:2]
+        labels = stack.enter_context(TiffRows(place, (height, width), dtype, pixel_size))
+        more = None
+        if outputs.probabilities is not None:
+            beside = stack.enter_context(placing(outputs.probabilities, overwrite))
+            more = stack.enter_context(TiffRows(beside, (len(classes), height, width), np.float32, pixel_size))
+        yield _TiffWriter(labels, more, outputs.instances, pixel_size, overwrite)
+
+
+class _TiffWriter:
+    """Ids, probabilities and instances in a file each."""
+
+    def __init__(
+        self,
+        labels: TiffRows,
+        probabilities: TiffRows | None,
+        instances: Path | None,
+        pixel_size: PixelSize | None,
+        overwrite: bool,
+    ) -> None:
+        self._labels = labels
+        self._probabilities = probabilities
+        self._instances = instances
+        self._pixel_size = pixel_size
+        self._overwrite = overwrite
+
+    def write(self, top: int, labels: npt.NDArray[Any], probabilities: npt.NDArray[np.float32] | None) -> None:
+        self._labels.write(top, labels)
+        if self._probabilities is not None and probabilities is not None:
+            self._probabilities.write(top, probabilities)
+
+    def write_instances(self, instances: npt.NDArray[Any]) -> None:
+        if self._instances is not None:
+            write_labels_tiff(self._instances, instances, self._pixel_size, overwrite=self._overwrite)

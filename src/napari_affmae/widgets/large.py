@@ -1,0 +1,58 @@
+"""Images too large to hold the result in memory: segmented into an OME-Zarr of the project, and shown from there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from ..card import ClassInfo
+from ..config import ApplyConfig
+from ..control import JobControl
+from ..data.classes import default_classes
+from ..data.records import ImageCollection, ImageRecord
+from ..events import ImageWritten
+from .job_runner import Job
+from .jobs import Engine, Working
+from .state import ModelOnDisk
+
+FOLDER = "large"
+"""Where in the project the results lie; a new one replaces that of the same image."""
+
+
+@dataclass(frozen=True)
+class LargeDone:
+    """A large image was segmented into an OME-Zarr."""
+
+    name: str
+    path: Path
+    classes: tuple[ClassInfo, ...]
+
+
+def large_job(engine: Engine, model: ModelOnDisk, record: ImageRecord, project: Path, config: ApplyConfig) -> Job:
+    """Segment one image into the project, tile by tile."""
+
+    def job(control: JobControl) -> Iterator[object]:
+        yield Working(record.name, 1, 1)
+        images = ImageCollection((record,))
+        for event in engine.apply(model.path, images, project / FOLDER, config, overwrite=True, control=control):
+            yield event
+            if isinstance(event, ImageWritten):
+                yield LargeDone(record.name, event.outputs[0], class_table(model))
+
+    return job
+
+
+def class_table(model: ModelOnDisk) -> tuple[ClassInfo, ...]:
+    """Return the classes of a segmenter; one that was never trained has ids 0..K-1."""
+    return model.card.classes or default_classes(range(model.num_classes))
+
+
+def levels_of(path: Path) -> list[Any]:
+    """Return the scales of a stored segmentation, finest first, as arrays that are read part by part."""
+    group = zarr.open_group(path, mode="r")["labels/segmentation"]
+    ome: Any = group.attrs["ome"]
+    return [group[dataset["path"]] for dataset in ome["multiscales"][0]["datasets"]]

@@ -1,0 +1,83 @@
+"""The log of a folder knows what is finished, what may be replaced, and what is not ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from napari_affmae.data.output_log import LOG, OutputLog, Request
+from napari_affmae.data.outputs import Outputs
+from napari_affmae.errors import ConfigError, StorageError
+
+SETTINGS = {"model_sha256": "abc", "settings": {"tile": 64, "refinement": {"specks": 0}}}
+
+
+def request_for(folder: Path, name: str) -> Request:
+    return Request(name, f"/images/{name}", Outputs(folder / f"{name}.tif", folder / f"{name}_probabilities.tif"))
+
+
+def make(request: Request) -> None:
+    for path in request.outputs.paths():
+        path.write_text("pixels")
+
+
+@pytest.fixture
+def requests(tmp_path: Path) -> list[Request]:
+    """One finished, one begun with its files in place, one never heard of."""
+    done, begun, new = (request_for(tmp_path, name) for name in ("done", "begun", "new"))
+    log = OutputLog(tmp_path)
+    for request in (done, begun):
+        log.begin(request, SETTINGS)
+        make(request)
+    log.finish(done, {"areas": []})
+    return [done, begun, new]
+
+
+def test_what_is_left_and_what_may_be_replaced(tmp_path: Path, requests: list[Request]) -> None:
+    done, begun, new = requests
+    log = OutputLog(tmp_path)
+    assert log.to_do(requests, SETTINGS, resume=True, overwrite=False) == [(begun, True), (new, False)]
+    assert log.to_do(requests, SETTINGS, resume=False, overwrite=True) == [(done, True), (begun, True), (new, True)]
+    with pytest.raises(StorageError, match=r"done.tif and 3 more are there already.*--resume.*--overwrite"):
+        log.to_do(requests, SETTINGS, resume=False, overwrite=False)
+    assert [line["name"] for line in log.finished()] == ["done"]
+
+
+def test_a_file_that_went_missing_is_made_again(tmp_path: Path, requests: list[Request]) -> None:
+    (tmp_path / "done_probabilities.tif").unlink()
+    left = OutputLog(tmp_path).to_do(requests[:1], SETTINGS, resume=True, overwrite=False)
+    assert left == [(requests[0], True)]
+
+
+def test_a_strangers_file_is_in_the_way(tmp_path: Path, requests: list[Request]) -> None:
+    make(requests[2])
+    with pytest.raises(StorageError, match=r"new.tif and 1 more are there already; choose another folder, or pass --overwrite"):
+        OutputLog(tmp_path).to_do(requests, SETTINGS, resume=True, overwrite=False)
+
+
+def test_other_settings_are_named(tmp_path: Path, requests: list[Request]) -> None:
+    other = {**SETTINGS, "settings": {"tile": 64, "refinement": {"specks": 7}}}
+    log = OutputLog(tmp_path)
+    with pytest.raises(ConfigError, match=r"settings.refinement.specks = 0, and now it is 7"):
+        log.to_do(requests, other, resume=True, overwrite=False)
+    assert log.made_with(SETTINGS)
+    assert not log.made_with(other)
+    assert not OutputLog(tmp_path / "nowhere").made_with(SETTINGS)
+
+
+def test_lines_that_were_cut_do_not_count_and_do_no_harm(tmp_path: Path, requests: list[Request]) -> None:
+    with (tmp_path / LOG).open("a") as file:
+        file.write('{"name": "begun", "state": "do')
+    log = OutputLog(tmp_path)
+    assert len(log.to_do(requests, SETTINGS, resume=True, overwrite=False)) == 2
+    log.begin(requests[2], SETTINGS)
+    log.finish(requests[2], {"areas": []})
+    assert [line["name"] for line in OutputLog(tmp_path).finished()] == ["done", "new"]
+
+
+def test_a_log_that_was_begun_for_nothing_goes_away(tmp_path: Path) -> None:
+    log = OutputLog(tmp_path / "out")
+    log.begin(request_for(tmp_path / "out", "a"), SETTINGS)
+    log.forget_if_empty()
+    assert not (tmp_path / "out" / LOG).exists()

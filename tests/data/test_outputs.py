@@ -1,0 +1,39 @@
+"""Names of outputs: like the image, unique, and inside the folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from napari_affmae.data.outputs import name_outputs
+
+OUT = Path("out")
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("a.png", "a"),
+        ("sub/a.b.tif", "sub/a.b"),
+        ("stack.tif[3]", "stack_3"),
+        ("layer[1,2]", "layer_1_2"),
+        ("cells.ome.zarr", "cells"),
+        ("cells.zarr[0]", "cells_0"),
+        ("../../etc/passwd.tif", "etc/passwd"),
+        ("/root.tif", "root"),
+        ('a: "b"?', "a_ _b__"),
+        ("..", "image"),
+    ],
+)
+def test_names(name: str, stem: str) -> None:
+    (outputs,) = name_outputs(OUT, [name], "tiff", probabilities=True, instances=True)
+    expected = [OUT / f"{stem}{more}.tif" for more in ("", "_probabilities", "_instances")]
+    assert outputs.paths() == expected
+    (zarr,) = name_outputs(OUT, [name], "ome-zarr", probabilities=True, instances=True)
+    assert zarr.paths() == [OUT / f"{stem}.ome.zarr"]
+
+
+def test_images_that_would_share_a_name() -> None:
+    names = name_outputs(OUT, ["a.png", "a.tif", "b.zarr", "b.tif[0]"], "tiff")
+    assert [outputs.labels.name for outputs in names] == ["a.png.tif", "a.tif.tif", "b.tif", "b_0.tif"]

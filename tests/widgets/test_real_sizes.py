@@ -1,0 +1,141 @@
+"""Stacks slice by slice from the current one, multiscale and lazy layers, and results that stay on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dask.array
+import numpy as np
+import pytest
+import torch
+import zarr
+from napari.layers import Image
+
+from napari_affmae.card import ModelCard, Normalisation, PixelSize
+from napari_affmae.config import ModelConfig
+from napari_affmae.data.lazy_plane import LazyPlane
+from napari_affmae.data.records import ImageRecord
+from napari_affmae.data.write_ome_zarr import write_ome_zarr
+from napari_affmae.engine.segment import segment
+from napari_affmae.model.model_file import save_model
+from napari_affmae.model.segmenter import Segmenter
+from napari_affmae.widgets import plane as plane_module
+from napari_affmae.widgets.jobs import Engine, Working
+from napari_affmae.widgets.layers import KIND, Kind
+from napari_affmae.widgets.plane import Plane
+from napari_affmae.widgets.slices import slices_from
+from napari_affmae.widgets.state import DEFAULT_CLASSES, ModelOnDisk
+
+RNG = np.random.default_rng(0)
+NM = PixelSize(y=8, x=4, unit="nanometer")
+
+
+def test_slices_come_from_the_current_one_outwards():
+    layer = Image(np.zeros((5, 8, 8)))
+    assert [plane.index for plane in slices_from(Plane(layer, (1,)))] == [(1,), (2,), (0,), (3,), (4,)]
+    layer = Image(np.zeros((2, 3, 8, 8)))
+    order = [plane.index for plane in slices_from(Plane(layer, (1, 1)))]
+    assert order[0] == (1, 1)
+    assert order[-1] in {(0, 2), (0, 0)}
+    assert sorted(order) == list(np.ndindex(2, 3))
+    assert [plane.index for plane in slices_from(Plane(Image(np.zeros((8, 8))), ()))] == [()]
+
+
+@pytest.mark.parametrize("rgb", [False, True])
+@pytest.mark.parametrize("kind", ["numpy", "dask", "zarr", "multiscale"])
+def test_planes_of_every_kind_of_layer_are_read_lazily(kind, rgb, tmp_path, monkeypatch):
+    pixels = RNG.integers(0, 255, (3, 40, 50, *([4] if rgb else [])), np.uint8)
+    if kind == "numpy":
+        data = pixels
+    elif kind == "dask":
+        data = dask.array.from_array(pixels, chunks=16)
+    else:
+        data = zarr.create_array(str(tmp_path / "a.zarr"), shape=pixels.shape, chunks=(16,) * pixels.ndim, dtype="u1")
+        data[...] = pixels
+        if kind == "multiscale":
+            data = [data, pixels[:, ::2, ::2]]
+    layer = Image(data, rgb=rgb, multiscale=kind == "multiscale", contrast_limits=(0, 255))
+    read = []
+    get = LazyPlane.__getitem__
+    monkeypatch.setattr(LazyPlane, "__getitem__", lambda self, key: read.append(key) or get(self, key))
+    record = Plane(layer, (1,)).record()
+    assert (record.height, record.width, record.channels) == (40, 50, 3 if rgb else 1)
+    assert not read, "nothing is read in the main thread"
+    expected = pixels[1][..., :3] if rgb else pixels[1][..., None]
+    np.testing.assert_array_equal(record.read(), expected)
+    np.testing.assert_array_equal(record.open()[5:9, 7:8], expected[5:9, 7:8])
+
+
+def test_all_slices_of_a_stack_the_shown_one_first(make_dock, engine, click, wait_idle):
+    dock = make_dock()
+    path = Path("model.safetensors")
+    engine.models[path] = ModelOnDisk(path, 1, 2, ModelCard(classes=DEFAULT_CLASSES))
+    dock._viewer.add_image(RNG.random((4, 40, 50)), name="stack", scale=(5, 1, 2), units=("um", "um", "um"))
+    dock.session.state.segmenter = engine.models[path]
+    dock._viewer.dims.set_point(0, 10)
+    seen = []
+    dock.session.event.connect(lambda event: seen.append(event.name) if isinstance(event, Working) else None)
+    assert not dock.label.segment_slices.isHidden()
+    click(dock.label.segment_slices)
+    wait_idle(dock)
+    assert seen == ["stack[2]", "stack[3]", "stack[1]", "stack[0]"]
+    [layer] = [layer for layer in dock._viewer.layers if layer.metadata.get(KIND) == Kind.SEGMENTATION]
+    assert layer.data.shape == (4, 40, 50)
+    assert (layer.data > 0).all()
+    np.testing.assert_array_equal(layer.scale, (5, 1, 2))
+    dock._viewer.add_image(RNG.random((40, 50)), name="flat")
+    assert dock.label.segment_slices.isHidden()
+
+
+@pytest.mark.parametrize("channels", [None, 3])
+def test_a_large_ome_zarr_is_opened_from_the_list_without_reading_it(
+    make_dock, click, wait_idle, tmp_path, monkeypatch, qtbot, channels
+):
+    monkeypatch.setattr(plane_module, "LARGEST_IN_MEMORY", 1000)
+    pixels = RNG.integers(0, 255, (1200, 700, *([channels] if channels else [])), np.uint8)
+    write_ome_zarr(tmp_path / "in" / "a.ome.zarr", pixels, np.ones((1200, 700), np.uint8), DEFAULT_CLASSES, pixel_size=NM)
+    dock = make_dock()
+    dock.images.folder.set_text(str(tmp_path / "in"))
+    dock.images._render()
+    click(dock.images.scan)
+    wait_idle(dock)
+    monkeypatch.setattr(ImageRecord, "read", lambda self: pytest.fail("the whole image was read"))
+    dock.images.open_record(dock.session.state.images.records[0])
+    qtbot.waitUntil(lambda: "a.ome.zarr" in dock._viewer.layers, timeout=20_000)
+    layer = dock._viewer.layers["a.ome.zarr"]
+    assert layer.multiscale
+    assert layer.rgb == (channels == 3)
+    assert [level.shape[:2] for level in layer.data] == [(1200, 700), (600, 350), (300, 175)]
+    np.testing.assert_array_equal(layer.data[0][5:9, 7:20], pixels[5:9, 7:20])
+    np.testing.assert_array_equal(layer.scale, (8, 4))
+    assert dock.session.state.image.height == 1200
+
+
+def test_the_result_for_a_large_image_stays_on_disk(make_dock, click, wait_idle, tmp_path, monkeypatch):
+    monkeypatch.setattr(plane_module, "LARGEST_IN_MEMORY", 1000)
+    torch.manual_seed(0)
+    config = ModelConfig(
+        patch_size=4, embed_dims=(8, 8, 8, 8), depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1), neighbourhood=(16, 16, 16, 16),
+        decoder_dim=8, decoder_heads=1,
+    )  # fmt: skip
+    network = Segmenter(config, 2)
+    normalisation = Normalisation(low=(0,), high=(255,), mean=(120,), std=(60,))
+    network.card = ModelCard(normalisation=normalisation, classes=DEFAULT_CLASSES, tile=64)
+    path = save_model(network, tmp_path / "model.safetensors")
+    pixels = RNG.integers(0, 255, (600, 70), np.uint8)
+    stored = zarr.create_array(str(tmp_path / "a.zarr"), shape=pixels.shape, chunks=(64, 64), dtype="u1")
+    stored[...] = pixels
+    dock = make_dock(fake=False)
+    dock._viewer.add_image([stored, pixels[::2, ::2]], name="large", scale=(2, 3), translate=(7, 0), contrast_limits=(0, 255))
+    dock.session.state.segmenter = Engine().read_model(path)
+    for _ in range(2):  # a second result replaces the first
+        click(dock.label.segment)
+        wait_idle(dock, 120_000)
+        [layer] = [layer for layer in dock._viewer.layers if layer.metadata.get(KIND) == Kind.SEGMENTATION]
+        assert layer.multiscale
+        assert [level.shape for level in layer.data] == [(600, 70), (300, 35)]
+        assert isinstance(layer.data[0], zarr.Array)
+        np.testing.assert_array_equal(layer.data[0][...], segment(path, pixels, device="cpu").labels)
+        np.testing.assert_array_equal(layer.scale, (2, 3))
+        np.testing.assert_array_equal(layer.translate, (7, 0))
+    assert (dock.session.project / "large" / "large.ome.zarr").is_dir()

@@ -1,0 +1,124 @@
+"""Refinement in the dock: a layer of its own that follows the settings and goes away when it is switched off."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QFileDialog
+from skimage.draw import disk
+
+from napari_affmae.card import ModelCard
+from napari_affmae.widgets.layers import KIND, Kind
+from napari_affmae.widgets.state import DEFAULT_CLASSES, ModelOnDisk
+
+
+def two_discs_and_a_speck() -> np.ndarray:
+    pixels = np.full((60, 80), 10.0)
+    for centre in ((30, 25), (30, 46)):
+        pixels[disk(centre, 12)] = 200
+    pixels[5, 70:72] = 200
+    # The fake engine takes what is above the median for an object.
+    pixels[50:] -= 5
+    return pixels
+
+
+@pytest.fixture
+def dock(make_dock, engine, click, wait_idle, qtbot):
+    """A dock with a segmented image, its refine part open."""
+    dock = make_dock()
+    path = Path("model.safetensors")
+    engine.models[path] = ModelOnDisk(path, 1, 2, ModelCard(classes=DEFAULT_CLASSES))
+    dock._viewer.add_image(two_discs_and_a_speck(), name="cells", scale=(0.5, 0.25), translate=(3, 4), units=("um", "um"))
+    dock.session.state.segmenter = engine.models[path]
+    click(dock.label.segment)
+    wait_idle(dock)
+    dock.label.parts[0].open()
+    part = dock.label.refine
+    for spin, value in ((part.specks, 5), (part.holes, 0), (part.split, 2.0)):
+        spin.setValue(value)
+    return dock
+
+
+def layer_of(dock, kind):
+    found = [layer for layer in dock._viewer.layers if layer.metadata.get(KIND) == kind]
+    return found[0] if found else None
+
+
+def switch(dock, qtbot):
+    box = dock.label.refine.on
+    qtbot.mouseClick(box, Qt.MouseButton.LeftButton, pos=QPoint(8, box.height() // 2))
+
+
+def test_on_shows_a_layer_of_its_own_and_off_takes_it_back(dock, qtbot):
+    plain = layer_of(dock, Kind.SEGMENTATION)
+    before = np.array(plain.data)
+    assert layer_of(dock, Kind.REFINED) is None
+    switch(dock, qtbot)
+    qtbot.waitUntil(lambda: layer_of(dock, Kind.REFINED) is not None, timeout=20_000)
+    refined, objects = layer_of(dock, Kind.REFINED), layer_of(dock, Kind.INSTANCES)
+    np.testing.assert_array_equal(plain.data, before)
+    assert not plain.visible
+    assert refined.visible
+    assert (before[5, 70:72] == 2).all()
+    assert (refined.data[5, 70:72] == 1).all(), "the speck is gone"
+    assert objects.data.max() == 2, "the discs are told apart"
+    for layer in (refined, objects):
+        np.testing.assert_array_equal(layer.scale, (0.5, 0.25))
+        np.testing.assert_array_equal(layer.translate, (3, 4))
+    part = dock.label.refine
+    assert "2 objects" in part.hint.text()
+    assert not part.table.isHidden()
+    texts = [part.table.grid.item(0, column).text() for column in range(4)]
+    assert texts[:2] == ["structure", "2"]
+    assert texts[3] == f"{np.count_nonzero(objects.data) * 0.125:.4g} µm²"
+    switch(dock, qtbot)
+    assert layer_of(dock, Kind.REFINED) is None
+    assert layer_of(dock, Kind.INSTANCES) is None
+    assert plain.visible
+    assert part.table.isHidden()
+
+
+def test_it_follows_settings_and_new_segmentations(dock, qtbot, click, wait_idle):
+    switch(dock, qtbot)
+    qtbot.waitUntil(lambda: layer_of(dock, Kind.REFINED) is not None, timeout=20_000)
+    refined = layer_of(dock, Kind.REFINED)
+    dock.label.refine.specks.setValue(0)
+    qtbot.waitUntil(lambda: (refined.data[5, 70:72] == 2).all(), timeout=20_000)
+    assert layer_of(dock, Kind.REFINED) is refined, "it is updated in place"
+    dock.label.refine.split.setValue(0)
+    qtbot.waitUntil(lambda: len(dock.label.refine.table.objects) == 2, timeout=20_000)  # both discs as one, and the speck
+    assert dock.session.settings.refinement.split == 0
+    dock._viewer.layers["cells"].data = 255 - dock._viewer.layers["cells"].data
+    click(dock.label.segment)
+    wait_idle(dock)
+    qtbot.waitUntil(lambda: refined.data[30, 25] == 1, timeout=20_000)
+
+
+def test_before_there_is_anything_to_refine_it_says_so(make_dock, qtbot):
+    dock = make_dock()
+    dock._viewer.add_image(two_discs_and_a_speck(), name="cells")
+    dock.label.parts[0].open()
+    switch(dock, qtbot)
+    assert "Segment the image first" in dock.label.refine.hint.text()
+
+
+def test_the_list_of_objects_is_saved(dock, qtbot, click, tmp_path, monkeypatch):
+    switch(dock, qtbot)
+    qtbot.waitUntil(lambda: dock.label.refine.table.isVisibleTo(dock), timeout=20_000)
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "objects.csv"), ""))
+    click(dock.label.refine.table.save)
+    with (tmp_path / "objects.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == ["structure", "structure"]
+    assert float(rows[0]["area"]) == pytest.approx(int(rows[0]["pixels"]) * 0.125)
+    assert rows[0]["area_unit"] == "micrometer^2"
+
+
+def test_closing_while_it_refines_leaves_nothing_running(dock, qtbot):
+    switch(dock, qtbot)
+    dock.shut_down()
+    assert not dock.label.refine._runner.running
