@@ -23,9 +23,10 @@ def evaluate(
     from ..engine.evaluate import evaluate as run_evaluation
     from .labelled import read_labelled
 
-    examples = read_labelled(images, labels, files, foreground=foreground, sparse=sparse)
+    labelled = read_labelled(images, labels, files, foreground=foreground, sparse=sparse)
+    examples = labelled.examples
     with counting("evaluate") as on_progress:
-        result = run_evaluation(model, examples, device=device or "auto", sparse=sparse, on_progress=on_progress)
+        result = run_evaluation(model, examples, device=device or "auto", sparse=labelled.sparse, on_progress=on_progress)
     figures = {
         "miou": result.miou,
         "iou": result.iou,

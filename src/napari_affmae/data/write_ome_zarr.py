@@ -15,7 +15,7 @@ from ..errors import StorageError
 from .write import place_whole
 
 _CHUNK = 512
-_VERSION = "0.5"
+VERSION = "0.5"
 
 Pixels = npt.NDArray[Any]
 
@@ -65,10 +65,16 @@ def write_ome_zarr(
         root = zarr.open_group(place, mode="w", zarr_format=3)
         _multiscale(root, planes, "image", pixel_size, _mean)
         group = root.create_group("labels")
-        group.attrs["ome"] = {"version": _VERSION, "labels": ["segmentation"]}
+        group.attrs["ome"] = {"version": VERSION, "labels": ["segmentation"]}
+        about = {"image-label": {**legend(classes), "source": {"image": "../../"}}}
         ids = labels.astype(np.min_scalar_type(int(labels.max()) if labels.size else 0), copy=False)
         _multiscale(
-            group.create_group("segmentation"), ids, "segmentation", pixel_size, _every_other, {"image-label": _legend(classes)}
+            group.create_group("segmentation"),
+            ids,
+            "segmentation",
+            pixel_size,
+            _every_other,
+            about,
         )
         if probabilities is not None:
             _multiscale(root.create_group("probabilities"), probabilities, "probabilities", pixel_size, _mean)
@@ -117,7 +123,7 @@ def _multiscale(
             break
         pixels = halve(pixels)
         level += 1
-    ome: dict[str, Any] = {"version": _VERSION, "multiscales": [{"name": name, "axes": axes, "datasets": datasets}]}
+    ome: dict[str, Any] = {"version": VERSION, "multiscales": [{"name": name, "axes": axes, "datasets": datasets}]}
     group.attrs["ome"] = {**ome, **(more or {})}
 
 
@@ -135,11 +141,11 @@ def _every_other(ids: Pixels) -> Pixels:
     return ids[..., :height:2, :width:2]
 
 
-def _legend(classes: Sequence[ClassInfo]) -> dict[str, Any]:
+def legend(classes: Sequence[ClassInfo]) -> dict[str, Any]:
+    """Return names and colours of ids as NGFF's ``image-label`` writes them."""
     return {
         "colors": [
             {"label-value": info.id, "rgba": [*(int(info.color[i : i + 2], 16) for i in (1, 3, 5)), 255]} for info in classes
         ],
         "properties": [{"label-value": info.id, "class": info.name} for info in classes],
-        "source": {"image": "../../"},
     }
