@@ -7,7 +7,7 @@ each chunk in its place whole (a file beside it, then a rename), so whoever read
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
@@ -20,10 +20,13 @@ import zarr
 from ..card import ClassInfo
 from ..errors import StorageError
 from .write import place_whole
-from .write_ome_zarr import VERSION, legend
+from .write_ome_zarr import legend
 
 CHUNK = 256
 """Side of a chunk in pixels: a stroke touches a few, and each takes about a millisecond."""
+
+_VERSION = "0.5"
+"""Of NGFF."""
 
 LabelKind = Literal["paint", "segmentation"]
 KINDS: tuple[LabelKind, ...] = ("paint", "segmentation")
@@ -131,31 +134,21 @@ class LabelArray:
             planes[index[:-2]] = planes.get(index[:-2], 0) + counts
         return {plane: {int(value): int(counts[value]) for value in np.flatnonzero(counts)} for plane, counts in planes.items()}
 
-    def relabel(self, source: int, target: int) -> dict[Index, npt.NDArray[np.uint8]]:
-        """Turn one id into another, and return where it was: chunk → packed bits, for :meth:`restore`."""
+    def relabel(self, source: int, target: int) -> npt.NDArray[np.int64]:
+        """Turn one id into another, and return the flat places ``[n]`` where it was, for :meth:`restore`."""
         labels = self.read()
         if labels is None:
-            return {}
-        places = {}
-        for index, region in _chunks(labels.shape, None):
-            hit = labels[region] == source
-            if hit.any():
-                places[index] = np.packbits(hit)
-                labels[region][hit] = target
+            return np.zeros(0, np.int64)
+        places = relabel(labels, source, target)
         self.write(labels)
         return places
 
-    def restore(self, places: Mapping[Index, npt.NDArray[np.uint8]], source: int, target: int) -> None:
+    def restore(self, places: npt.NDArray[np.int64], source: int, target: int) -> None:
         """Undo :meth:`relabel` wherever the target is still there."""
         labels = self.read()
-        if labels is None:
-            return
-        for index, region in _chunks(labels.shape, None):
-            if index in places:
-                part = labels[region]
-                hit = np.unpackbits(places[index], count=part.size).astype(bool).reshape(part.shape)
-                part[hit & (part == target)] = source
-        self.write(labels)
+        if labels is not None:
+            relabel(labels, target, source, places)
+            self.write(labels)
 
     # Plumbing
 
@@ -183,13 +176,13 @@ class LabelArray:
             scales: Any = [
                 {"name": self.kind, "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": [transform]}]}
             ]
-            group.attrs["ome"] = {"version": VERSION, "multiscales": scales, "image-label": legend(classes or ())}
+            group.attrs["ome"] = {"version": _VERSION, "multiscales": scales, "image-label": legend(classes or ())}
 
         try:
             labels = zarr.open_group(self.folder, mode="a", zarr_format=3).require_group("labels")
             place_whole(self.folder / "labels" / self.kind, make, overwrite=False)
             there = [kind for kind in KINDS if (self.folder / "labels" / kind).is_dir()]
-            labels.attrs["ome"] = {"version": VERSION, "labels": there}
+            labels.attrs["ome"] = {"version": _VERSION, "labels": there}
         except (OSError, ValueError) as error:
             raise _unwritable(self.folder, error) from error
         return self._open()
@@ -226,6 +219,18 @@ class LabelArray:
         counts = np.bincount(chunk.ravel(), minlength=256)
         counts[0] = 0
         self._counts[index] = counts
+
+
+def relabel(
+    labels: npt.NDArray[Any], source: int, target: int, places: npt.NDArray[np.int64] | None = None
+) -> npt.NDArray[np.int64]:
+    """Turn one id into another in place, everywhere or only at flat places, and return the flat places that changed."""
+    if places is None:
+        places = np.flatnonzero(labels == source)
+    else:
+        places = places[labels[np.unravel_index(places, labels.shape)] == source]
+    labels[np.unravel_index(places, labels.shape)] = target
+    return places
 
 
 def _chunks(shape: tuple[int, ...], regions: Sequence[Region] | None) -> Iterator[tuple[Index, Region]]:

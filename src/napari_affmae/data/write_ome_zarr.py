@@ -15,7 +15,7 @@ from ..errors import StorageError
 from .write import place_whole
 
 _CHUNK = 512
-VERSION = "0.5"
+_VERSION = "0.5"
 
 Pixels = npt.NDArray[Any]
 
@@ -65,16 +65,10 @@ def write_ome_zarr(
         root = zarr.open_group(place, mode="w", zarr_format=3)
         _multiscale(root, planes, "image", pixel_size, _mean)
         group = root.create_group("labels")
-        group.attrs["ome"] = {"version": VERSION, "labels": ["segmentation"]}
-        about = {"image-label": {**legend(classes), "source": {"image": "../../"}}}
+        group.attrs["ome"] = {"version": _VERSION, "labels": ["segmentation"]}
         ids = labels.astype(np.min_scalar_type(int(labels.max()) if labels.size else 0), copy=False)
         _multiscale(
-            group.create_group("segmentation"),
-            ids,
-            "segmentation",
-            pixel_size,
-            _every_other,
-            about,
+            group.create_group("segmentation"), ids, "segmentation", pixel_size, _every_other, {"image-label": legend(classes)}
         )
         if probabilities is not None:
             _multiscale(root.create_group("probabilities"), probabilities, "probabilities", pixel_size, _mean)
@@ -123,7 +117,7 @@ def _multiscale(
             break
         pixels = halve(pixels)
         level += 1
-    ome: dict[str, Any] = {"version": VERSION, "multiscales": [{"name": name, "axes": axes, "datasets": datasets}]}
+    ome: dict[str, Any] = {"version": _VERSION, "multiscales": [{"name": name, "axes": axes, "datasets": datasets}]}
     group.attrs["ome"] = {**ome, **(more or {})}
 
 
@@ -142,10 +136,11 @@ def _every_other(ids: Pixels) -> Pixels:
 
 
 def legend(classes: Sequence[ClassInfo]) -> dict[str, Any]:
-    """Return names and colours of ids as NGFF's ``image-label`` writes them."""
+    """Return names and colours of ids as NGFF's ``image-label`` has them."""
     return {
         "colors": [
             {"label-value": info.id, "rgba": [*(int(info.color[i : i + 2], 16) for i in (1, 3, 5)), 255]} for info in classes
         ],
         "properties": [{"label-value": info.id, "class": info.name} for info in classes],
+        "source": {"image": "../../"},
     }
