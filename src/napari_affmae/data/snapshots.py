@@ -15,13 +15,13 @@ from datetime import datetime
 from pathlib import Path
 
 from ..errors import StorageError
-from ..model_header import MODEL_FILE
 from .project_folder import ProjectFile, read_project, write_json, write_project
 from .write import place_whole
 
 SNAPSHOTS = "snapshots"
 _ABOUT = "snapshot.json"
 _LABELS = "labels"
+_MODEL = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def take_snapshot(folder: Path, model: Path | None = None, reason: str = "taken 
         _copy_tree(folder / project.labels, place / _LABELS)
         write_project(place, _moved(project, _LABELS))
         if model is not None:
-            _copy(model, place / MODEL_FILE)
+            _copy(model, place / _MODEL)
         write_json(place / _ABOUT, about)
 
     stem = now.strftime("%Y-%m-%d %H.%M.%S")
@@ -153,7 +153,7 @@ def _moved(project: ProjectFile, labels: str) -> ProjectFile:
 def _read(place: Path) -> Snapshot:
     try:
         about = json.loads((place / _ABOUT).read_bytes())
-        model = place / MODEL_FILE
+        model = place / _MODEL
         return Snapshot(
             place, str(about["time"]), str(about["reason"]), int(about["pixels"]), model if model.is_file() else None
         )

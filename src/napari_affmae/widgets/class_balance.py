@@ -14,7 +14,7 @@ FEW_OF_MOST = 0.02
 
 
 def starved(classes: Sequence[ClassInfo], painted: Mapping[int, int]) -> dict[int, str]:
-    """Return the classes with too little paint, by id, each with a sentence that says so; none as long as nothing is painted."""
+    """Return the classes with too little paint, by id, each with a sentence; none as long as nothing is painted."""
     most = max(classes, key=lambda info: painted.get(info.id, 0), default=None)
     if most is None or not painted.get(most.id, 0):
         return {}

@@ -1,7 +1,7 @@
 """Removing and merging classes, in all images at once, so that one undo brings back the class and its paint.
 
-napari undoes strokes, one layer at a time. A change of classes goes through all layers, and through the paint of images that are
-not open; it is kept beside napari's history, with the number of strokes that each layer had seen, so that undo takes back
+napari undoes strokes, one layer at a time. A change of classes goes through all layers, and through the paint of images that
+are not open; it is kept beside napari's history, with the number of strokes that each layer had seen, so that undo takes back
 strokes and changes of classes in the order in which they were made.
 """
 

@@ -112,7 +112,7 @@ class ProjectKeeper:
     def update(self, **fields: Any) -> None:
         """Replace fields of the project file, see :class:`ProjectFile`."""
         file = self.file.replace(**fields)
-        if file != self.file:
+        if file != self.file and self._writer is not None:
             self.file = file
             self._file_changed = True
             self._timer.start()
@@ -143,7 +143,7 @@ class ProjectKeeper:
     def note(self, layer: Labels, regions: Sequence[Region] | None = None) -> None:
         """Note that a layer changed, somewhere if no regions are given."""
         kind = _KEPT.get(layer.metadata.get(KIND, ""))
-        if kind is None or self._ignores:
+        if kind is None or self._ignores or self._writer is None:
             return
         key = (str(layer.metadata[GROUP]), kind)
         note = self._notes.get(key)
@@ -213,6 +213,7 @@ class ProjectKeeper:
         """Save and stop; return whether everything is saved."""
         done = self.flush(timeout)
         self._timer.stop()
+        self._writer = None
         self._thread.shutdown(wait=False)
         return done
 

@@ -196,7 +196,9 @@ class OverlayLayers:
                 layer.events[name].connect(self._on_redrawn)
             self.painted.emit()
         self._hide_looks(plane.group)
-        layer.visible = True
+        if not layer.visible:
+            # Even if nothing changes, napari takes bucket and polygon out of the user's hand here.
+            layer.visible = True
         return layer
 
     def hold_brush(self, layer: Labels, class_id: int, brush: int) -> None:

@@ -85,7 +85,7 @@ class Session:
         self._quiet.timeout.connect(self.count_paint)
         self.layers.painted.connect(self.count_paint)
         self.layers.paint_redrawn.connect(self._count_paint_soon)
-        self.layers.kept_removed.connect(self._restored.discard)
+        self.layers.kept_removed.connect(self._forget_restored)
         self.keeper.failed.connect(self.fail)
         self.keeper.changed.connect(self.count_paint)
         self.state.events.classes.connect(self.keeper.set_classes)
@@ -190,18 +190,21 @@ class Session:
     def _take(self, file: ProjectFile) -> None:
         self.class_edits.forget()
         self._restored.clear()
-        if file.classes:
-            self.state.classes = file.classes
-        else:
+        planes = self.layers.planes_with_paint()
+        replaced = [plane for plane in planes if self.keeper.has_labels(plane.group)]
+        with self.keeper.ignoring():
+            # What is in these layers belongs to the project before; they go before anything, colours even, can draw them anew.
+            for plane in replaced:
+                self.layers.remove_kept(plane.group)
+            if file.classes:
+                self.state.classes = file.classes
+        if not file.classes:
             self.keeper.set_classes(self.state.classes)
-        for plane in self.layers.planes_with_paint():
-            if self.keeper.has_labels(plane.group):
-                with self.keeper.ignoring():
-                    self.layers.remove_kept(plane.group)
+        for plane in planes:
+            if plane in replaced:
                 self.restore(plane)
-            else:
-                for layer in self.layers.kept(plane.group):
-                    self.keeper.note(layer)
+            for layer in self.layers.kept(plane.group):
+                self.keeper.note(layer)
         self.count_paint()
         self.project_opened.emit()
 
@@ -296,6 +299,9 @@ class Session:
     def _update_image(self) -> None:
         plane = self.layers.current()
         self.state.image = None if plane is None else plane.current_image()
+
+    def _forget_restored(self, group: str) -> None:
+        self._restored.discard(group)
 
     def _count_paint_soon(self) -> None:
         self._quiet.start()

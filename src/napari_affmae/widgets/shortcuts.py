@@ -21,8 +21,8 @@ STEP = 1.25
 """Factor between brush sizes."""
 
 HELP = (
-    "On the paint: W and S choose the class above or below, Ctrl+1 … Ctrl+9 a class by its place; A and D make the brush smaller "
-    "or larger; Ctrl+Z undoes strokes, and classes removed or merged. N and Shift+N open the next or the previous image."
+    "On the paint: W and S choose the class above or below, Ctrl+1 … Ctrl+9 a class by its place; A and D make the brush "
+    "smaller or larger; Ctrl+Z undoes strokes, and classes removed or merged. N and Shift+N open the next or previous image."
 )
 
 
