@@ -128,7 +128,7 @@ def test_fill_and_polygon_are_strokes(dock, qtbot, mode):
     else:
         layer.paint_polygon([(5, 5), (5, 30), (30, 30)], 1)
     qtbot.waitUntil(lambda: is_saved(dock) and (on_disk(dock) == 1).any(), timeout=1000)
-    assert dock.session.state.painted[1] == (layer.data == 1).sum()
+    qtbot.waitUntil(lambda: dock.session.state.painted.get(1) == (layer.data == 1).sum(), timeout=1000)
 
 
 def test_choosing_a_class_keeps_fill_and_polygon(dock):
@@ -138,7 +138,7 @@ def test_choosing_a_class_keeps_fill_and_polygon(dock):
         key(dock, Qt.Key.Key_S)
         assert layer.mode == mode
     layer.mode = "pan_zoom"
-    dock.label.classes.selectRow(0)
+    dock.label.classes.selectRow(1)
     assert layer.mode == "paint"
 
 

@@ -61,7 +61,7 @@ class ProjectKeeper:
     changed()
         States, counts or classes are others than before.
     failed(Exception)
-        Something could not be saved; it is tried again with the next change.
+        Something could not be saved; it is tried again with the next change, and said once.
     """
 
     changed = Signal()
@@ -78,6 +78,7 @@ class ProjectKeeper:
         self._rest_until = 0.0
         self._held = False
         self._ignores = False
+        self._said = ""
         self._timer = QTimer()
         self._timer.setInterval(MILLISECONDS_TO_SAVE)
         self._timer.timeout.connect(self._tick)
@@ -292,9 +293,11 @@ class ProjectKeeper:
             for note in notes:
                 self.note(note.layer)
             self._timer.stop()
-            if isinstance(error, Exception):
+            if isinstance(error, Exception) and str(error) != self._said:
+                self._said = str(error)
                 self.failed.emit(error)
             return False
+        self._said = ""
         entries = {name: entry for name, entry in future.result().items() if self.file.images.get(name) != entry}
         if entries:
             # The user may have accepted an image meanwhile.
