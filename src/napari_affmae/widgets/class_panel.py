@@ -29,7 +29,7 @@ class ClassPanel(QWidget):
         self._session = session
         self.table = ClassTable()
         self.add = QPushButton("Add")
-        self.merge = QPushButton("Merge into")
+        self.merge = QPushButton("Merge")
         self.remove = QPushButton("Remove")
         self.undo = QPushButton("Undo")
         self.hint = note()

@@ -15,7 +15,7 @@ from .state import count
 
 SIDE = 14
 STATES: dict[ImageState, str] = {
-    "unlabelled": "not labelled yet",
+    "unlabelled": "unlabelled",
     "painted": "painted",
     "predicted": "predicted",
     "accepted": "accepted",
@@ -79,7 +79,7 @@ class ImageList(QListWidget):
             self.scrollToItem(self.item(place))
 
     def describe(self) -> str:
-        """Say how many images are how far, for example ``"2 painted, 1 accepted, 17 not labelled yet"``."""
+        """Say how many images are how far, for example ``"1 accepted, 2 painted, 17 unlabelled"``."""
         counts = Counter(self._shown)
         order: tuple[ImageState, ...] = ("accepted", "predicted", "painted", "unlabelled")
         return ", ".join(f"{counts[state]} {STATES[state]}" for state in order if counts[state])

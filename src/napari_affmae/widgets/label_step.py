@@ -49,6 +49,7 @@ class LabelStep(QWidget):
         self.paint = QPushButton("Paint")
         self.brush = QSpinBox()
         self.brush.setRange(1, 200)
+        self.brush.setPrefix("brush ")
         self.brush.setSuffix(" px")
         self.brush.setValue(settings.brush)
         self.brush.setToolTip(HELP)
