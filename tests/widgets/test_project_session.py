@@ -269,6 +269,22 @@ def test_another_project_folder_takes_open_paint_along_but_never_overwrites(dock
     np.testing.assert_array_equal(paint_of(dock).data, changed)
 
 
+def test_a_dock_that_is_opened_again_keeps_what_is_painted_on_old_layers(dock, make_dock, qtbot):
+    stroke(dock)
+    dock._viewer.window.remove_dock_widget(dock)
+    second = make_dock(dock._viewer)
+    stroke(second, offset=70)
+    qtbot.waitUntil(lambda: is_saved(second), timeout=1000)
+    assert second.session.state.painted[1] == np.count_nonzero(paint_of(second).data)
+    before = paint_of(second).data.copy()
+    second.label.classes.selectRow(0)
+    second.session.layers.hold_brush(paint_of(second), 1, 5)
+    key(second, Qt.Key.Key_S)
+    assert paint_of(second).selected_label == 2
+    key(second, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert np.count_nonzero(paint_of(second).data) < np.count_nonzero(before)
+
+
 def test_planes_of_an_open_stack_have_states_of_their_own(make_dock, click, wait_idle, qtbot):
     dock = make_dock()
     dock._viewer.add_image(np.random.default_rng(0).random((3, 32, 40)), name="stack")

@@ -190,16 +190,25 @@ class OverlayLayers:
             data = saved.astype(np.uint8) if saved is not None and fits else np.zeros(shape, np.uint8)
             layer = Labels(data, opacity=0.8, colormap=class_colors(classes))
             self._add(layer, Kind.PAINT, "", plane.group, Placement.of_layer(plane.layer, len(shape)))
-            for name in _CHANGED:
-                layer.events[name].connect(self._on_painted)
-            for name in _REDRAWN:
-                layer.events[name].connect(self._on_redrawn)
+            self._listen(layer)
             self.painted.emit()
         self._hide_looks(plane.group)
         if not layer.visible:
             # Even if nothing changes, napari takes bucket and polygon out of the user's hand here.
             layer.visible = True
         return layer
+
+    def adopt(self, layers: Sequence[Layer]) -> None:
+        """Take over overlays that an earlier dock left in the viewer, those that are still there."""
+        for layer in layers:
+            if layer in self._viewer.layers:
+                if layer.metadata[KIND] == Kind.PAINT:
+                    self._listen(layer)
+                self.overlay_added.emit(layer)
+
+    def overlays(self) -> list[Layer]:
+        """Return all overlays."""
+        return [layer for layer in self._viewer.layers if KIND in layer.metadata]
 
     def hold_brush(self, layer: Labels, class_id: int, brush: int) -> None:
         """Select the layer, the class and the brush, ready to paint."""
@@ -407,6 +416,12 @@ class OverlayLayers:
         if active is not None:
             self._viewer.layers.selection.active = active
         self.overlay_added.emit(layer)
+
+    def _listen(self, layer: Labels) -> None:
+        for name in _CHANGED:
+            layer.events[name].connect(self._on_painted)
+        for name in _REDRAWN:
+            layer.events[name].connect(self._on_redrawn)
 
     def _belongs(self, layer: Layer, group: str) -> bool:
         if KIND in layer.metadata:

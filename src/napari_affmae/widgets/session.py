@@ -91,7 +91,6 @@ class Session:
         self.state.events.classes.connect(self.keeper.set_classes)
         self.state.events.source.connect(self.open_project)
         self._update_image()
-        self.open_project()
 
     @property
     def project(self) -> Path:
@@ -177,6 +176,12 @@ class Session:
         return [one for one in records if one.name in file.images and file.images[one.name].labels not in opened]
 
     # Project
+
+    def begin(self) -> None:
+        """Take up the project and what an earlier dock left in the viewer; called once, when all forms are there."""
+        left = self.layers.overlays()
+        self.open_project()
+        self.layers.adopt(left)
 
     def open_project(self) -> None:
         """Take up the project folder that is chosen now, if it is another one than before."""
