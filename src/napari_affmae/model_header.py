@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ KEY = "napari_affmae"
 """Key of our JSON in the metadata of a safetensors file."""
 
 FORMAT = 1
+
+RUN_NAME = re.compile(r"(pretrain|finetune)-(\d+)")
+"""Names of the run folders in a project."""
 
 Kind = Literal["mae", "segmenter"]
 
@@ -65,16 +69,28 @@ def read_card(path: str | Path) -> ModelFileHeader:
 
 
 def locate_model(path: str | Path) -> Path:
-    """Return the model file at a path, or in the run folder at that path; raise :class:`ModelFileError` if there is none."""
+    """Return the model file at a path, in the run folder at that path, or in the newest run of the project folder there.
+
+    Of a project, a network with classes goes before one without. Raises :class:`ModelFileError` if there is none.
+    """
     path = Path(path)
     if path.is_dir():
         inside = path / MODEL_FILE
+        if not inside.is_file() and (newest := _newest_run(path)) is not None:
+            inside = newest / MODEL_FILE
         if not inside.is_file():
             raise ModelFileError(f"no model in {path}: expected a file {MODEL_FILE}; has the run saved one yet?")
         return inside
     if not path.is_file():
         raise ModelFileError(f"no model at {path}: give a model file or a run folder")
     return path
+
+
+def _newest_run(project: Path) -> Path | None:
+    """Return the numbered run of a project that saved a model last."""
+    named = ((run, RUN_NAME.fullmatch(run.name)) for run in project.iterdir())
+    runs = [(match[1] == "finetune", int(match[2]), run) for run, match in named if match and (run / MODEL_FILE).is_file()]
+    return max(runs)[2] if runs else None
 
 
 def _parse(path: Path, text: str) -> ModelFileHeader:

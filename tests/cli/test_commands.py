@@ -188,7 +188,7 @@ def test_import_checkpoint_of_the_golden_model(affmae, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "pretrain", "finetune", "segment", "inspect", "evaluate", "import-checkpoint", "doctor"]
+    "command", ["demo", "pretrain", "finetune", "segment", "inspect", "evaluate", "import-checkpoint", "doctor", "project"]
 )
 def test_every_command_has_help(affmae, command):
     result = affmae(command, "--help")

@@ -15,9 +15,9 @@ from qtpy.QtWidgets import QPushButton
 
 import napari_affmae
 from napari_affmae.card import ModelCard, PixelSize
+from napari_affmae.data.label_array import LabelArray
 from napari_affmae.errors import DeviceError
 from napari_affmae.widgets.layers import KIND, Kind
-from napari_affmae.widgets.paint_store import load_paint
 from napari_affmae.widgets.state import ModelOnDisk, Phase
 
 
@@ -38,6 +38,10 @@ def give_network(dock, engine, classes=(), pixel_size=None):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     dock.load_model(path)
+
+
+def saved_paint(project, image="em_0.png"):
+    return LabelArray(project / "labels" / f"{image}.ome.zarr", "paint").read()
 
 
 def errors():
@@ -144,7 +148,7 @@ def test_a_folder_without_images_says_so(make_dock, tmp_path, click, wait_idle):
 @pytest.mark.parametrize("paused", [False, True])
 def test_closing_the_dock_stops_the_job_and_keeps_the_paint(ready, engine, click, qtbot, paused):
     viewer = ready._viewer
-    ready.images.open_record(ready.session.state.images.records[0])
+    ready.session.opener.open(ready.session.state.images.records[0])
     qtbot.waitUntil(lambda: ready.session.state.image is not None, timeout=5000)
     click(ready.label.paint)
     layer = ready.session.layers.paint_layer("em_0.png")
@@ -160,12 +164,12 @@ def test_closing_the_dock_stops_the_job_and_keeps_the_paint(ready, engine, click
     assert over.is_set(), "the job had ended when the dock was gone"
     assert time.monotonic() - begun < 5
     assert layer in viewer.layers
-    np.testing.assert_array_equal(load_paint(ready.session.project, "em_0.png"), layer.data)
+    np.testing.assert_array_equal(saved_paint(ready.session.project), layer.data)
 
 
 def test_closing_napari_stops_the_job_and_keeps_the_paint(ready, engine, click, qtbot):
     viewer, session = ready._viewer, ready.session
-    ready.images.open_record(session.state.images.records[0])
+    ready.session.opener.open(session.state.images.records[0])
     qtbot.waitUntil(lambda: session.state.image is not None, timeout=5000)
     click(ready.label.paint)
     session.layers.paint_layer("em_0.png").paint((20, 20), 2)
@@ -176,7 +180,7 @@ def test_closing_napari_stops_the_job_and_keeps_the_paint(ready, engine, click, 
     over = session.runner._over
     viewer.close()
     qtbot.waitUntil(over.is_set, timeout=5000)
-    assert (load_paint(project, "em_0.png") == 2).any()
+    assert (saved_paint(project) == 2).any()
 
 
 def test_open_layers_do_instead_of_a_folder(make_dock, click, wait_idle):
@@ -254,13 +258,13 @@ def test_a_loaded_segmenter_brings_its_classes(make_dock, engine, wait_idle):
 def test_removing_a_class_removes_its_paint(make_dock, click):
     dock = make_dock()
     dock._viewer.add_image(np.random.default_rng(0).random((32, 32)), name="em")
-    assert not dock.label.remove.isEnabled()
-    click(dock.label.add)
+    assert not dock.label.panel.remove.isEnabled()
+    click(dock.label.panel.add)
     click(dock.label.paint)
     layer = dock.session.layers.paint_layer("em")
     assert layer.selected_label == 3, "the new class is selected"
     layer.paint((5, 5), 3)
-    click(dock.label.remove)
+    click(dock.label.panel.remove)
     assert not layer.data.any()
     assert dock.label.classes.rowCount() == 2
 

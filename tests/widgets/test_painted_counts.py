@@ -81,7 +81,6 @@ def test_counts_follow_undo_and_redo(dock, layer, qtbot):
     press(dock)
     assert true(layer) == 0
     follows(qtbot, dock, layer)
-    assert not dock.label.save_paint.isEnabled()
     press(dock, Qt.KeyboardModifier.ShiftModifier)
     assert true(layer) == first
     follows(qtbot, dock, layer)
@@ -118,7 +117,7 @@ def test_counts_follow_programs(dock, layer, qtbot, change):
 def test_what_was_undone_out_of_sight_is_not_trained_on(dock, layer, engine, click, wait_idle, qtbot):
     for class_id in (1, 2, 3):
         if class_id == 3:
-            click(dock.label.add)
+            click(dock.label.panel.add)
         layer.paint((15 * class_id, 40), class_id)
     qtbot.waitUntil(lambda: len(dock.session.state.painted) == 3, timeout=2000)
     layer.visible = False

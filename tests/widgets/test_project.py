@@ -1,17 +1,12 @@
-"""The project folder: runs are numbered, interrupted ones are found, paint comes back."""
+"""The project folder: runs are numbered, interrupted ones are found."""
 
 from __future__ import annotations
 
 import json
 
-import numpy as np
-import pytest
-
 from napari_affmae.config import Budget, ModelConfig, PretrainConfig
 from napari_affmae.engine.run_folder import RunFolder
-from napari_affmae.errors import StorageError
 from napari_affmae.widgets import project
-from napari_affmae.widgets.paint_store import load_paint, paint_file, save_paint
 
 CONFIG = PretrainConfig(model=ModelConfig.preset("tiny"), budget=Budget(minutes=1))
 
@@ -57,24 +52,3 @@ def test_what_is_no_run_is_not_resumed(tmp_path):
     assert project.interrupted(tmp_path / "b") is None
     write_run(tmp_path / "c").log.write_text("cut of")
     assert project.interrupted(tmp_path / "c") is None
-
-
-def test_paint_is_kept_and_comes_back(tmp_path):
-    labels = np.random.default_rng(0).integers(0, 3, (5, 8, 9), np.uint8)
-    [path] = save_paint(tmp_path, {"deep/er/stack.tif": labels, "empty": np.zeros((4, 4), np.uint8)})
-    assert path.parent == tmp_path / "paint"
-    np.testing.assert_array_equal(load_paint(tmp_path, "deep/er/stack.tif"), labels)
-    assert load_paint(tmp_path, "never painted") is None
-    save_paint(tmp_path, {"deep/er/stack.tif": labels * 0})
-    assert not load_paint(tmp_path, "deep/er/stack.tif").any(), "erased paint stays erased"
-    assert paint_file(tmp_path, "a/b").name != paint_file(tmp_path, "a.b").name
-
-
-def test_paint_that_cannot_be_kept_says_so(tmp_path):
-    blocker = tmp_path / "file"
-    blocker.write_text("")
-    with pytest.raises(StorageError, match="choose another project folder"):
-        save_paint(blocker, {"a": np.ones((2, 2), np.uint8)})
-    (tmp_path / "paint").mkdir()
-    paint_file(tmp_path, "a").write_bytes(b"broken")
-    assert load_paint(tmp_path, "a") is None

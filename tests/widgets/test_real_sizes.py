@@ -100,7 +100,7 @@ def test_a_large_ome_zarr_is_opened_from_the_list_without_reading_it(
     click(dock.images.scan)
     wait_idle(dock)
     monkeypatch.setattr(ImageRecord, "read", lambda self: pytest.fail("the whole image was read"))
-    dock.images.open_record(dock.session.state.images.records[0])
+    dock.session.opener.open(dock.session.state.images.records[0])
     qtbot.waitUntil(lambda: "a.ome.zarr" in dock._viewer.layers, timeout=20_000)
     layer = dock._viewer.layers["a.ome.zarr"]
     assert layer.multiscale

@@ -39,7 +39,7 @@ def test_the_dock_remembers(make_dock, image_folder, click, wait_idle, qtbot):
     dock.pretrain.tile.setCurrentIndex(dock.pretrain.tile.findData(512))
     dock.pretrain.minutes.setValue(7.5)
     dock.label.brush.setValue(33)
-    click(dock.label.add)
+    click(dock.label.panel.add)
     dock.images.folder.set_text(str(image_folder))
     dock.images._render()
     click(dock.images.scan)

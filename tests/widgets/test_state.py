@@ -11,6 +11,7 @@ import pytest
 from napari_affmae.card import ModelCard, PixelSize
 from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.errors import LabelError
+from napari_affmae.widgets.class_balance import few_pixels_warning
 from napari_affmae.widgets.state import (
     DEFAULT_CLASSES,
     CurrentImage,
@@ -21,7 +22,6 @@ from napari_affmae.widgets.state import (
     choose_channels,
     describe_pixel_size,
     edit_class,
-    few_pixels_warning,
     pixel_size_mismatch,
     why_not_look,
     why_not_pause,
@@ -85,7 +85,7 @@ def test_training_needs_paint_of_two_classes():
     assert why_not_train(state) is not None, "paint of a class that is no more does not count"
     state.painted = {1: 50, 2: 500}
     assert why_not_train(state) is None
-    assert few_pixels_warning(state).startswith("Few pixels for background:")
+    assert few_pixels_warning(state.classes, state.painted).startswith("Few pixels for background:")
 
 
 def test_the_decoder_has_no_tokens():

@@ -21,6 +21,7 @@ from .import_checkpoint import import_checkpoint
 from .inspect import inspect
 from .interrupt import Interrupted
 from .pretrain import pretrain
+from .project import project
 from .segment import segment
 
 __all__ = ["app", "main"]
@@ -36,6 +37,7 @@ app = App(
 )
 for command in (demo, pretrain, finetune, segment, inspect, evaluate, import_checkpoint, bench, doctor):
     app.command(command)
+app.command(project)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

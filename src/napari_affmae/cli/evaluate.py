@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,7 +16,7 @@ from .output import print_result
 from .progress import counting, watch
 
 if TYPE_CHECKING:
-    from ..data.labels import LabelledImage
+    from .labelled import Labelled
 
 
 def evaluate(
@@ -46,12 +45,13 @@ def evaluate(
     from ..engine.evaluate import evaluate as run_evaluation
     from .labelled import read_labelled
 
-    examples = read_labelled(images, labels, files, foreground=foreground, sparse=sparse)
+    labelled = read_labelled(images, labels, files, foreground=foreground, sparse=sparse)
+    examples = labelled.examples
     if compare == "scratch":
-        print_result(_compared(model, examples, steps, device or "auto", sparse), json)
+        print_result(_compared(model, labelled, steps, device or "auto"), json)
         return
     with counting("evaluate") as on_progress:
-        result = run_evaluation(model, examples, device=device or "auto", sparse=sparse, on_progress=on_progress)
+        result = run_evaluation(model, examples, device=device or "auto", sparse=labelled.sparse, on_progress=on_progress)
     figures = {
         "miou": result.miou,
         "iou": result.iou,
@@ -63,9 +63,7 @@ def evaluate(
     print_result({**figures, "confusion": result.confusion} if json else figures, json)
 
 
-def _compared(
-    model: Path, examples: Sequence[LabelledImage], steps: int | None, device: DeviceName, sparse: bool
-) -> dict[str, Any]:
+def _compared(model: Path, labelled: Labelled, steps: int | None, device: DeviceName) -> dict[str, Any]:
     """Return the figures of the comparison with a network from scratch."""
     from ..engine.compare import as_figures
     from ..engine.compare import compare as run_comparison
@@ -73,5 +71,13 @@ def _compared(
     settings: dict[str, Any] = {"device": device} | ({} if steps is None else {"budget": Budget(steps=steps)})
     control = JobControl()
     with tempfile.TemporaryDirectory() as folder:
-        events = run_comparison(model, examples, folder, FinetuneConfig(**settings), sparse=sparse, control=control)
+        events = run_comparison(
+            model,
+            labelled.examples,
+            folder,
+            FinetuneConfig(**settings),
+            classes=labelled.classes,
+            sparse=labelled.sparse,
+            control=control,
+        )
         return as_figures(watch(events, control).result)

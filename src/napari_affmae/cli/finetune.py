@@ -35,11 +35,18 @@ def finetune(
     from .labelled import read_labelled
 
     config = (training.settings_before(FinetuneConfig) or FinetuneConfig()).replace(**training.changes())
-    examples = read_labelled(images, labels, training.files, foreground=foreground, sparse=sparse)
-    table = class_table(examples, sparse=sparse, num_classes=classes, foreground=foreground)
+    labelled = read_labelled(images, labels, training.files, foreground=foreground, sparse=sparse)
+    table = labelled.classes or class_table(labelled.examples, sparse=sparse, num_classes=classes, foreground=foreground)
     control = JobControl()
     events = run_finetuning(
-        model, examples, training.out, config, classes=table, sparse=sparse, resume=training.resume, control=control
+        model,
+        labelled.examples,
+        training.out,
+        config,
+        classes=table,
+        sparse=labelled.sparse,
+        resume=training.resume,
+        control=control,
     )
     done = watch(events, control)
     print_result({"model": done.path, "run": training.out, **done.summary}, json)

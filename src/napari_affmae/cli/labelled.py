@@ -4,17 +4,46 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
+from ..card import ClassInfo
 from ..data.labels import LabelledImage, pair_labels
+from ..data.project_folder import is_project
+from ..data.project_labels import pair_project
 from ..data.records import Skipped
+from ..errors import ConfigError
 
 
-def read_labelled(images: Path, labels: Path, files: str | None, *, foreground: bool, sparse: bool) -> list[LabelledImage]:
-    """Pair images with their labels; see :func:`~napari_affmae.data.label_images.pair_labels`."""
-    examples, skipped = pair_labels(images, labels, files, foreground=foreground, sparse=sparse)
+@dataclass(frozen=True)
+class Labelled:
+    """Images with labels; ``classes`` is None where the labels do not say what their ids are called."""
+
+    examples: list[LabelledImage]
+    sparse: bool
+    classes: tuple[ClassInfo, ...] | None = None
+
+
+def read_labelled(images: Path, labels: Path, files: str | None, *, foreground: bool, sparse: bool) -> Labelled:
+    """Pair images with label files, or with the paint of a project folder.
+
+    See :func:`~napari_affmae.data.label_images.pair_labels` and :func:`~napari_affmae.data.project_labels.pair_project`.
+
+    Raises
+    ------
+    ConfigError
+        If ``foreground`` is asked of a project.
+    """
+    if is_project(labels):
+        if foreground:
+            raise ConfigError(f"{labels} is a project, whose paint has classes of its own; leave --foreground away")
+        examples, skipped, classes = pair_project(images, labels, files)
+        found = Labelled(examples, True, classes)
+    else:
+        examples, skipped = pair_labels(images, labels, files, foreground=foreground, sparse=sparse)
+        found = Labelled(examples, sparse)
     say_skipped(skipped)
-    return examples
+    return found
 
 
 def say_skipped(skipped: Iterable[Skipped]) -> None:

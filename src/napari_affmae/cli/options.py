@@ -12,8 +12,11 @@ from ..config import DeviceName
 
 Images = Annotated[Path, Parameter(help="Folder of PNG, JPEG, TIFF or OME-Zarr images (subfolders too), or one such image.")]
 ImageFolder = Annotated[Path, Parameter(help="Folder of images, or one file.")]
-LabelFolder = Annotated[Path, Parameter(help="Folder of label images whose names match the images, but for the suffix.")]
-Model = Annotated[Path, Parameter(help="Run folder or model file.")]
+LabelFolder = Annotated[
+    Path,
+    Parameter(help="Folder of label images named as the images but for the suffix, or a project folder of the dock."),
+]
+Model = Annotated[Path, Parameter(help="Run folder, model file, or a project folder of the dock, for its newest network.")]
 OutputFolder = Annotated[Path, Parameter(help="Folder to write results to.")]
 Files = Annotated[str | None, Parameter(help='Use only these: a text file of names, or "split.csv:train".')]
 Device = Annotated[DeviceName | None, Parameter(help="auto takes CUDA, then MPS, then the CPU. [default: auto]")]

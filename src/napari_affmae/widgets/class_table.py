@@ -9,6 +9,7 @@ from qtpy.QtGui import QColor, QIcon, QPixmap, QShowEvent
 from qtpy.QtWidgets import QAbstractItemView, QColorDialog, QHeaderView, QTableWidget, QTableWidgetItem, QWidget
 
 from ..card import ClassInfo
+from .class_balance import is_background
 from .state import thousands
 
 COLOR, NAME, PIXELS = range(3)
@@ -40,10 +41,13 @@ class ClassTable(QTableWidget):
         self.cellDoubleClicked.connect(self._on_double_click)
         self.itemSelectionChanged.connect(self._on_selected)
 
-    def show_classes(self, classes: Sequence[ClassInfo], painted: Mapping[int, int]) -> None:
-        """Show the classes and how many pixels of each are painted."""
+    def show_classes(
+        self, classes: Sequence[ClassInfo], painted: Mapping[int, int], warnings: Mapping[int, str] | None = None
+    ) -> None:
+        """Show the classes, how many pixels of each are painted, and a sign beside those that have a warning."""
         row = self.currentRow()
         self._painted = painted
+        warnings = warnings or {}
         self.blockSignals(True)
         if tuple(classes) != self._classes:
             self._classes = tuple(classes)
@@ -53,7 +57,9 @@ class ClassTable(QTableWidget):
             self.selectRow(min(max(row, 0), len(classes) - 1))
             self._fit_height()
         for place, info in enumerate(classes):
-            self.item(place, PIXELS).setText(thousands(painted.get(info.id, 0)))
+            warning = warnings.get(info.id, "")
+            self.item(place, PIXELS).setText(("⚠ " if warning else "") + thousands(painted.get(info.id, 0)))
+            self.item(place, PIXELS).setToolTip(warning)
         self.blockSignals(False)
 
     def selected(self) -> ClassInfo | None:
@@ -69,7 +75,12 @@ class ClassTable(QTableWidget):
         color.setFlags(Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable)
         color.setToolTip("Double-click to change the colour")
         name = QTableWidgetItem(info.name)
-        name.setToolTip(f"Label {info.id}; double-click to rename")
+        what = "The background: what is none of the other classes. " if is_background(info) else ""
+        name.setToolTip(f"{what}Label {info.id}; unpainted pixels are 0, not labelled. Double-click to rename")
+        if is_background(info):
+            font = name.font()
+            font.setItalic(True)
+            name.setFont(font)
         pixels = QTableWidgetItem()
         pixels.setFlags(Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable)
         pixels.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)

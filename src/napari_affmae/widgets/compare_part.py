@@ -55,7 +55,7 @@ class ComparePart(QWidget):
         config = FinetuneConfig(budget=Budget(minutes=session.settings.train_minutes), device=session.settings.device)
         self.bar.start()
         set_note(self.verdict, "")
-        paint = list(session.layers.painted_planes())
+        paint = session.painted_examples()
         run = next_run(session.project, "compare")
         session.start("compare", compare_job(session.engine, model.path, paint, run, config, classes))
 

@@ -201,7 +201,7 @@ class DemoLoop:
         if images is None:
             raise AffmaeError("the demo found no images; please report this")
         record = next(record for record in images.records if record.name == name)
-        self.dock.images.open_record(record)
+        self.dock.session.opener.open(record)
         wait_until(lambda: self.dock.session.state.image is not None and self.dock.session.state.image.name == name, 30)
 
     def _look(self) -> None:

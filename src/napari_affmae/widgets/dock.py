@@ -67,6 +67,7 @@ class AffmaeDock(QWidget):
         self._lay_out()
         self._connect(napari_viewer)
         self.sections[0].open()
+        self.session.begin()
         self.session.say("Choose images to begin.")
 
     def _lay_out(self) -> None:
@@ -139,6 +140,7 @@ class AffmaeDock(QWidget):
         """Keep settings and paint and stop the job; the layers stay in the viewer."""
         if not self.session.closed:
             self._viewer.events.theme.disconnect(self._use_theme)
+            self.label.shortcuts.release()
             self.session.close()
 
     def load_model(self, path: Path) -> None:

@@ -6,22 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari.qt.threading import create_worker
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QListWidget, QListWidgetItem, QMenu, QPushButton, QToolButton, QWidget
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QListWidget, QMenu, QPushButton, QToolButton, QWidget
 
-from ..data.records import ImageCollection, ImageRecord
+from ..data.records import ImageCollection
 from .forms import JobBar, PathField, form_layout, note, row, set_live, set_note, step_layout
+from .image_list import ImageList
 from .jobs import OpenLayer, ScanDone, layers_job, scan_job
 from .placement import pixel_size_of
-from .plane import Plane, full_resolution, pixels_to_show
+from .plane import Plane, full_resolution
 from .section import Section
 from .state import choose_channels, why_not_scan, why_not_stop
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from .session import Session
 
 
@@ -36,7 +33,6 @@ class ImagesStep(QWidget):
         self._session = session
         self._found: ImageCollection | None = None
         self._pending_source = ""
-        self._wanted: str | None = None
         self.folder = PathField("Choose a folder of images", "Folder of PNG, JPEG, TIFF or zarr images")
         self.folder.set_text(session.settings.folder)
         self.scan = QPushButton("Read folder")
@@ -49,10 +45,8 @@ class ImagesStep(QWidget):
         self._channel_menu = QMenu(self.channels)
         self.channels.setMenu(self._channel_menu)
         self.summary = note()
-        self.list = QListWidget()
-        self.list.setFixedHeight(120)
-        self.list.setTextElideMode(Qt.TextElideMode.ElideMiddle)
-        self.list.setToolTip("Click an image to open it as a layer")
+        self.list = ImageList()
+        self.progress = note()
         self.skipped = QListWidget()
         self.skipped.setWordWrap(True)
         self.skipped.setFixedHeight(90)
@@ -71,6 +65,7 @@ class ImagesStep(QWidget):
         layout.addLayout(row(self.bar, self.stop))
         layout.addWidget(self.summary)
         layout.addWidget(self.list)
+        layout.addWidget(self.progress)
         layout.addWidget(self.skipped_section)
         self.form.setRowVisible(self.channels, False)
         for widget in (self.list, self.skipped_section, self.stop):
@@ -81,8 +76,8 @@ class ImagesStep(QWidget):
         self.scan.clicked.connect(self.read_folder)
         self.use_layers.clicked.connect(self._use_layers)
         self.stop.clicked.connect(self._session.stop)
-        self.list.itemClicked.connect(self._open_item)
-        self.list.itemActivated.connect(self._open_item)
+        self.list.wanted.connect(self._session.opener.open)
+        self._session.keeper.changed.connect(self._show_states)
         self._channel_menu.triggered.connect(self._choose_channels)
         self.scanned.connect(self._on_scanned)
         self._session.event.connect(self._on_event)
@@ -119,22 +114,6 @@ class ImagesStep(QWidget):
         self.stop.setVisible(True)
         self.bar.setAccessibleName(what)
 
-    def _open_item(self, item: QListWidgetItem) -> None:
-        self.open_record(item.data(Qt.ItemDataRole.UserRole))
-
-    def open_record(self, record: ImageRecord) -> None:
-        """Show an image as a layer; its file is read beside the window's thread."""
-        self._wanted = record.name
-        worker = create_worker(pixels_to_show, record, _start_thread=False, _ignore_errors=True)
-        worker.returned.connect(lambda pixels: self._show(record, pixels))
-        worker.errored.connect(self._session.fail)
-        worker.start()
-
-    def _show(self, record: ImageRecord, pixels: npt.NDArray[np.generic]) -> None:
-        # Whoever clicks through a list wants the last image, not each that was late.
-        if record.name == self._wanted and not self._session.closed:
-            self._session.layers.open_image(record, pixels)
-
     def _choose_channels(self) -> None:
         chosen = [place for place, action in enumerate(self._channel_menu.actions()) if action.isChecked()]
         if self._found is not None and chosen:
@@ -159,6 +138,7 @@ class ImagesStep(QWidget):
         self._name_channels(range(event.images.channels))
         self._fill_list()
         self._session.say("Click an image to open it, or go on with step 2.")
+        self._go_on()
 
     def _on_scanned(self, done: int, total: int) -> None:
         self.bar.show_fraction(done / max(total, 1), f"{done} of {total}")
@@ -177,12 +157,8 @@ class ImagesStep(QWidget):
         images = self._session.state.images
         if images is None:
             return
-        self.list.clear()
-        for record in images.records:
-            item = QListWidgetItem(record.name)
-            item.setData(Qt.ItemDataRole.UserRole, record)
-            item.setToolTip(f"{record.name}\n{record.height} × {record.width}, {record.channels} channels, {record.dtype}")
-            self.list.addItem(item)
+        self.list.show_records(images.records, self._session.keeper.file)
+        self._show_states()
         self.skipped.clear()
         for one in images.skipped:
             self.skipped.addItem(f"{one.name}: {one.reason}")
@@ -190,7 +166,20 @@ class ImagesStep(QWidget):
         self.skipped_section.setVisible(bool(images.skipped))
         self.list.setVisible(True)
 
+    def _go_on(self) -> None:
+        """Open the image that was open when the project was left."""
+        images, last = self._session.state.images, self._session.keeper.file.settings.image
+        for record in images.records if images is not None else ():
+            if record.name == last and self._session.state.image is None:
+                self._session.opener.open(record)
+                self._session.say(f"Welcome back: going on with {last}.")
+
+    def _show_states(self) -> None:
+        self.list.show_states(self._session.keeper.file)
+        set_note(self.progress, self.list.describe())
+
     def _render(self) -> None:
+        self.list.show_current(self._session.opener.place())
         state = self._session.state
         set_live(self.scan, why_not_scan(state) or self._nothing_typed(), "Read the folder and its subfolders")
         layers = any(image.visible for image in self._session.layers.images())

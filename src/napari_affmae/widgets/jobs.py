@@ -269,12 +269,12 @@ def finetune_job(
     config: FinetuneConfig,
     classes: Sequence[ClassInfo],
 ) -> Job:
-    """Train on ``paint``: for each image its record and a copy of its painted labels ``[H, W]``."""
+    """Train on ``paint``: for each image its record and its painted labels ``[H, W]``, as a copy or as what reads them."""
 
     def job(control: JobControl) -> Iterator[object]:
         from ..data.label_images import LabelledImage
 
-        examples = [LabelledImage(record, labels) for record, labels in paint]
+        examples = [LabelledImage(record, labels.read() if hasattr(labels, "read") else labels) for record, labels in paint]
         yield from engine.finetune(model, examples, run, config, classes=classes, control=control)
 
     return job

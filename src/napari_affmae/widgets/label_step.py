@@ -10,26 +10,25 @@ from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFileDialog, QPushButton, 
 
 from ..card import PixelSize
 from ..config import ApplyConfig, Budget, FinetuneConfig
-from ..errors import LabelError, StorageError
+from ..errors import StorageError
 from ..events import Done, Progress, Score
 from .apply_part import ApplyPart
-from .class_table import ClassTable
+from .class_panel import ClassPanel
 from .compare_part import ComparePart
 from .forms import JobBar, form_layout, note, row, set_live, set_note, step_layout
+from .image_bar import ImageBar
 from .jobs import ImageDone, ImageFailed, Working, finetune_job, segment_job
 from .large import LargeDone, large_job, levels_of
-from .paint_store import load_paint
 from .plane import Plane, is_large
 from .project import next_run
 from .refine_part import RefinePart
 from .section import Section
+from .shortcuts import HELP, Shortcuts
 from .slices import slices_from
+from .snapshot_row import SnapshotRow
 from .state import (
     ModelOnDisk,
-    add_class,
     count,
-    edit_class,
-    few_pixels_warning,
     pixel_size_mismatch,
     thousands,
     why_not_paint,
@@ -51,17 +50,18 @@ class LabelStep(QWidget):
         self._planes: dict[str, Plane] = {}
         self._working = Working("", 1, 1)
         settings = session.settings
-        self.image_note = note()
-        self.classes = ClassTable()
-        self.add = QPushButton("Add class")
-        self.remove = QPushButton("Remove class")
+        self.image = ImageBar(session)
+        self.panel = ClassPanel(session)
+        self.classes = self.panel.table
         self.paint = QPushButton("Paint")
         self.brush = QSpinBox()
         self.brush.setRange(1, 200)
+        self.brush.setPrefix("brush ")
         self.brush.setSuffix(" px")
         self.brush.setValue(settings.brush)
-        self.save_paint = QPushButton("Save paint")
-        self.hint = note()
+        self.brush.setToolTip(HELP)
+        self.snapshots = SnapshotRow(session)
+        self.shortcuts = Shortcuts(session, self)
         self.minutes = QDoubleSpinBox()
         self.minutes.setRange(0.1, 10_000)
         self.minutes.setDecimals(1)
@@ -93,13 +93,11 @@ class LabelStep(QWidget):
 
     def _lay_out(self) -> None:
         layout = step_layout(self)
-        layout.addWidget(self.image_note)
-        layout.addWidget(self.classes)
-        layout.addLayout(row(self.add, self.remove))
-        layout.addLayout(row(self.paint, self.save_paint))
-        layout.addWidget(self.hint)
+        layout.addWidget(self.image)
+        layout.addWidget(self.panel)
+        layout.addLayout(row(self.paint, self.brush))
+        layout.addWidget(self.snapshots)
         form = form_layout()
-        form.addRow("Brush", self.brush)
         form.addRow("Time", self.minutes)
         layout.addLayout(form)
         layout.addWidget(self.from_scratch)
@@ -119,12 +117,9 @@ class LabelStep(QWidget):
     def _connect(self) -> None:
         session = self._session
         self.classes.class_selected.connect(self._hold_brush)
-        self.classes.edited.connect(self._edit_class)
-        self.add.clicked.connect(self._add_class)
-        self.remove.clicked.connect(self._remove_class)
+        self.panel.changed.connect(self._remember)
         self.paint.clicked.connect(self._paint)
         self.brush.valueChanged.connect(self._on_brush)
-        self.save_paint.clicked.connect(self._save_paint)
         self.minutes.valueChanged.connect(self._remember)
         self.from_scratch.toggled.connect(self._remember)
         self.probabilities.toggled.connect(self._remember)
@@ -138,38 +133,18 @@ class LabelStep(QWidget):
         session.job_ended.connect(self._on_job_ended)
         session.state.events.connect(self._render)
         session.state.events.classes.connect(session.layers.color_classes)
+        session.opener.opened.connect(self._on_opened)
+        session.project_opened.connect(self._on_project_opened)
 
-    # Classes and paint
-
-    def _add_class(self) -> None:
-        self._session.state.classes = add_class(self._session.state.classes)
-        self.classes.selectRow(self.classes.rowCount() - 1)
-        self._remember()
-
-    def _remove_class(self) -> None:
-        info = self.classes.selected()
-        if info is not None:
-            self._session.layers.erase_class(info.id)
-            self._session.state.classes = tuple(other for other in self._session.state.classes if other.id != info.id)
-            self._remember()
-
-    def _edit_class(self, place: int, name: str, color: str) -> None:
-        try:
-            self._session.state.classes = edit_class(self._session.state.classes, place, name, color)
-        except LabelError as error:
-            self._session.fail(error)
-            self.classes.restore()
-        self._remember()
+    # Paint
 
     def _paint(self) -> None:
         plane = self._session.layers.current()
         info = self.classes.selected()
         if plane is None or info is None:
             return
-        saved = None
-        if self._session.layers.paint_layer(plane.group) is None:
-            saved = load_paint(self._session.project, plane.group)
-        layer = self._session.layers.create_paint(plane, self._session.state.classes, saved)
+        self._session.restore(plane)
+        layer = self._session.layers.create_paint(plane, self._session.state.classes, None)
         self._session.layers.hold_brush(layer, info.id, self.brush.value())
         self._session.say(f"Painting “{info.name}” on {plane.name}.")
 
@@ -181,15 +156,23 @@ class LabelStep(QWidget):
 
     def _on_brush(self) -> None:
         self._remember()
+        keeper = self._session.keeper
+        keeper.update(settings=keeper.file.settings.replace(brush=self.brush.value()))
         self._hold_brush()
 
-    def _save_paint(self) -> None:
-        try:
-            written = self._session.save_paint()
-        except StorageError as error:
-            self._session.fail(error)
-            return
-        self._session.say(f"Saved {count(len(written), 'paint file')} in {self._session.project / 'paint'}.")
+    def show_brush(self, size: int) -> None:
+        """Show the brush that napari's controls chose."""
+        self.brush.blockSignals(True)
+        self.brush.setValue(size)
+        self.brush.blockSignals(False)
+
+    def _on_opened(self, painting: bool) -> None:
+        if painting and why_not_paint(self._session.state) is None:
+            self._paint()
+
+    def _on_project_opened(self) -> None:
+        if self._session.keeper.file.settings.brush is not None:
+            self.show_brush(self._session.keeper.file.settings.brush)
 
     def _remember(self) -> None:
         self._session.settings = self._session.settings.replace(
@@ -211,7 +194,7 @@ class LabelStep(QWidget):
             session.fail(error)
             return
         session.count_paint()
-        paint = list(session.layers.painted_planes())
+        paint = session.painted_examples()
         classes = [info for info in session.state.classes if session.state.painted.get(info.id)]
         model: Path | str
         if self.from_scratch.isChecked() or session.state.pretrained is None:
@@ -249,6 +232,7 @@ class LabelStep(QWidget):
         images = []
         for plane in planes:
             record = plane.record()
+            session.restore(plane)
             size: PixelSize | None = plane.current_image().pixel_size if self.rescale.isChecked() else None
             images.append((record, size))
         session.layers.lay_down_brush()
@@ -334,13 +318,8 @@ class LabelStep(QWidget):
 
     def _render(self) -> None:
         state = self._session.state
-        self.classes.show_classes(state.classes, state.painted)
         image = state.image
-        set_note(self.image_note, "" if image is None else f"Image: {image.name}, {image.height} × {image.width}")
         set_live(self.paint, why_not_paint(state), "Paint the selected class on the current image")
-        set_live(self.remove, None if len(state.classes) > 2 else "At least two classes are needed.", "Remove it and its paint")
-        set_live(self.save_paint, None if state.painted else "There is no paint yet.", "Save the paint as TIFF in the project")
-        set_note(self.hint, few_pixels_warning(state))
         set_live(self.train, why_not_train(state, self.from_scratch.isChecked()), "Train on the painted pixels of all images")
         set_live(self.stop, why_not_stop(state, "finetune", "segment"), "Save what is there and end")
         set_live(self.segment, why_not_segment(state), "Segment the current image")

@@ -7,7 +7,7 @@ translate, units and axis labels, and are updated in place when a job has someth
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,8 @@ _REDRAWN = ("set_data", "labels_update")
 (whose ``paint`` comes before the data change) and ``refresh``. Scrolling through a stack causes them as well."""
 
 _RANK = {kind: rank for rank, kind in enumerate(Kind)}
+_KEPT = (Kind.PAINT, Kind.SEGMENTATION)
+"""Overlays that the project folder keeps."""
 _LOOKS = (Kind.PCA, Kind.DENSITY, Kind.MERGE_MAP, Kind.TOKENS)
 """Overlays that look inside the network. One is shown at a time, without the paint and the segmentation."""
 
@@ -80,6 +82,10 @@ class OverlayLayers:
         A paint layer left the viewer; its data can still be saved.
     segmented(Plane, SegmentationResult)
         A plane shows a new segmentation.
+    kept_removed(str)
+        Paint or segmentation of an image left the viewer; the name of the image.
+    overlay_added(Layer)
+        An overlay of any kind is in the viewer now.
     """
 
     current_changed = Signal()
@@ -87,6 +93,8 @@ class OverlayLayers:
     paint_redrawn = Signal()
     paint_removed = Signal(object)
     segmented = Signal(object, object)
+    kept_removed = Signal(str)
+    overlay_added = Signal(object)
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
@@ -156,7 +164,7 @@ class OverlayLayers:
         if found:
             layer = found[-1]
             for overlay in self._of_group(record.name):
-                overlay.visible = overlay.metadata[KIND] in (Kind.PAINT, Kind.SEGMENTATION)
+                overlay.visible = overlay.metadata[KIND] in _KEPT
         else:
             shown, rgb = for_display(pixels)
             layer = Image(shown, rgb=rgb, name=record.name, metadata={RECORD: record})
@@ -188,21 +196,34 @@ class OverlayLayers:
             data = saved.astype(np.uint8) if saved is not None and fits else np.zeros(shape, np.uint8)
             layer = Labels(data, opacity=0.8, colormap=class_colors(classes))
             self._add(layer, Kind.PAINT, "", plane.group, Placement.of_layer(plane.layer, len(shape)))
-            for name in _CHANGED:
-                layer.events[name].connect(self._on_painted)
-            for name in _REDRAWN:
-                layer.events[name].connect(self._on_redrawn)
+            self._listen(layer)
             self.painted.emit()
         self._hide_looks(plane.group)
-        layer.visible = True
+        if not layer.visible:
+            # Even if nothing changes, napari takes bucket and polygon out of the user's hand here.
+            layer.visible = True
         return layer
+
+    def adopt(self, layers: Sequence[Layer]) -> None:
+        """Take over overlays that an earlier dock left in the viewer, those that are still there."""
+        for layer in layers:
+            if layer in self._viewer.layers:
+                if layer.metadata[KIND] == Kind.PAINT:
+                    self._listen(layer)
+                self.overlay_added.emit(layer)
+
+    def overlays(self) -> list[Layer]:
+        """Return all overlays."""
+        return [layer for layer in self._viewer.layers if KIND in layer.metadata]
 
     def hold_brush(self, layer: Labels, class_id: int, brush: int) -> None:
         """Select the layer, the class and the brush, ready to paint."""
         self._viewer.layers.selection.active = layer
         layer.selected_label = class_id
         layer.brush_size = brush
-        layer.mode = "paint"
+        # Whoever fills or draws polygons goes on doing so with the other class.
+        if layer.mode not in ("fill", "polygon"):
+            layer.mode = "paint"
 
     def lay_down_brush(self) -> None:
         """Leave painting, for example while a job shows its result."""
@@ -211,14 +232,50 @@ class OverlayLayers:
 
     def color_classes(self, classes: Sequence[ClassInfo]) -> None:
         """Give paint and segmentations the colours of the class table."""
-        for kind in (Kind.PAINT, Kind.SEGMENTATION):
+        for kind in _KEPT:
             for layer in self._of_kind(kind):
                 layer.colormap = class_colors(classes)
 
-    def erase_class(self, class_id: int) -> None:
-        """Remove the paint of a class that is no more."""
-        for layer in self._of_kind(Kind.PAINT):
-            layer.data = np.where(layer.data == class_id, 0, layer.data).astype(layer.data.dtype)
+    def paint_layers(self) -> dict[str, Labels]:
+        """Return every paint layer by the name of its image."""
+        return {str(layer.metadata[GROUP]): layer for layer in self._of_kind(Kind.PAINT)}
+
+    def is_painting(self) -> bool:
+        """Whether the user has a brush, a bucket or a polygon of ours in hand."""
+        active = self._viewer.layers.selection.active
+        return active in self._of_kind(Kind.PAINT) and active.mode in ("paint", "fill", "polygon", "erase")
+
+    def kept(self, group: str, *kinds: Kind) -> list[Labels]:
+        """Return paint and segmentation of an image, or only what is of the given kinds."""
+        return [layer for layer in self._of_group(group) if layer.metadata[KIND] in (kinds or _KEPT)]
+
+    def planes_with_paint(self) -> list[Plane]:
+        """Return the shown plane of every image with paint or segmentation."""
+        return [self._plane(image) for image in self.images() if self.kept(Plane(image, ()).group)]
+
+    def remove_kept(self, group: str) -> None:
+        """Remove paint and segmentation of an image from the viewer, to be replaced by what is on disk."""
+        for layer in self.kept(group):
+            self._viewer.layers.remove(layer)
+
+    def show_stack(self, group: str, index: tuple[int, ...], others: Collection[str]) -> bool:
+        """Show a plane of an image that the user opened, and hide others by name; return whether it is open."""
+        found = [image for image in self.images() if Plane(image, ()).group == group]
+        if not found:
+            return False
+        for layer in self._viewer.layers:
+            name = layer.metadata.get(GROUP, layer.name)
+            if name in others and name != group:
+                layer.visible = False
+        found[-1].visible = True
+        for overlay in self._of_group(group):
+            overlay.visible = overlay.metadata[KIND] in _KEPT
+        self._viewer.layers.selection.active = found[-1]
+        placement = Placement.of_layer(found[-1], len(spatial_shape(found[-1])))
+        first = self._viewer.dims.ndim - len(placement.scale)
+        for axis, at in enumerate(index):
+            self._viewer.dims.set_point(first + axis, placement.translate[axis] + at * placement.scale[axis])
+        return True
 
     def painted_pixels(self) -> dict[int, int]:
         """Return the number of painted pixels per class id, in all images."""
@@ -228,10 +285,6 @@ class OverlayLayers:
             # Paint is sparse: looking for it first is many times faster than counting everything.
             counts += np.bincount(data[data > 0], minlength=256)
         return {class_id: int(count) for class_id, count in enumerate(counts) if class_id and count}
-
-    def paint(self) -> dict[str, npt.NDArray[np.uint8]]:
-        """Return a copy of every paint layer by the name of its image."""
-        return {str(layer.metadata[GROUP]): np.array(layer.data, np.uint8) for layer in self._of_kind(Kind.PAINT)}
 
     def painted_planes(self) -> Iterator[tuple[ImageRecord, npt.NDArray[np.uint8]]]:
         """Yield every plane that has paint, with a copy of it."""
@@ -268,8 +321,7 @@ class OverlayLayers:
         data = np.zeros(shape, np.uint8) if layer is None or layer.data.shape != shape else np.asarray(layer.data)
         data[plane.index] = result.labels
         if layer is None:
-            layer = Labels(data, opacity=0.5)
-            self._add(layer, Kind.SEGMENTATION, "", plane.group, Placement.of_layer(plane.layer, len(shape)))
+            layer = self.show_saved_segmentation(plane, data, result.classes)
         else:
             layer.data = data
         layer.colormap = class_colors(result.classes)
@@ -325,6 +377,12 @@ class OverlayLayers:
             layer.data = labels
             plane.placement().apply(layer)
         layer.visible = True
+        return layer
+
+    def show_saved_segmentation(self, plane: Plane, data: npt.NDArray[Any], classes: Sequence[ClassInfo]) -> Labels:
+        """Show the classes ``[..., H, W]`` of all planes of an image as a new layer, and return it."""
+        layer = Labels(data, opacity=0.5, colormap=class_colors(classes))
+        self._add(layer, Kind.SEGMENTATION, "", plane.group, Placement.of_layer(plane.layer, data.ndim))
         return layer
 
     def show_tokens(self, plane: Plane, stage: StageInspection) -> None:
@@ -411,6 +469,13 @@ class OverlayLayers:
         # A new overlay must not take the brush out of the user's hand.
         if active is not None:
             self._viewer.layers.selection.active = active
+        self.overlay_added.emit(layer)
+
+    def _listen(self, layer: Labels) -> None:
+        for name in _CHANGED:
+            layer.events[name].connect(self._on_painted)
+        for name in _REDRAWN:
+            layer.events[name].connect(self._on_redrawn)
 
     def _belongs(self, layer: Layer, group: str) -> bool:
         if KIND in layer.metadata:
@@ -442,6 +507,8 @@ class OverlayLayers:
 
     def _on_removed(self, event: Any) -> None:
         layer = event.value
+        if layer.metadata.get(KIND) in _KEPT:
+            self.kept_removed.emit(str(layer.metadata[GROUP]))
         if layer.metadata.get(KIND) == Kind.PAINT:
             self.paint_removed.emit(layer)
             self.painted.emit()

@@ -114,6 +114,7 @@ class PretrainStep(QWidget):
             device=self.device.currentData(),
             project=self.project.text(),
         )
+        self._session.open_project()
         self.refresh()
 
     def refresh(self) -> None:

@@ -1,7 +1,7 @@
-"""The project folder: numbered runs and the paint, side by side.
+"""The project folder: numbered runs, beside the labels.
 
-``pretrain-1``, ``pretrain-2``, … and ``finetune-1``, … are run folders of the engine; ``paint`` belongs to
-:mod:`.paint_store`.
+``pretrain-1``, ``pretrain-2``, … and ``finetune-1``, … are run folders of the engine; for the labels see
+:mod:`napari_affmae.data.project_folder`.
 """
 
 from __future__ import annotations

@@ -5,23 +5,34 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from napari.utils.notifications import notification_manager, show_error, show_info, show_warning
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
-from ..errors import AffmaeError
+from ..data.project_folder import ProjectFile
+from ..errors import AffmaeError, StorageError
 from ..events import Notice, Started
+from .class_edits import ClassEdits
+from .image_opener import ImageOpener
 from .job_runner import Job, JobRunner
 from .jobs import Engine
-from .layers import OverlayLayers
-from .paint_store import save_paint
+from .keeper import ProjectKeeper
+from .layers import Kind, OverlayLayers
+from .plane import spatial_shape
 from .project import default_project
 from .settings_store import SettingsStore
-from .state import JOB_WORDS, JobName, LoopState, Phase
+from .state import JOB_WORDS, JobName, LoopState, Phase, lost_classes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from napari.components import ViewerModel
-    from napari.layers import Labels
+
+    from ..data.records import ImageRecord
+    from .plane import Plane
+    from .project_writer import SavedLabels
 
 SECONDS_TO_CLOSE = 10.0
 """How long closing the dock waits for a job to save and end."""
@@ -44,12 +55,15 @@ class Session:
         A job is over; its name.
     closing()
         The dock closes: whatever runs beside the one job has to end.
+    project_opened()
+        The project is another one, or as a snapshot had it.
     """
 
     event = Signal(object)
     status = Signal(str, bool)
     job_ended = Signal(str)
     closing = Signal()
+    project_opened = Signal()
 
     def __init__(self, viewer: ViewerModel, engine: Engine, store: SettingsStore) -> None:
         self.viewer = viewer
@@ -58,6 +72,10 @@ class Session:
         self.settings = store.load()
         self.state = LoopState(classes=self.settings.classes)
         self.layers = OverlayLayers(viewer)
+        self.keeper = ProjectKeeper(self.layers)
+        self.class_edits = ClassEdits(self.state, self.layers, self.keeper)
+        self.opener = ImageOpener(self)
+        self._restored: set[str] = set()
         self.runner = JobRunner()
         self.closed = False
         self.runner.batch.connect(self._on_batch)
@@ -70,7 +88,11 @@ class Session:
         self._quiet.timeout.connect(self.count_paint)
         self.layers.painted.connect(self.count_paint)
         self.layers.paint_redrawn.connect(self._count_paint_soon)
-        self.layers.paint_removed.connect(self._keep_removed_paint)
+        self.layers.kept_removed.connect(self._forget_restored)
+        self.keeper.failed.connect(self.fail)
+        self.keeper.changed.connect(self.count_paint)
+        self.state.events.classes.connect(self.keeper.set_classes)
+        self.state.events.source.connect(self.open_project)
         self._update_image()
 
     @property
@@ -135,11 +157,116 @@ class Session:
 
     def count_paint(self) -> None:
         """Count the painted pixels now; undo on a hidden layer, for one, shows in nothing that could be listened to."""
-        self.state.painted = self.layers.painted_pixels()
+        painted = self.layers.painted_pixels()
+        for class_id, pixels in self.keeper.file.painted(record.name for record in self._closed_images()).items():
+            painted[class_id] = painted.get(class_id, 0) + pixels
+        self.state.painted = painted
 
-    def save_paint(self) -> list[Path]:
-        """Write all paint into the project folder."""
-        return save_paint(self.project, self.layers.paint())
+    def painted_examples(self) -> list[tuple[ImageRecord, Any]]:
+        """Return every image that has paint, each with a copy of it, or, if it is not open, with what reads it from disk."""
+        from ..data.project_labels import stored_paint
+
+        stored: list[tuple[ImageRecord, Any]] = []
+        if self.keeper.folder is not None:
+            stored += stored_paint(self.keeper.folder, self.keeper.file, self._closed_images())
+        return [*self.layers.painted_planes(), *stored]
+
+    def _closed_images(self) -> list[ImageRecord]:
+        """Return the images of the collection whose paint is not in a layer."""
+        file = self.keeper.file
+        opened = {file.labels_of(group) for group in self.layers.paint_layers()}
+        records = self.state.images.records if self.state.images is not None else ()
+        return [one for one in records if one.name in file.images and file.images[one.name].labels not in opened]
+
+    # Project
+
+    def begin(self) -> None:
+        """Take up the project and what an earlier dock left in the viewer; called once, when all forms are there."""
+        left = self.layers.overlays()
+        self.open_project()
+        self.layers.adopt(left)
+
+    def open_project(self) -> None:
+        """Take up the project folder that is chosen now, if it is another one than before."""
+        if self.keeper.folder != self.project:
+            self._take(self.keeper.open(self.project))
+
+    def reload_project(self) -> None:
+        """Show the project as it is on disk now: a snapshot was restored."""
+        self._take(self.keeper.reload())
+
+    def _take(self, file: ProjectFile) -> None:
+        self.class_edits.forget()
+        self._restored.clear()
+        planes = self.layers.planes_with_paint()
+        replaced = [plane for plane in planes if self.keeper.has_labels(plane.group)]
+        with self.keeper.ignoring():
+            # What is in these layers belongs to the project before; they go before anything, colours even, can draw them anew.
+            for plane in replaced:
+                self.layers.remove_kept(plane.group)
+            if file.classes:
+                self.state.classes = file.classes
+        if not file.classes:
+            self.keeper.set_classes(self.state.classes)
+        for plane in planes:
+            if plane in replaced:
+                self.restore(plane)
+            for layer in self.layers.kept(plane.group):
+                self.keeper.note(layer)
+        self.count_paint()
+        self.project_opened.emit()
+
+    def restore(self, plane: Plane) -> None:
+        """Show what is kept of an image, unless that was done."""
+        if plane.group not in self._restored:
+            try:
+                self._show_saved(plane, self.keeper.read(plane.group))
+            except AffmaeError as error:
+                self.fail(error)
+
+    def restore_soon(self, then: Callable[[], None]) -> None:
+        """Show what is kept of the current image as soon as it is read; then, or at once if nothing is, call ``then``."""
+        plane = self.layers.current()
+        if plane is None or plane.group in self._restored:
+            then()
+            return
+        file, group = self.keeper.file, plane.group
+
+        def show(saved: SavedLabels) -> None:
+            if not self.closed:
+                self._show_saved(plane, saved)
+                then()
+
+        self.keeper.run(lambda writer: writer.read(file, group), show)
+
+    def _show_saved(self, plane: Plane, saved: SavedLabels) -> None:
+        """Show paint and prediction that fit the image, below what the user may have begun meanwhile."""
+        if plane.group in self._restored or plane.layer not in self.layers.images():
+            return
+        self._restored.add(plane.group)
+        shape = spatial_shape(plane.layer)
+        lost = set()
+        segmentation = saved.segmentation
+        there = self.layers.kept(plane.group, Kind.SEGMENTATION)
+        if segmentation is not None and segmentation.shape == shape and segmentation.any() and not there:
+            self.layers.show_saved_segmentation(plane, segmentation, self.state.classes)
+        if saved.paint is not None and saved.paint.shape == shape and saved.paint.any():
+            lost = set(np.unique(saved.paint).tolist()) - {0, *(info.id for info in self.state.classes)}
+            self.layers.create_paint(plane, self.state.classes, saved.paint)
+        if lost:
+            # The project was cut off between its labels and its classes: no paint is without a class.
+            self.state.classes = (*self.state.classes, *lost_classes(lost))
+
+    def save_paint(self) -> None:
+        """Write what was painted just now, without waiting for it to be written by itself.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written.
+        """
+        if not self.keeper.flush():
+            raise StorageError(f"the paint could not be saved to {self.project}; choose another project folder in step 2")
 
     def close(self, timeout: float = SECONDS_TO_CLOSE) -> None:
         """Keep settings and paint, stop the job, wait for it at most ``timeout`` seconds. Closing twice is harmless."""
@@ -147,13 +274,12 @@ class Session:
             return
         self.closed = True
         self.closing.emit()
+        for layer in self.layers.paint_layers().values():
+            self.keeper.note(layer)
+        self.keeper.close(timeout=SECONDS_TO_CLOSE)
         self.layers.disconnect()
         self._quiet.stop()
         self.store.save(self.settings)
-        try:
-            self.save_paint()
-        except AffmaeError as error:
-            show_error(str(error))
         if not self.runner.close(timeout):
             show_warning(f"{JOB_WORDS[self.state.job or 'pretrain'].capitalize()} ends by itself after its current step.")
 
@@ -183,13 +309,8 @@ class Session:
         plane = self.layers.current()
         self.state.image = None if plane is None else plane.current_image()
 
+    def _forget_restored(self, group: str) -> None:
+        self._restored.discard(group)
+
     def _count_paint_soon(self) -> None:
         self._quiet.start()
-
-    def _keep_removed_paint(self, layer: Labels) -> None:
-        from .layers import GROUP
-
-        try:
-            save_paint(self.project, {str(layer.metadata[GROUP]): layer.data})
-        except AffmaeError as error:
-            self.fail(error)

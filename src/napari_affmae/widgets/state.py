@@ -7,7 +7,7 @@ action makes sense now, or one sentence for the button's tooltip.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
@@ -40,9 +40,6 @@ DECODER = "decoder"
 """The choice in step 4 behind the four encoder stages."""
 
 VIEWS = (*STAGE_NAMES, DECODER)
-
-FEW_PIXELS = 200
-"""Below this many painted pixels a class gets a gentle warning."""
 
 PALETTE = ("#4c78a8", "#e45756", "#54a24b", "#eeca3b", "#b279a2", "#ff9da6", "#9d755d", "#72b7b2", "#f58518", "#bab0ac")
 """Colours of new classes, in order; after the last one they start over."""
@@ -248,23 +245,24 @@ def choose_channels(found: ImageCollection, chosen: Sequence[int]) -> ImageColle
     return replace(found, records=records)
 
 
-def few_pixels_warning(state: LoopState) -> str:
-    """Return a gentle sentence about classes with little paint, or an empty string."""
-    few = [info.name for info in state.classes if 0 < state.painted.get(info.id, 0) < FEW_PIXELS]
-    none = [info.name for info in state.classes if not state.painted.get(info.id, 0)]
-    parts = []
-    if few:
-        parts.append(f"Few pixels for {', '.join(few)}: a little more paint will help.")
-    if none and any(state.painted.values()):
-        parts.append(f"No paint for {', '.join(none)} yet.")
-    return " ".join(parts)
+def add_class(classes: tuple[ClassInfo, ...], taken: Collection[int] = ()) -> tuple[ClassInfo, ...]:
+    """Return the table with one more class: the smallest id from 1 that is free and not taken, a colour, a name to be changed.
 
-
-def add_class(classes: tuple[ClassInfo, ...]) -> tuple[ClassInfo, ...]:
-    """Return the table with one more class: the smallest free id from 1, the next colour, a name to be changed."""
-    used = {info.id for info in classes}
+    Raises
+    ------
+    LabelError
+        If all 255 ids are in use.
+    """
+    used = {info.id for info in classes}.union(taken)
+    if len(used) >= 255:
+        raise LabelError("there are 255 classes, more cannot be painted; merge or remove some")
     new_id = next(number for number in range(1, 256) if number not in used)
     return (*classes, ClassInfo(id=new_id, name=f"class {new_id}", color=PALETTE[(new_id - 1) % len(PALETTE)]))
+
+
+def lost_classes(ids: Collection[int]) -> tuple[ClassInfo, ...]:
+    """Return classes for ids that labels hold but no table names."""
+    return tuple(ClassInfo(id=one, name=f"label {one}", color=PALETTE[(one - 1) % len(PALETTE)]) for one in sorted(ids))
 
 
 def edit_class(classes: tuple[ClassInfo, ...], row: int, name: str, color: str) -> tuple[ClassInfo, ...]:

@@ -1,0 +1,168 @@
+"""The project folder: what is painted, predicted and accepted in a collection of images, in one JSON beside the labels.
+
+``project.json``         the classes, the state of each image, and where the user was
+``labels``               one OME-Zarr per image, see :mod:`.label_array`; restoring a snapshot makes ``labels-2``, …
+``snapshots``            see :mod:`.snapshots`
+``pretrain-1``, …, ``finetune-1``, …  run folders of the engine
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from pydantic import Field
+
+from ..card import ClassInfo
+from ..config import Settings
+from ..errors import ConfigError, StorageError
+
+PROJECT_FILE = "project.json"
+
+ImageState = Literal["unlabelled", "painted", "predicted", "accepted"]
+
+
+class ImageEntry(Settings):
+    """What is known of one two-dimensional image, or of one plane of a stack.
+
+    Attributes
+    ----------
+    labels
+        The OME-Zarr of its labels, relative to the project folder.
+    index
+        Which plane of the labels; empty if they are two-dimensional.
+    state
+        How far it is; ``"accepted"`` is the user's word, the others follow from ``pixels`` and ``predicted``.
+    pixels
+        Painted pixels per class id.
+    predicted
+        Whether a segmentation is kept.
+    """
+
+    labels: str
+    index: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    state: ImageState = "unlabelled"
+    pixels: dict[int, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    predicted: bool = False
+
+    def updated(
+        self, *, pixels: Mapping[int, int] | None = None, predicted: bool | None = None, accepted: bool | None = None
+    ) -> ImageEntry:
+        """Return the entry with what is new, in the state that follows."""
+        pixels = self.pixels if pixels is None else dict(pixels)
+        predicted = self.predicted if predicted is None else predicted
+        accepted = self.state == "accepted" if accepted is None else accepted
+        state = "accepted" if accepted else "predicted" if predicted else "painted" if pixels else "unlabelled"
+        return self.replace(pixels=pixels, predicted=predicted, state=state)
+
+
+class ProjectSettings(Settings):
+    """The image that was open last, by name, and the brush in pixels (None for whatever it is)."""
+
+    image: str = ""
+    brush: Annotated[int, Field(ge=1, le=200)] | None = None
+
+
+class ProjectFile(Settings):
+    """What ``project.json`` holds.
+
+    Attributes
+    ----------
+    source
+        Where the images come from, for people.
+    classes
+        The class table, in order. Ids in labels that are missing here belong to no class.
+    images
+        By the name of the image, planes as ``stack[3]``; images without an entry are unlabelled.
+    labels
+        Folder of the labels, relative to the project folder.
+    settings
+        Where the user was.
+    """
+
+    format: Literal[1] = 1
+    source: str = ""
+    classes: tuple[ClassInfo, ...] = ()
+    images: dict[str, ImageEntry] = Field(default_factory=dict)
+    labels: str = "labels"
+    settings: ProjectSettings = ProjectSettings()
+
+    def state(self, image: str) -> ImageState:
+        """Return how far an image is."""
+        entry = self.images.get(image)
+        return "unlabelled" if entry is None else entry.state
+
+    def with_image(self, image: str, entry: ImageEntry) -> ProjectFile:
+        """Return the project with another entry for an image."""
+        return self.model_copy(update={"images": {**self.images, image: entry}})
+
+    def labels_of(self, stack: str) -> str:
+        """Return the OME-Zarr of an image or stack, relative to the project folder; each name has its own."""
+        return f"{self.labels}/{quote(stack, safe=' +,=@()[]')}.ome.zarr"
+
+    def painted(self, images: Iterable[str]) -> dict[int, int]:
+        """Return the painted pixels per class id in some of the images."""
+        total: dict[int, int] = {}
+        for image in images:
+            if image in self.images:
+                for class_id, count in self.images[image].pixels.items():
+                    total[class_id] = total.get(class_id, 0) + count
+        return total
+
+
+def is_project(folder: Path) -> bool:
+    """Whether a folder is a project with labels."""
+    return (folder / PROJECT_FILE).is_file()
+
+
+def read_project(folder: Path) -> ProjectFile:
+    """Read the JSON of a project; a folder without one is a project that begins.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be read.
+    """
+    path = folder / PROJECT_FILE
+    try:
+        return ProjectFile.from_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return ProjectFile()
+    except (OSError, ConfigError) as error:
+        raise StorageError(
+            f"{path} cannot be read ({_short(error)}); restore a snapshot, or choose another project folder in step 2"
+        ) from error
+
+
+def write_project(folder: Path, project: ProjectFile) -> None:
+    """Write the JSON of a project, whole or not at all.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
+    record: dict[str, Any] = project.model_dump(mode="json")
+    write_json(folder / PROJECT_FILE, record)
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a JSON file whole or not at all; raise :class:`StorageError` if it cannot be written."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(record, indent=1), encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise StorageError(
+            f"the project could not be saved to {path.parent}: {error.strerror or error}; "
+            "choose another project folder in step 2"
+        ) from error
+
+
+def _short(error: Exception) -> str:
+    return str(error).splitlines()[0][:200]

@@ -1,0 +1,73 @@
+"""The image that is worked on: which one, how far it is, on to the next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QWidget
+
+from .forms import SPACING, set_live
+from .image_list import SIDE, STATES, state_icon
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+class ImageBar(QWidget):
+    """Previous, the name and state of the current image, accept, next."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self.previous = QPushButton("◀")
+        self.next = QPushButton("▶")
+        for button, words in ((self.previous, "Previous image"), (self.next, "Next image")):
+            button.setFixedWidth(32)
+            button.setAccessibleName(words)
+        self.state = QLabel()
+        self.state.setFixedWidth(SIDE + 2)
+        self.name = QLabel()
+        self.name.setTextFormat(Qt.TextFormat.PlainText)
+        self.name.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.accept = QPushButton("Accept")
+        self.accept.setCheckable(True)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(SPACING)
+        layout.addWidget(self.previous)
+        layout.addWidget(self.state)
+        layout.addWidget(self.name, 1)
+        layout.addWidget(self.accept)
+        layout.addWidget(self.next)
+        self._icons = {state: state_icon(state).pixmap(SIDE, SIDE) for state in STATES}
+        self.previous.clicked.connect(lambda: session.opener.step(-1))
+        self.next.clicked.connect(lambda: session.opener.step(1))
+        self.accept.clicked.connect(self._accept)
+        session.state.events.connect(self.render_state)
+        session.keeper.changed.connect(self.render_state)
+        self.render_state()
+
+    def _accept(self) -> None:
+        plane = self._session.layers.current()
+        if plane is not None:
+            self._session.keeper.accept(plane.name, plane.group, plane.index, self.accept.isChecked())
+
+    def render_state(self) -> None:
+        """Show the current image."""
+        session = self._session
+        image = session.state.image
+        state = session.keeper.file.state(image.name) if image is not None else "unlabelled"
+        place = session.opener.place()
+        of = f"{place + 1} of {len(session.state.images)}: " if place is not None and session.state.images else ""
+        text = "No image is open" if image is None else f"{of}{image.name}"
+        self.name.setText(text)
+        size = "" if image is None else f"\n{image.height} × {image.width} – {STATES[state]}"
+        self.name.setToolTip(text + size)
+        self.state.setPixmap(self._icons[state])
+        self.state.setToolTip("" if image is None else STATES[state].capitalize())
+        set_live(self.previous, session.opener.why_not_step(-1), "Open the previous image (Shift+N)")
+        set_live(self.next, session.opener.why_not_step(1), "Open the next image (N)")
+        no_image = None if image is not None else "Open an image first: click one in the list of step 1."
+        set_live(self.accept, no_image, "Mark this image as done: its segmentation is good as it is")
+        self.accept.setChecked(state == "accepted")

@@ -1,0 +1,99 @@
+"""Opening images of the collection, one after the other, with the paint and the prediction that are kept of them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from napari.qt.threading import create_worker
+from psygnal import Signal
+
+from ..data.records import ImageRecord
+from .plane import pixels_to_show
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from .session import Session
+
+_PLANE = re.compile(r"(.*)\[(\d+(?:,\d+)*)\]")
+
+
+class ImageOpener:
+    """Opens images by record.
+
+    Signals
+    -------
+    opened(bool)
+        An image was opened; True if the user had a brush in hand and will want it again.
+    """
+
+    opened = Signal(bool)
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._wanted: str | None = None
+
+    def open(self, record: ImageRecord) -> None:
+        """Show an image as a layer; its file is read beside the window's thread."""
+        self._wanted = record.name
+        painting = self._session.layers.is_painting()
+        if record.path is None:
+            self._show_layer(record, painting)
+            return
+        worker = create_worker(pixels_to_show, record, _start_thread=False, _ignore_errors=True)
+        worker.returned.connect(lambda pixels: self._show(record, pixels, painting))
+        worker.errored.connect(self._session.fail)
+        worker.start()
+
+    def place(self) -> int | None:
+        """Return the place of the current image in the collection, or None if it is not one of its images."""
+        images, image = self._session.state.images, self._session.state.image
+        if images is None or image is None:
+            return None
+        return next((place for place, record in enumerate(images.records) if record.name == image.name), None)
+
+    def why_not_step(self, step: int) -> str | None:
+        """Ask about going to the next (1) or the previous (-1) image."""
+        images = self._session.state.images
+        if images is None:
+            return "Choose images in step 1 first."
+        place = self.place()
+        if place is not None and not 0 <= place + step < len(images):
+            return "This is the last image." if step > 0 else "This is the first image."
+        return None
+
+    def step(self, step: int) -> None:
+        """Open the next (1) or the previous (-1) image; the first one if none of them is open."""
+        images = self._session.state.images
+        why_not = self.why_not_step(step)
+        if images is None or why_not is not None:
+            self._session.say(why_not or "")
+            return
+        place = self.place()
+        self.open(images.records[0 if place is None else place + step])
+
+    def _show(self, record: ImageRecord, pixels: npt.NDArray[np.generic], painting: bool) -> None:
+        # Whoever clicks through a list wants the last image, not each that was late.
+        if record.name == self._wanted and not self._session.closed:
+            self._session.layers.open_image(record, pixels)
+            self._opened(record, painting)
+
+    def _show_layer(self, record: ImageRecord, painting: bool) -> None:
+        """Show an image that the user opened in napari."""
+        images = self._session.state.images
+        match = _PLANE.fullmatch(record.name)
+        index = tuple(map(int, match[2].split(","))) if match else ()
+        others = {name for one in (images.records if images else ()) for name in (one.name, _PLANE.sub(r"\1", one.name))}
+        layers = self._session.layers
+        if layers.show_stack(record.name, (), others) or (match and layers.show_stack(match[1], index, others)):
+            self._opened(record, painting)
+        else:
+            layers.open_image(record, record.read())
+            self._opened(record, painting)
+
+    def _opened(self, record: ImageRecord, painting: bool) -> None:
+        self._session.restore_soon(lambda: self.opened.emit(painting))
+        settings = self._session.keeper.file.settings
+        self._session.keeper.update(settings=settings.replace(image=record.name))

@@ -1,0 +1,310 @@
+"""Keeps paint and predictions: watches their layers, and saves what changed into the project folder within a second.
+
+The main thread only notes what changed; a thread of its own compares and writes. Nothing has to be pressed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from psygnal import Signal
+from qtpy.QtCore import QTimer
+
+from ..card import ClassInfo
+from ..data.project_folder import PROJECT_FILE, ImageEntry, ProjectFile, read_project
+from ..errors import StorageError
+from .layers import GROUP, KIND, Kind, OverlayLayers
+from .project_writer import Change, ProjectWriter, SavedLabels
+from .strokes import stroke_regions
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+
+    from ..data.label_array import LabelKind, Region
+
+MILLISECONDS_TO_SAVE = 200
+"""How long after a stroke saving begins; what is painted meanwhile goes along."""
+
+REST = 5
+"""After a look at whole layers, the next one waits this many times as long as it took: scrolling asks for many."""
+
+_KEPT: dict[str, LabelKind] = {Kind.PAINT: "paint", Kind.SEGMENTATION: "segmentation"}
+_Result = TypeVar("_Result")
+
+
+@dataclass
+class _Note:
+    """What changed in a layer since it was saved."""
+
+    layer: Labels
+    regions: list[Region] = field(default_factory=list)
+    whole: bool = False
+
+
+class ProjectKeeper:
+    """The open project.
+
+    Attributes
+    ----------
+    file
+        What ``project.json`` holds, or will after the next save. Replaced, never changed.
+
+    Signals
+    -------
+    changed()
+        States, counts or classes are others than before.
+    failed(Exception)
+        Something could not be saved; it is tried again with the next change, and said once.
+    """
+
+    changed = Signal()
+    failed = Signal(Exception)
+
+    def __init__(self, layers: OverlayLayers) -> None:
+        self.file = ProjectFile()
+        self._writer: ProjectWriter | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="affmae-save")
+        self._notes: dict[tuple[str, LabelKind], _Note] = {}
+        self._file_changed = False
+        self._saving: tuple[Future[dict[str, ImageEntry]], list[_Note]] | None = None
+        self._waiting: list[tuple[Future[Any], Callable[[Any], None]]] = []
+        self._rest_until = 0.0
+        self._held = False
+        self._ignores = False
+        self._said = ""
+        self._timer = QTimer()
+        self._timer.setInterval(MILLISECONDS_TO_SAVE)
+        self._timer.timeout.connect(self._tick)
+        layers.overlay_added.connect(self._watch)
+        layers.paint_removed.connect(self.note)
+
+    @property
+    def folder(self) -> Path | None:
+        """The project folder."""
+        return None if self._writer is None else self._writer.folder
+
+    def open(self, folder: Path) -> ProjectFile:
+        """Take up a project, after saving the one before; a damaged ``project.json`` is set aside and said."""
+        self.flush()
+        self._writer = ProjectWriter(folder)
+        self._file_changed = False
+        try:
+            self.file = read_project(folder)
+        except StorageError as error:
+            self.file = ProjectFile()
+            path = folder / PROJECT_FILE
+            try:
+                path.rename(path.with_name(f"damaged-{time.strftime('%Y%m%d-%H%M%S')}.json"))
+            except OSError:
+                self._writer = None
+            self.failed.emit(error)
+        self.changed.emit()
+        return self.file
+
+    # What changes
+
+    def update(self, **fields: Any) -> None:
+        """Replace fields of the project file, see :class:`ProjectFile`."""
+        file = self.file.replace(**fields)
+        if file != self.file and self._writer is not None:
+            self.file = file
+            self._file_changed = True
+            self._timer.start()
+            self.changed.emit()
+
+    def set_classes(self, classes: Sequence[ClassInfo]) -> None:
+        """Keep the class table."""
+        self.update(classes=tuple(classes))
+
+    def accept(self, image: str, stack: str, index: tuple[int, ...], accepted: bool) -> None:
+        """Keep that the user is content with an image, or is not any more."""
+        entry = self.file.images.get(image) or ImageEntry(labels=self.file.labels_of(stack), index=index)
+        self.update(images={**self.file.images, image: entry.updated(accepted=accepted)})
+
+    def has_labels(self, stack: str) -> bool:
+        """Whether the project keeps something of an image or a stack."""
+        return self.folder is not None and (self.folder / self.file.labels_of(stack)).is_dir()
+
+    @contextmanager
+    def ignoring(self) -> Iterator[None]:
+        """Note nothing meanwhile: layers are replaced by what is on disk."""
+        self._ignores = True
+        try:
+            yield
+        finally:
+            self._ignores = False
+
+    def note(self, layer: Labels, regions: Sequence[Region] | None = None) -> None:
+        """Note that a layer changed, somewhere if no regions are given."""
+        kind = _KEPT.get(layer.metadata.get(KIND, ""))
+        if kind is None or self._ignores or self._writer is None:
+            return
+        key = (str(layer.metadata[GROUP]), kind)
+        note = self._notes.get(key)
+        if note is None or note.layer is not layer:
+            # Of a layer that took the place of another one, everything may be new.
+            note = self._notes[key] = _Note(layer, whole=note is not None)
+        note.whole |= regions is None
+        note.regions += regions or ()
+        if not self._timer.isActive():
+            self._timer.start()
+
+    # Other work of the saving thread
+
+    def read(self, stack: str) -> SavedLabels:
+        """Return what is kept of an image or a stack; waits for the disk.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be read.
+        """
+        file = self.file
+        future = self._submit(lambda writer: writer.read(file, stack))
+        return SavedLabels(None, None) if future is None else future.result()
+
+    def run(self, work: Callable[[ProjectWriter], _Result], then: Callable[[_Result], None], *, alone: bool = False) -> None:
+        """Do something in the saving thread after all that was noted, then call ``then`` with the result in the main thread.
+
+        With ``alone``, nothing is saved in between.
+        """
+        future = self._submit(work)
+        if future is not None:
+            self._held = self._held or alone
+            self._waiting.append((future, then))
+            self._timer.start()
+
+    def _submit(self, work: Callable[[ProjectWriter], _Result]) -> Future[_Result] | None:
+        if self._writer is None:
+            return None
+        self._begin_saving(everything=True)
+        return self._thread.submit(work, self._writer)
+
+    def reload(self) -> ProjectFile:
+        """Take up the project as it is on disk now, and forget what was noted."""
+        folder = self.folder
+        self._notes.clear()
+        self._file_changed = False
+        return self.file if folder is None else self.open(folder)
+
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Save all that was noted, and wait for it at most ``timeout`` seconds; return whether it is done."""
+        until = time.monotonic() + timeout
+        while self._saving is not None or self._notes or self._file_changed:
+            if self._saving is None:
+                self._begin_saving(everything=True)
+            if self._saving is None:
+                return False
+            try:
+                self._saving[0].exception(max(until - time.monotonic(), 0.0))
+            except FutureTimeout:
+                return False
+            if not self._end_saving():
+                return False
+        return True
+
+    def close(self, timeout: float = 10.0) -> bool:
+        """Save and stop; return whether everything is saved."""
+        done = self.flush(timeout)
+        self._timer.stop()
+        self._writer = None
+        self._thread.shutdown(wait=False)
+        return done
+
+    # Plumbing
+
+    def _watch(self, layer: Labels) -> None:
+        if layer.metadata.get(KIND) not in _KEPT:
+            return
+
+        def on_stroke(event: Any) -> None:
+            self.note(layer, stroke_regions(event.value, layer.data.shape))
+
+        def on_other(event: Any = None) -> None:
+            self.note(layer)
+
+        layer.events.paint.connect(on_stroke)
+        layer.events.data.connect(on_other)
+        # Undo, redo and whatever else napari has no event for; scrolling through a stack causes it as well.
+        layer.events.set_data.connect(on_other)
+        self.note(layer)
+
+    def _tick(self) -> None:
+        if self._saving is None or self._saving[0].done():
+            self._end_saving()
+            self._begin_saving()
+        for one in [one for one in self._waiting if one[0].done()]:
+            self._waiting.remove(one)
+            future, then = one
+            self._held = False
+            error = future.exception()
+            if isinstance(error, Exception):
+                self.failed.emit(error)
+            else:
+                then(future.result())
+        if self._saving is None and not self._waiting and not self._notes and not self._file_changed:
+            self._timer.stop()
+
+    def _begin_saving(self, everything: bool = False) -> None:
+        if self._saving is not None and everything:
+            self._saving[0].exception()
+            self._end_saving()
+        if self._writer is None or self._saving is not None or self._held:
+            return
+        rests = not everything and time.monotonic() < self._rest_until
+        taken = {}
+        for key, note in list(self._notes.items()):
+            if not note.whole or not rests:
+                taken[key] = self._notes.pop(key)
+            elif note.regions:
+                taken[key] = _Note(note.layer, note.regions)
+                note.regions = []
+        if not taken and not self._file_changed:
+            return
+        self._file_changed = False
+        changes = [
+            Change(stack, kind, note.layer.data, None if note.whole else note.regions) for (stack, kind), note in taken.items()
+        ]
+        begun = time.monotonic()
+        future = self._thread.submit(self._writer.save, self.file, changes)
+        if any(note.whole for note in taken.values()):
+            future.add_done_callback(lambda _: self._rest_after(time.monotonic() - begun))
+        self._saving = (future, list(taken.values()))
+
+    def _rest_after(self, seconds: float) -> None:
+        self._rest_until = time.monotonic() + REST * seconds
+
+    def _end_saving(self) -> bool:
+        """Take over what the thread has found out; return whether it succeeded."""
+        if self._saving is None:
+            return True
+        future, notes = self._saving
+        self._saving = None
+        error = future.exception()
+        if error is not None:
+            self._file_changed = True
+            for note in notes:
+                self.note(note.layer)
+            self._timer.stop()
+            if isinstance(error, Exception) and str(error) != self._said:
+                self._said = str(error)
+                self.failed.emit(error)
+            return False
+        self._said = ""
+        entries = {name: entry for name, entry in future.result().items() if self.file.images.get(name) != entry}
+        if entries:
+            # The user may have accepted an image meanwhile.
+            entries = {
+                name: entry.updated(accepted=self.file.state(name) == "accepted") if name in self.file.images else entry
+                for name, entry in entries.items()
+            }
+            self.file = self.file.model_copy(update={"images": {**self.file.images, **entries}})
+            self.changed.emit()
+        return True

@@ -1,0 +1,124 @@
+"""What the saving thread does: labels and ``project.json`` to disk and back. One at a time, and no Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..data.project_folder import ImageEntry, ProjectFile, is_project, write_project
+
+if TYPE_CHECKING:
+    from ..data.label_array import Index, LabelArray, LabelKind, Region
+
+Places: TypeAlias = dict[str, npt.NDArray[np.int64]]
+"""Where an id was before it was changed: OME-Zarr, relative to the project → flat places in its paint."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """Labels of one kind of an image, or a stack, and where to look for what changed (None: everywhere)."""
+
+    stack: str
+    kind: LabelKind
+    labels: npt.NDArray[Any]
+    regions: Sequence[Region] | None
+
+
+@dataclass(frozen=True)
+class SavedLabels:
+    """What is kept of an image or a stack; None where there is nothing."""
+
+    paint: npt.NDArray[np.uint8] | None
+    segmentation: npt.NDArray[np.uint8] | None
+
+
+class ProjectWriter:
+    """Reads and writes one project.
+
+    Parameters
+    ----------
+    folder
+        The project folder; made when something is written first.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._arrays: dict[tuple[str, LabelKind], LabelArray] = {}
+
+    def save(self, file: ProjectFile, changes: Sequence[Change]) -> dict[str, ImageEntry]:
+        """Write what changed, labels before ``project.json``, and return the entries of the images that are affected.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written.
+        """
+        entries: dict[str, ImageEntry] = {}
+        for change in changes:
+            where = file.labels_of(change.stack)
+            array = self._array(where, change.kind)
+            array.write(change.labels, change.regions, file.classes)
+            entries |= entries_of(file, {**file.images, **entries}, change.stack, change.kind, array.plane_counts())
+        file = file.model_copy(update={"images": {**file.images, **entries}})
+        if file.images or is_project(self.folder):
+            write_project(self.folder, file)
+        return entries
+
+    def read(self, file: ProjectFile, stack: str) -> SavedLabels:
+        """Return what is kept of an image or a stack; raise :class:`StorageError` if it cannot be read."""
+        where = file.labels_of(stack)
+        return SavedLabels(self._array(where, "paint").read(), self._array(where, "segmentation").read())
+
+    def relabel(self, wheres: Iterable[str], source: int, target: int) -> Places:
+        """Turn one class id into another in labels that are not open, and return where it was."""
+        return {where: self._array(where, "paint").relabel(source, target) for where in wheres}
+
+    def restore(self, places: Places, source: int, target: int) -> None:
+        """Undo :meth:`relabel`."""
+        for where, flat in places.items():
+            self._array(where, "paint").restore(flat, source, target)
+
+    def counted(self, file: ProjectFile, wheres: Iterable[str]) -> dict[str, ImageEntry]:
+        """Return the entries of images whose paint was relabelled or restored, with the pixels that there are now."""
+        counts = {where: self._array(where, "paint").plane_counts() for where in wheres}
+        return {
+            name: entry.updated(pixels=counts[entry.labels].get(entry.index, {}))
+            for name, entry in file.images.items()
+            if entry.labels in counts
+        }
+
+    def _array(self, where: str, kind: LabelKind) -> LabelArray:
+        from ..data.label_array import LabelArray
+
+        if (where, kind) not in self._arrays:
+            self._arrays[where, kind] = LabelArray(self.folder / where, kind)
+        return self._arrays[where, kind]
+
+
+def entries_of(
+    file: ProjectFile,
+    images: Mapping[str, ImageEntry],
+    stack: str,
+    kind: LabelKind,
+    counts: Mapping[Index, Mapping[int, int]],
+) -> dict[str, ImageEntry]:
+    """Return the entries of the planes of a stack (a single image has one, without an index) after a change of its labels."""
+    found = {}
+    for index, pixels in counts.items():
+        name = plane_name(stack, index)
+        before = images.get(name)
+        if before is None and not pixels:
+            continue
+        entry = before or ImageEntry(labels=file.labels_of(stack), index=index)
+        found[name] = entry.updated(pixels=pixels) if kind == "paint" else entry.updated(predicted=bool(pixels))
+    return found
+
+
+def plane_name(stack: str, index: Index) -> str:
+    """Return the name of a plane; an image without planes is called as it is."""
+    return stack + (f"[{','.join(map(str, index))}]" if index else "")

@@ -1,0 +1,537 @@
+"""The open project: strokes are kept by themselves, images come back, classes are undone in one step, snapshots restored."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+
+from napari_affmae.card import ClassInfo
+from napari_affmae.data.label_array import LabelArray
+from napari_affmae.data.project_folder import read_project
+from napari_affmae.widgets import keeper as keeper_module
+from napari_affmae.widgets.layers import KIND, Kind
+from napari_affmae.widgets.state import Phase
+
+
+def read_folder(dock, folder, click, wait_idle):
+    dock.images.folder.set_text(str(folder))
+    dock.images._render()
+    click(dock.images.scan)
+    wait_idle(dock)
+
+
+def open_image(dock, qtbot, place):
+    record = dock.session.state.images.records[place]
+    item = dock.images.list.item(place)
+    where = dock.images.list.visualItemRect(item).center()
+    qtbot.mouseClick(dock.images.list.viewport(), Qt.MouseButton.LeftButton, pos=QPoint(where))
+    opened(dock, qtbot, record.name)
+
+
+def opened(dock, qtbot, name):
+    def there():
+        image = dock.session.state.image
+        return image is not None and image.name == name and name in dock.session._restored
+
+    qtbot.waitUntil(there, timeout=5000)
+
+
+@pytest.fixture
+def dock(make_dock, make_napari_viewer, image_folder, click, wait_idle, qtbot):
+    """A dock in a shown viewer with a folder read, the first image open and the brush of the first class in hand."""
+    dock = make_dock(make_napari_viewer(show=True))
+    qtbot.waitExposed(dock._viewer.window._qt_window)
+    read_folder(dock, image_folder, click, wait_idle)
+    open_image(dock, qtbot, 0)
+    click(dock.label.paint)
+    return dock
+
+
+@pytest.fixture
+def again(make_napari_viewer, make_dock, image_folder, click, wait_idle, qtbot):
+    """Return a function that opens a second dock on the same folder, as after a restart."""
+
+    def again():
+        dock = make_dock(make_napari_viewer(show=True))
+        read_folder(dock, image_folder, click, wait_idle)
+        return dock
+
+    return again
+
+
+def canvas_of(dock):
+    return dock._viewer.window._qt_viewer.canvas.native
+
+
+def stroke(dock, offset=0):
+    """Press, drag and release the left button near the middle of the canvas."""
+    canvas = canvas_of(dock)
+    middle = canvas.rect().center() + QPoint(offset, 0)
+    QTest.mouseMove(canvas, middle)
+    QTest.mousePress(canvas, Qt.MouseButton.LeftButton, pos=middle)
+    for step in range(1, 4):
+        QTest.mouseMove(canvas, middle + QPoint(0, 10 * step))
+    QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, pos=middle + QPoint(0, 30))
+
+
+def key(dock, key, *modifiers):
+    held = Qt.KeyboardModifier.NoModifier
+    for modifier in modifiers:
+        held |= modifier
+    canvas_of(dock).setFocus()
+    QTest.keyClick(canvas_of(dock), key, held)
+
+
+def paint_of(dock, name="em_0.png"):
+    return dock.session.layers.paint_layer(name)
+
+
+def on_disk(dock, name="em_0.png", kind="paint"):
+    file = read_project(dock.session.project)
+    return LabelArray(dock.session.project / file.labels_of(name), kind).read()
+
+
+def is_saved(dock, name="em_0.png"):
+    saved = on_disk(dock, name)
+    return saved is not None and np.array_equal(saved, paint_of(dock, name).data)
+
+
+def state_of(dock, name="em_0.png"):
+    return read_project(dock.session.project).state(name)
+
+
+# Saving
+
+
+def test_a_stroke_is_saved_within_a_second_without_being_asked(dock, qtbot):
+    stroke(dock)
+    assert paint_of(dock).data.any(), "the mouse reached the layer"
+    qtbot.waitUntil(lambda: state_of(dock) == "painted", timeout=1000)
+    assert is_saved(dock)
+    stroke(dock, offset=80)
+    qtbot.waitUntil(lambda: is_saved(dock), timeout=1000)
+    key(dock, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    qtbot.waitUntil(lambda: is_saved(dock), timeout=1000)
+
+
+@pytest.mark.parametrize("mode", ["fill", "polygon"])
+def test_fill_and_polygon_are_strokes(dock, qtbot, mode):
+    layer = paint_of(dock)
+    if mode == "fill":
+        layer.data[10:30, 10:30] = 2
+        layer.fill((15, 15), 1)
+    else:
+        layer.paint_polygon([(5, 5), (5, 30), (30, 30)], 1)
+    qtbot.waitUntil(lambda: is_saved(dock) and (on_disk(dock) == 1).any(), timeout=1000)
+    qtbot.waitUntil(lambda: dock.session.state.painted.get(1) == (layer.data == 1).sum(), timeout=1000)
+
+
+def test_choosing_a_class_keeps_fill_and_polygon(dock):
+    layer = paint_of(dock)
+    for mode in ("fill", "polygon"):
+        layer.mode = mode
+        key(dock, Qt.Key.Key_S)
+        assert layer.mode == mode
+    layer.mode = "pan_zoom"
+    dock.label.classes.selectRow(1)
+    assert layer.mode == "paint"
+
+
+def test_saving_is_not_done_in_the_window_s_thread(dock, qtbot, monkeypatch):
+    import threading
+
+    threads = []
+    write = LabelArray.write
+    monkeypatch.setattr(LabelArray, "write", lambda *words: threads.append(threading.current_thread()) or write(*words))
+    stroke(dock)
+    qtbot.waitUntil(lambda: bool(threads), timeout=1000)
+    assert threading.main_thread() not in threads
+
+
+def test_what_cannot_be_saved_is_said_and_tried_again(dock, qtbot, monkeypatch):
+    write = LabelArray.write
+
+    def fail(*words):
+        from napari_affmae.errors import StorageError
+
+        raise StorageError("the disk is full; free some space")
+
+    monkeypatch.setattr(LabelArray, "write", fail)
+    stroke(dock)
+    qtbot.waitUntil(lambda: "disk is full" in dock.status.text(), timeout=1000)
+    monkeypatch.setattr(LabelArray, "write", write)
+    stroke(dock, offset=60)
+    qtbot.waitUntil(lambda: is_saved(dock), timeout=1000)
+    assert [one.message for one in notification_manager.records].count("the disk is full; free some space") == 1
+
+
+# Coming back
+
+
+def test_paint_prediction_classes_and_brush_come_back(dock, again, engine, click, wait_idle, qtbot):
+    click(dock.label.panel.add)
+    dock.label.classes.item(2, 1).setText("vesicle")
+    dock.label.brush.setValue(17)
+    stroke(dock)
+    dock.label.classes.selectRow(1)
+    paint_of(dock).paint((20, 20), 2)
+    dock.label.from_scratch.setChecked(True)
+    engine.steps = 2
+    qtbot.waitUntil(dock.label.train.isEnabled, timeout=1000)
+    click(dock.label.train)
+    wait_idle(dock)
+    click(dock.label.segment)
+    wait_idle(dock)
+    qtbot.waitUntil(lambda: state_of(dock) == "predicted", timeout=1000)
+    paint = paint_of(dock).data.copy()
+    [before] = dock.session.layers.kept("em_0.png", Kind.SEGMENTATION)
+    dock.session.keeper._timer.stop()  # as if the process had been killed
+    second = again()
+    opened(second, qtbot, "em_0.png")
+    np.testing.assert_array_equal(paint_of(second).data, paint)
+    [segmentation] = second.session.layers.kept("em_0.png", Kind.SEGMENTATION)
+    np.testing.assert_array_equal(segmentation.data, before.data)
+    assert [info.name for info in second.session.state.classes] == ["background", "structure", "vesicle"]
+    assert second.label.brush.value() == 17
+    assert "Welcome back" in second.status.text()
+    assert second.session.state.painted == dock.session.state.painted
+
+
+def test_paint_of_images_that_are_not_open_is_counted_and_trained_on(dock, again, engine, click, wait_idle, qtbot):
+    stroke(dock)
+    open_image(dock, qtbot, 1)
+    click(dock.label.paint)
+    dock.label.classes.selectRow(1)
+    stroke(dock)
+    dock.session.save_paint()
+    painted = dict(dock.session.state.painted)
+    assert set(painted) == {1, 2}
+    second = again()
+    qtbot.waitUntil(lambda: second.session.state.painted == painted, timeout=2000)
+    assert len(second.session.layers.paint_layers()) <= 1
+    second.label.from_scratch.setChecked(True)
+    engine.steps = 2
+    click(second.label.train)
+    wait_idle(second)
+    assert {example.record.name for example in engine.examples} == {"em_0.png", "em_1.png"}
+    np.testing.assert_array_equal(
+        next(example.labels for example in engine.examples if example.record.name == "em_0.png"), paint_of(dock).data
+    )
+
+
+def test_a_damaged_project_file_is_set_aside_and_its_paint_stays(dock, again, qtbot):
+    stroke(dock)
+    dock.session.save_paint()
+    paint = paint_of(dock).data.copy()
+    dock.session.keeper._timer.stop()
+    project = dock.session.project
+    (project / "project.json").write_text('{"classes":')
+    second = again()
+    assert len(list(project.glob("damaged-*.json"))) == 1
+    open_image(second, qtbot, 0)
+    np.testing.assert_array_equal(paint_of(second).data, paint)
+
+
+def test_paint_whose_class_was_lost_gets_one(dock, again, qtbot):
+    paint_of(dock).data[5:9, 5:9] = 77
+    paint_of(dock).refresh()
+    qtbot.waitUntil(lambda: is_saved(dock), timeout=1000)
+    dock.session.keeper.flush()
+    second = again()
+    opened(second, qtbot, "em_0.png")
+    assert second.session.state.classes[-1].id == 77
+    assert (paint_of(second).data == 77).sum() == 16
+
+
+def test_another_project_folder_takes_open_paint_along_but_never_overwrites(dock, qtbot, tmp_path):
+    stroke(dock)
+    dock.session.save_paint()
+    first, paint = dock.session.project, paint_of(dock).data.copy()
+    dock.pretrain.project.set_text(str(tmp_path / "other"))
+    dock.pretrain.project.chosen.emit("")
+    assert dock.session.project == tmp_path / "other"
+    qtbot.waitUntil(lambda: is_saved(dock), timeout=2000)
+    stroke(dock, offset=80)
+    dock.session.save_paint()
+    changed = paint_of(dock).data.copy()
+    dock.pretrain.project.set_text("")
+    dock.pretrain.project.chosen.emit("")
+    assert dock.session.project == first
+    np.testing.assert_array_equal(paint_of(dock).data, paint)
+    dock.session.save_paint()
+    dock.pretrain.project.set_text(str(tmp_path / "other"))
+    dock.pretrain.project.chosen.emit("")
+    np.testing.assert_array_equal(paint_of(dock).data, changed)
+
+
+def test_a_dock_that_is_opened_again_keeps_what_is_painted_on_old_layers(dock, make_dock, qtbot):
+    stroke(dock)
+    dock._viewer.window.remove_dock_widget(dock)
+    second = make_dock(dock._viewer)
+    stroke(second, offset=70)
+    qtbot.waitUntil(lambda: is_saved(second), timeout=1000)
+    assert second.session.state.painted[1] == np.count_nonzero(paint_of(second).data)
+    before = paint_of(second).data.copy()
+    second.label.classes.selectRow(0)
+    second.session.layers.hold_brush(paint_of(second), 1, 5)
+    key(second, Qt.Key.Key_S)
+    assert paint_of(second).selected_label == 2
+    key(second, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert np.count_nonzero(paint_of(second).data) < np.count_nonzero(before)
+
+
+def test_planes_of_an_open_stack_have_states_of_their_own(make_dock, click, wait_idle, qtbot):
+    dock = make_dock()
+    dock._viewer.add_image(np.random.default_rng(0).random((3, 32, 40)), name="stack")
+    click(dock.images.use_layers)
+    wait_idle(dock)
+    dock.session.opener.open(dock.session.state.images.records[2])
+    qtbot.waitUntil(lambda: dock.session.state.image.name == "stack[2]", timeout=2000)
+    click(dock.label.paint)
+    paint_of(dock, "stack").paint((2, 10, 10), 1)
+    dock.session.save_paint()
+    file = read_project(dock.session.project)
+    assert [file.state(record.name) for record in dock.session.state.images.records] == ["unlabelled"] * 2 + ["painted"]
+    dock.session.opener.step(-1)
+    qtbot.waitUntil(lambda: dock.session.state.image.name == "stack[1]", timeout=2000)
+    assert len(dock.session.layers.images()) == 1, "the stack is shown, not opened once more"
+
+
+# The list
+
+
+def test_list_bar_and_keys_go_through_the_images(dock, click, qtbot):
+    bar, images = dock.label.image, dock.images.list
+    assert bar.name.text() == "1 of 3: em_0.png"
+    assert not bar.previous.isEnabled()
+    click(bar.next)
+    opened(dock, qtbot, "em_1.png")
+    assert images.currentRow() == 1
+    assert dock._viewer.layers.selection.active.metadata.get(KIND) == Kind.PAINT, "the brush stays in the hand"
+    key(dock, Qt.Key.Key_N)
+    opened(dock, qtbot, "em_2.png")
+    assert not bar.next.isEnabled()
+    key(dock, Qt.Key.Key_N)
+    assert dock.status.text() == "This is the last image."
+    key(dock, Qt.Key.Key_N, Qt.KeyboardModifier.ShiftModifier)
+    opened(dock, qtbot, "em_1.png")
+
+
+def test_the_list_shows_how_far_each_image_is(dock, engine, click, wait_idle, qtbot):
+    words = lambda place: dock.images.list.item(place).data(Qt.ItemDataRole.AccessibleTextRole)  # noqa: E731
+    assert words(0) == "em_0.png, unlabelled"
+    stroke(dock)
+    qtbot.waitUntil(lambda: words(0) == "em_0.png, painted", timeout=2000)
+    assert dock.images.progress.text() == "1 painted, 2 unlabelled"
+    click(dock.label.image.accept)
+    assert words(0) == "em_0.png, accepted"
+    stroke(dock, offset=70)
+    qtbot.waitUntil(lambda: is_saved(dock), timeout=1000)
+    assert dock.session.keeper.flush()
+    assert state_of(dock) == "accepted", "more paint does not take the user's word back"
+    click(dock.label.image.accept)
+    assert words(0) == "em_0.png, painted"
+    icons = {dock.images.list.item(place).icon().pixmap(14, 14).toImage().pixel(3, 7) for place in (0, 1)}
+    assert len(icons) == 2
+
+
+# Classes
+
+
+def shown(dock):
+    return [info.name for info in dock.session.state.classes]
+
+
+@pytest.fixture
+def three(dock, click, qtbot):
+    """Three classes; the third one painted on the open image and on one that is closed."""
+    open_image(dock, qtbot, 1)
+    click(dock.label.panel.add)
+    click(dock.label.paint)
+    paint_of(dock, "em_1.png").paint((12, 12), 3)
+    paint_of(dock, "em_1.png").paint((40, 40), 2)
+    open_image(dock, qtbot, 0)
+    paint_of(dock).paint((30, 30), 1)
+    paint_of(dock).paint((40, 60), 3)
+    dock.session.save_paint()
+    dock._viewer.layers.remove(paint_of(dock, "em_1.png"))
+    dock.session.save_paint()
+    dock._viewer.layers.selection.active = paint_of(dock)
+    return dock
+
+
+@pytest.mark.parametrize("by", ["key", "button"])
+@pytest.mark.parametrize("into", [None, 1])
+def test_one_undo_puts_back_the_paint_and_the_class(three, click, qtbot, by, into):
+    dock, before = three, paint_of(three).data.copy()
+    closed = on_disk(dock, "em_1.png")
+    painted = dict(dock.session.state.painted)
+    dock.label.classes.selectRow(2)
+    if into is None:
+        click(dock.label.panel.remove)
+    else:
+        dock.label.panel._fill_menu()
+        dock.label.panel._menu.actions()[into].trigger()
+    assert shown(dock) == ["background", "structure"]
+    after = np.where(before == 3, 0 if into is None else 2, before)
+    np.testing.assert_array_equal(paint_of(dock).data, after)
+    qtbot.waitUntil(lambda: not (on_disk(dock, "em_1.png") == 3).any(), timeout=2000)
+    qtbot.waitUntil(lambda: 3 not in dock.session.state.painted, timeout=2000)
+    assert sum(dock.session.state.painted.values()) == sum(painted.values()) - (painted[3] if into is None else 0)
+    if by == "key":
+        key(dock, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    else:
+        click(dock.label.panel.undo)
+    assert shown(dock) == ["background", "structure", "class 3"]
+    np.testing.assert_array_equal(paint_of(dock).data, before)
+    qtbot.waitUntil(lambda: np.array_equal(on_disk(dock, "em_1.png"), closed), timeout=2000)
+    qtbot.waitUntil(lambda: dock.session.state.painted == painted, timeout=2000)
+    assert [info.name for info in read_project(dock.session.project).classes] == shown(dock)
+    if by == "key":
+        key(dock, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier)
+        assert shown(dock) == ["background", "structure"]
+        np.testing.assert_array_equal(paint_of(dock).data, after)
+
+
+def test_undo_takes_strokes_and_classes_back_in_their_order(three, click):
+    dock, layer = three, paint_of(three)
+    before = layer.data.copy()
+    dock.label.classes.selectRow(2)
+    click(dock.label.panel.remove)
+    removed = layer.data.copy()
+    layer.paint((50, 80), 1)
+    control = Qt.KeyboardModifier.ControlModifier
+    key(dock, Qt.Key.Key_Z, control)
+    np.testing.assert_array_equal(layer.data, removed)
+    assert len(shown(dock)) == 2
+    key(dock, Qt.Key.Key_Z, control)
+    np.testing.assert_array_equal(layer.data, before)
+    assert len(shown(dock)) == 3
+    key(dock, Qt.Key.Key_Z, control)
+    assert not (layer.data == 3).any(), "the stroke before"
+    assert len(shown(dock)) == 3
+
+
+def test_a_new_class_never_takes_the_id_of_one_that_can_come_back(three, click):
+    dock = three
+    dock.label.classes.selectRow(2)
+    click(dock.label.panel.remove)
+    click(dock.label.panel.add)
+    assert dock.session.state.classes[-1].id == 4
+    click(dock.label.panel.undo)
+    assert [info.id for info in dock.session.state.classes] == [1, 2, 3, 4]
+
+
+def test_a_starved_class_is_marked(dock, qtbot):
+    paint_of(dock).data[:30] = 1
+    paint_of(dock).data[40, :40] = 2
+    paint_of(dock).refresh()
+    qtbot.waitUntil(lambda: set(dock.session.state.painted) == {1, 2}, timeout=1000)
+    item = dock.label.classes.item(1, 2)
+    assert item.text().startswith("⚠")
+    assert "Few pixels for structure" in item.toolTip()
+    assert not dock.label.classes.item(0, 2).text().startswith("⚠")
+
+
+def test_keys_choose_class_and_brush(dock, click):
+    click(dock.label.panel.add)
+    layer = paint_of(dock)
+    key(dock, Qt.Key.Key_1, Qt.KeyboardModifier.ControlModifier)
+    assert layer.selected_label == 1
+    key(dock, Qt.Key.Key_S)
+    assert layer.selected_label == 2
+    key(dock, Qt.Key.Key_W)
+    key(dock, Qt.Key.Key_W)
+    assert layer.selected_label == 3, "around the end"
+    assert dock.label.classes.currentRow() == 2
+    size = layer.brush_size
+    key(dock, Qt.Key.Key_D)
+    assert layer.brush_size > size
+    assert dock.label.brush.value() == layer.brush_size
+    key(dock, Qt.Key.Key_A)
+    key(dock, Qt.Key.Key_A)
+    assert layer.brush_size < size
+    layer.brush_size = 31
+    assert dock.label.brush.value() == 31, "napari's own control"
+    layer.selected_label = 2
+    assert dock.label.classes.currentRow() == 1
+
+
+def test_no_key_of_napari_is_taken(dock):
+    from napari.layers import Labels
+    from napari.utils.shortcuts import default_shortcuts
+
+    ours = {str(key) for provider, _, _ in dock.label.shortcuts._bound for key in provider.keymap}
+    theirs = {
+        str(key)
+        for name, keys in default_shortcuts.items()
+        if not any(word in name for word in ("shape", "vertex", "add_", "points", "select_", "orient", "direct"))
+        for key in keys
+    }
+    assert len(ours) > 10
+    assert not ours & theirs
+    class_keys = {str(key) for key in Labels.class_keymap}
+    assert ours & class_keys <= {"Ctrl+Z", "Ctrl+Shift+Z"}, "undo is napari's own, and more"
+
+
+def test_closing_lets_go_of_the_keys(dock):
+    layer = paint_of(dock)
+    dock.shut_down()
+    assert not layer.keymap
+    assert not dock._viewer.keymap
+
+
+# Snapshots
+
+
+def test_a_snapshot_brings_back_labels_classes_and_model(dock, engine, click, wait_idle, qtbot):
+    row = dock.label.snapshots
+    assert not row.take.isEnabled()
+    stroke(dock)
+    paint_of(dock).paint((20, 20), 2)
+    dock.label.from_scratch.setChecked(True)
+    engine.steps = 2
+    qtbot.waitUntil(dock.label.train.isEnabled, timeout=1000)
+    click(dock.label.train)
+    wait_idle(dock)
+    model = dock.session.state.segmenter
+    before = paint_of(dock).data.copy()
+    qtbot.waitUntil(row.take.isEnabled, timeout=1000)
+    click(row.take)
+    qtbot.waitUntil(lambda: "Snapshot taken" in dock.status.text(), timeout=2000)
+    click(dock.label.panel.add)
+    paint_of(dock).data[:] = 3
+    paint_of(dock).refresh()
+    dock.session.state.segmenter = None
+    dock.session.save_paint()
+    row.fill_menu()
+    [action] = row.menu.actions()
+    [kept] = (dock.session.project / "snapshots").rglob("model.safetensors")
+    engine.models[kept] = model
+    action.trigger()
+    qtbot.waitUntil(lambda: "Back at" in dock.status.text(), timeout=5000)
+    np.testing.assert_array_equal(paint_of(dock).data, before)
+    assert shown(dock) == ["background", "structure"]
+    assert dock.session.state.segmenter is model
+    stroke(dock, offset=70)
+    qtbot.waitUntil(lambda: is_saved(dock), timeout=2000)
+    row.fill_menu()
+    assert len(row.menu.actions()) == 2, "what was there before is a snapshot, too"
+    row.menu.actions()[0].trigger()
+    qtbot.waitUntil(lambda: (paint_of(dock).data == 3).all(), timeout=5000)
+    assert len(shown(dock)) == 3
+
+
+def test_names_in_the_file_are_for_people(dock, qtbot):
+    stroke(dock)
+    qtbot.waitUntil(lambda: state_of(dock) == "painted", timeout=1000)
+    record = json.loads((dock.session.project / "project.json").read_text())
+    assert record["images"]["em_0.png"]["state"] == "painted"
+    assert record["classes"][0] == ClassInfo(**record["classes"][0]).model_dump()
+    assert dock.session.state.phase is Phase.IDLE
+    assert keeper_module.MILLISECONDS_TO_SAVE <= 500
