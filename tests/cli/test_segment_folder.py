@@ -17,7 +17,7 @@ import zarr
 from skimage.io import imread
 
 from napari_affmae.data.tiff_rows import TiffRows
-from napari_affmae.engine import apply as apply_module
+from napari_affmae.engine import folder_job
 
 
 @pytest.fixture
@@ -140,13 +140,13 @@ def test_a_run_that_died_within_an_image_is_taken_up(affmae, folder, finetuned, 
 
 
 def test_an_unreadable_image_does_not_hold_up_the_others(affmae, folder, finetuned, tmp_path, monkeypatch):
-    segment_events = apply_module.segment_events
+    segment_events = folder_job.segment_events
 
     def vanishing(network, image, **options):
         (folder / "b.tif").unlink(missing_ok=True)
         return segment_events(network, image, **options)
 
-    monkeypatch.setattr(apply_module, "segment_events", vanishing)
+    monkeypatch.setattr(folder_job, "segment_events", vanishing)
     result = affmae("segment", finetuned, folder, "--out", tmp_path / "out", "--json")
     assert result.code == 0
     assert json.loads(result.out)["skipped"] == ["b.tif"]

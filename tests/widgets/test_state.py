@@ -11,7 +11,7 @@ import pytest
 from napari_affmae.card import ModelCard, PixelSize
 from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.errors import LabelError
-from napari_affmae.widgets.class_balance import few_pixels_warning
+from napari_affmae.widgets.class_balance import few_pixels_warning, starved
 from napari_affmae.widgets.state import (
     DEFAULT_CLASSES,
     CurrentImage,
@@ -86,6 +86,13 @@ def test_training_needs_paint_of_two_classes():
     state.painted = {1: 50, 2: 500}
     assert why_not_train(state) is None
     assert few_pixels_warning(state.classes, state.painted).startswith("Few pixels for background:")
+
+
+def test_a_class_far_behind_the_others_is_starved():
+    assert starved(DEFAULT_CLASSES, {}) == {}
+    assert starved(DEFAULT_CLASSES, {1: 10_000, 2: 250}) == {}
+    assert "2.0%" in starved(DEFAULT_CLASSES, {1: 25_100, 2: 500})[2]
+    assert "No paint" in starved(DEFAULT_CLASSES, {1: 500})[2]
 
 
 def test_the_decoder_has_no_tokens():
