@@ -272,10 +272,7 @@ def finetune_job(
     """Train on ``paint``: for each image its record and its painted labels ``[H, W]``, as a copy or as what reads them."""
 
     def job(control: JobControl) -> Iterator[object]:
-        from ..data.label_images import LabelledImage
-
-        examples = [LabelledImage(record, labels.read() if hasattr(labels, "read") else labels) for record, labels in paint]
-        yield from engine.finetune(model, examples, run, config, classes=classes, control=control)
+        yield from engine.finetune(model, _examples(paint), run, config, classes=classes, control=control)
 
     return job
 
@@ -291,12 +288,16 @@ def compare_job(
     """Train on ``paint`` with and without what pretraining taught; see :func:`finetune_job`."""
 
     def job(control: JobControl) -> Iterator[object]:
-        from ..data.label_images import LabelledImage
-
-        examples = [LabelledImage(record, labels) for record, labels in paint]
-        yield from engine.compare(model, examples, folder, config, classes=classes, control=control)
+        yield from engine.compare(model, _examples(paint), folder, config, classes=classes, control=control)
 
     return job
+
+
+def _examples(paint: Sequence[tuple[ImageRecord, Any]]) -> list[LabelledImage]:
+    """Return labelled images; what is not open is read here, beside the window's thread."""
+    from ..data.label_images import LabelledImage
+
+    return [LabelledImage(record, labels.read() if hasattr(labels, "read") else labels) for record, labels in paint]
 
 
 def segment_job(engine: Engine, model: Path, images: Sequence[tuple[ImageRecord, PixelSize | None]], device: DeviceName) -> Job:
