@@ -37,8 +37,8 @@ from .provenance import describe_run
 from .schedule import LEAST
 from .segment import check_channels
 
-_WINDOW_CPU, _WINDOW = 128, 256
-_BATCH_CPU, _BATCH = 2, 8
+_WINDOW_CPU, _WINDOW = 96, 256
+_BATCH_CPU, _BATCH = 4, 8
 _SECONDS_CPU, _SECONDS = 1.0, 0.25
 _FINE_PIXELS_CPU, _FINE_PIXELS = 256**2, 8 * 512**2
 """What a quick round and a finer step take on: a second or two on two cores with ``tiny``, a moment on a graphics card."""
@@ -124,6 +124,8 @@ class LiveSession:
         patch = network.config.patch_size
         self.tile = -(-(self.config.tile or network.card.tile or 0) // patch) * patch
         self.window = min(-(-(self.config.window or (_WINDOW_CPU if on_cpu else _WINDOW)) // patch) * patch, self.tile)
+        # Less than a segmentation's quarter: fewer tiles to wait for.
+        self.overlap = self.tile // 8
         self.batch = self.config.batch or (_BATCH_CPU if on_cpu else _BATCH)
         self._seconds = self.config.seconds or (_SECONDS_CPU if on_cpu else _SECONDS)
         self._fine_batch = max(1, (_FINE_PIXELS_CPU if on_cpu else _FINE_PIXELS) // self.tile**2)
@@ -354,4 +356,4 @@ class LiveSession:
         whole = record.path is not None or record.chosen_channels is not None
         pixels = record.read() if whole else record.array
         source = ArraySource(pixels, statistics_of(self.model.card))
-        return TiledImage(source, self.tile, self.tile // 4, self.model.config.patch_size)
+        return TiledImage(source, self.tile, self.overlap, self.model.config.patch_size)
