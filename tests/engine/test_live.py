@@ -1,4 +1,4 @@
-"""Live training: rounds that halve the loss on the newest stroke, predict what is visible first, and end when they are stale."""
+"""Live training: rounds halve the loss on the newest stroke, predict what is visible first, and end when they are stale."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -292,6 +293,13 @@ class LiveSession:
                     waiting, last = None, time.perf_counter()
             if tiles is first:
                 yield replace(done, seconds=time.perf_counter() - request.asked)
+
+    def answer(self, wanted: Any, control: LiveControl) -> Iterator[Event]:
+        """Do what a window asks for: its paint, image, visible part and classes, as a round or as a refinement."""
+        self.use_classes(wanted.classes)
+        examples = [LabelledImage(record, labels) for record, labels in wanted.paint]
+        request = LiveRequest(wanted.generation, examples, wanted.image, Region(*wanted.visible), wanted.asked)
+        return self.refine(request, control) if wanted.fine else self.round(request, control)
 
     def prepare(self, request: LiveRequest, control: LiveControl) -> None:
         """Encode what is visible ahead of the first stroke; ends at once when the request is stale."""

@@ -131,6 +131,12 @@ class Engine:
 
         return segment_events(model, image, device=device, pixel_size=pixel_size, control=control, threads=job_threads())
 
+    def open_live(self, model: Path | str, classes: Sequence[ClassInfo], images: ImageCollection, device: DeviceName) -> Any:
+        """See :class:`napari_affmae.engine.live.LiveSession`."""
+        from ..engine.live import LiveConfig, LiveSession
+
+        return LiveSession(model, classes, images, LiveConfig(device=device), threads=job_threads())
+
     def inspect(self, model: Path, image: Any, *, region: tuple[slice, slice] | None, device: DeviceName) -> Any:
         """See :func:`napari_affmae.inspect`."""
         from ..engine.inspect import inspect

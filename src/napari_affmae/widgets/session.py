@@ -42,11 +42,14 @@ class Session:
         A line for the user; True if it reports an error.
     job_ended(str)
         A job is over; its name.
+    closing(float)
+        The dock closes; whoever has a worker of its own may wait for it at most so many seconds.
     """
 
     event = Signal(object)
     status = Signal(str, bool)
     job_ended = Signal(str)
+    closing = Signal(float)
 
     def __init__(self, viewer: ViewerModel, engine: Engine, store: SettingsStore) -> None:
         self.viewer = viewer
@@ -150,6 +153,7 @@ class Session:
             self.save_paint()
         except AffmaeError as error:
             show_error(str(error))
+        self.closing.emit(timeout)
         if not self.runner.close(timeout):
             show_warning(f"{JOB_WORDS[self.state.job or 'pretrain'].capitalize()} ends by itself after its current step.")
 
