@@ -100,6 +100,11 @@ def test_events_come_in_order_and_cover_the_image(open_session, images, paint):
     assert shown.all(), "every pixel was handed out"
 
 
+def test_what_the_visible_tiles_show_besides_is_handed_out_too(open_session, images, paint):
+    _, shown = collected(open_session().round(request(images, paint, visible=Region(1, 1, 95, 79)), LiveControl()))
+    assert shown.all()
+
+
 def test_prediction_is_that_of_the_saved_model(open_session, images, paint, tmp_path):
     session = open_session()
     _, shown = collected(session.round(request(images, paint, visible=Region(10, 30, 50, 60)), LiveControl()))

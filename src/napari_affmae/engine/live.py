@@ -276,7 +276,8 @@ class LiveSession:
         first = image.tiles(visible)
         shown = set(first)
         rest = [tile for tile in image.tiles(extent) if tile not in shown]
-        for tiles, region in ((first, visible), (rest, extent)):
+        parts = [(first, visible), (rest, extent)]
+        for tiles, region in parts if visible != extent else parts[:1]:
             waiting: Region | None = None
             last = time.perf_counter()
             for row, band in finished_bands(tiles, region):

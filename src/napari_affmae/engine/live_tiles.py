@@ -152,8 +152,11 @@ class Canvas:
 
 
 def finished_bands(tiles: Sequence[tuple[int, int]], region: Region) -> Iterator[tuple[list[tuple[int, int]], Region]]:
-    """Group tiles in raster order by rows of tiles, each with the part of a region that is final after it."""
-    tops = sorted({top for top, _ in tiles})
+    """Group tiles in raster order by rows of tiles, each with the part of a region that is final after it.
+
+    Without tiles, because all that show the region were added already, all of it is final.
+    """
+    tops = sorted({top for top, _ in tiles}) or [region.top]
     begin = region.top
     for place, top in enumerate(tops):
         end = region.bottom if place + 1 == len(tops) else min(max(tops[place + 1], begin), region.bottom)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..card import ClassInfo, PixelSize
-from ..config import DeviceName, FinetuneConfig, PretrainConfig
+from ..config import DeviceName, FinetuneConfig, LiveConfig, PretrainConfig
 from ..control import JobControl
 from ..data.records import ImageCollection, ImageRecord, Skipped
 from ..errors import AffmaeError, DataError
@@ -133,7 +133,7 @@ class Engine:
 
     def open_live(self, model: Path | str, classes: Sequence[ClassInfo], images: ImageCollection, device: DeviceName) -> Any:
         """See :class:`napari_affmae.engine.live.LiveSession`."""
-        from ..engine.live import LiveConfig, LiveSession
+        from ..engine.live import LiveSession
 
         return LiveSession(model, classes, images, LiveConfig(device=device), threads=job_threads())
 
