@@ -143,7 +143,8 @@ class OverlayLayers:
 
     def visible_part(self, plane: Plane) -> tuple[int, int, int, int]:
         """Return the first row and column of a plane on the canvas, and those after the last; all of it if none is."""
-        corners = np.asarray(plane.layer.corner_pixels)[:, -2:].astype(int) + [[0], [1]]
+        corners = np.asarray(plane.layer.corner_pixels)[:, -2:].astype(int)
+        corners[1] += 1
         if plane.layer.multiscale:
             corners = np.rint(corners * plane.layer.downsample_factors[plane.layer.data_level][-2:]).astype(int)
         (top, left), (bottom, right) = corners.clip(0, plane.shape).tolist()
