@@ -337,7 +337,7 @@ class LiveConfig(Settings):
     tile: Annotated[int, Field(ge=16)] | None = None
     window: Annotated[int, Field(ge=16)] | None = None
     batch: PositiveInt | None = None
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 0.75
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     clip: Annotated[float, Field(gt=0)] = 5.0

@@ -134,7 +134,7 @@ def test_a_stroke_of_200_moves_loses_none_while_live_trains(dock, layer, qtbot):
     # vispy leaves out moves that come faster than a hundred a second, with or without live mode.
     stroke(dock, (0, 0), moves=200, pace=lambda: qtbot.wait(12))
     assert len(seen) == 200
-    assert dock.label.live_mode.runner.running or rounds(dock)
+    qtbot.waitUntil(lambda: bool(rounds(dock)), timeout=ROUND)
 
 
 def test_only_the_newest_stroke_is_answered(dock, layer, qtbot):

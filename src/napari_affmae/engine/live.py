@@ -38,7 +38,7 @@ from .provenance import describe_run
 from .schedule import LEAST
 from .segment import check_channels
 
-_WINDOW_CPU, _WINDOW = 96, 256
+_WINDOW_CPU, _WINDOW = 64, 256
 _BATCH_CPU, _BATCH = 4, 8
 _SECONDS_CPU, _SECONDS = 1.0, 0.25
 _FINE_PIXELS_CPU, _FINE_PIXELS = 256**2, 8 * 512**2
