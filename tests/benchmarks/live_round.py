@@ -1,7 +1,8 @@
 """How long live mode takes from mouse release to the updated layer, and how smooth the window stays meanwhile.
 
-Opens a viewer with the dock and a 512² image, switches live mode on, paints strokes with mouse events where the ground truth has
-their class, and prints a table and one line of JSON with the machine and the commit. Run it on a machine that does nothing else::
+Opens a viewer with the dock and a 512² image, switches live mode on, paints strokes with mouse events where the ground truth
+has their class, and prints a table and one line of JSON with the machine and the commit. Run it on a machine that does nothing
+else::
 
     python tests/benchmarks/live_round.py --model runs/cells --rounds 6
 """

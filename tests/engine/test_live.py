@@ -283,6 +283,19 @@ def test_classes_are_told_apart_by_id(model):
         torch.testing.assert_close(swapped.eval()(image).logits, model.eval()(image).logits.flip(1))
 
 
+def test_fresh_heads_tell_no_pixel_of_a_patch_from_another(open_session):
+    weight = open_session().model.heads["res2"].linear.weight.view(16, 2, -1)
+    assert torch.equal(weight, weight[:1].expand_as(weight))
+    assert not torch.equal(weight[:, 0], weight[:, 1])
+
+
+def test_a_saved_model_is_gone_on_with(open_session, images, paint, tmp_path):
+    session = open_session()
+    list(session.round(request(images, paint), LiveControl()))
+    again = LiveSession(session.save(tmp_path), CLASSES, images, CONFIG)
+    assert all(torch.equal(value, again.model.state_dict()[name]) for name, value in session.model.state_dict().items())
+
+
 def test_paint_knows_what_is_new(images, paint):
     record = images.records[0]
     known = Paint(CLASSES, 16, 4)

@@ -15,7 +15,8 @@ def with_classes(model: Segmenter, classes: Sequence[ClassInfo], seed: int = 0) 
     """Return a new segmenter with these classes, on the device of ``model``, which is not changed.
 
     Classes are told apart by id: rows of the heads that belong to an id in both tables are copied, those of new ids are drawn
-    from the seed. Everything else is copied.
+    from the seed, the same for every pixel of a patch: what one stroke teaches would otherwise speckle the patches that it did
+    not touch. Everything else is copied.
     """
     before = [info.id for info in model.card.classes]
     with seeded(torch.device("cpu"), seed, len(classes)):
@@ -32,6 +33,8 @@ def with_classes(model: Segmenter, classes: Sequence[ClassInfo], seed: int = 0) 
         for place, info in enumerate(classes):
             if info.id in before:
                 by_class[:, place] = old[:, before.index(info.id)].to(value.device)
+            else:
+                by_class[:, place] = by_class[:1, place].clone()
     changed.load_state_dict(fresh)
     changed.card = model.card.replace(classes=tuple(classes))
     return changed.to(next(model.parameters()).device)

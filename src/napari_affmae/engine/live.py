@@ -26,10 +26,11 @@ from ..data.labelled_tiles import LabelledSampler
 from ..data.records import ImageCollection, ImageRecord
 from ..errors import LabelError
 from ..events import Event, LivePrediction, LiveRound, LiveStep
-from ..model.model_file import save_model
+from ..model.model_file import load_model, save_model
+from ..model.segmenter import Segmenter
 from .class_heads import with_classes
 from .device import device_errors, limited_threads, resolve_device, seeded
-from .finetune import Model, start_segmenter, started_card, statistics_of
+from .finetune import SCRATCH, Model, start_segmenter, started_card, statistics_of
 from .image_source import ArraySource
 from .live_paint import Paint, Window
 from .live_steps import LiveSteps
@@ -118,7 +119,12 @@ class LiveSession:
         self._threads = threads
         on_cpu = self.device.type == "cpu"
         with device_errors(self.device, ADVICE), limited_threads(threads):
-            network = start_segmenter(model, tuple(classes), images.channels, self.config.seed)
+            source = (
+                load_model(model) if isinstance(model, Path) or (isinstance(model, str) and SCRATCH not in model) else model
+            )
+            if not isinstance(source, Segmenter):
+                source = start_segmenter(source, tuple(classes), images.channels, self.config.seed)
+            network = with_classes(source, classes, self.config.seed)
             check_channels(network, images.channels)
             network.card = started_card(network, tuple(classes), images, self.config.tile, self.config.seed, self.device)
             self.model = network.to(self.device)
