@@ -49,3 +49,22 @@ class JobControl:
         started = time.perf_counter()
         self._run.wait()
         return time.perf_counter() - started
+
+
+class LiveControl(JobControl):
+    """Also says which request is the newest, so that work on an older one can end at once.
+
+    Requests are numbered upwards. Only the newest counts: work on older ones is dropped, never queued.
+    """
+
+    def __init__(self, newest: int = 0) -> None:
+        super().__init__()
+        self._newest = newest
+
+    def supersede(self, generation: int) -> None:
+        """Say that there is a newer request; an older number than the newest one changes nothing."""
+        self._newest = max(self._newest, generation)
+
+    def stale(self, generation: int) -> bool:
+        """Whether nobody waits for this request any more."""
+        return self.stop_requested or generation < self._newest

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-Job = Literal["pretrain", "finetune", "segment", "inspect"]
+Job = Literal["pretrain", "finetune", "segment", "inspect", "live"]
 
 
 @dataclass(frozen=True)
@@ -185,3 +185,81 @@ class Done(Event):
     stopped: bool = False
     result: Any = None
     summary: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LiveStep(Event):
+    """Live training has made an optimizer step.
+
+    Attributes
+    ----------
+    generation
+        Number of the request that is worked on.
+    step
+        Steps of this round, counted from 1.
+    loss
+        The training loss of the step.
+    fine
+        Whether the encoder learned too.
+    """
+
+    generation: int
+    step: int
+    loss: float
+    fine: bool
+
+
+@dataclass(frozen=True, eq=False)
+class LivePrediction(Event):
+    """Part of an image, as the network sees it now.
+
+    Attributes
+    ----------
+    generation
+        Number of the request.
+    name
+        The image.
+    top, left
+        Where the part begins, in pixels.
+    labels
+        uint8 ``[h, w]``, class ids.
+    visible
+        Whether what was asked for first is complete with this part; parts of the rest of the image follow.
+    """
+
+    generation: int
+    name: str
+    top: int
+    left: int
+    labels: npt.NDArray[np.uint8]
+    visible: bool
+
+
+@dataclass(frozen=True)
+class LiveRound(Event):
+    """A round has trained and predicted what is visible.
+
+    Attributes
+    ----------
+    generation
+        Number of the request.
+    number
+        Rounds of this session so far that trained.
+    steps
+        Optimizer steps; 0 if nothing was new and the round only predicted.
+    fine
+        Whether the encoder learned too.
+    seconds
+        From the request's start to the visible prediction.
+    loss_before, loss_after
+        Cross-entropy on the newest strokes (on a sample of all paint if nothing was added), before and after training;
+        None without training.
+    """
+
+    generation: int
+    number: int
+    steps: int
+    fine: bool
+    seconds: float
+    loss_before: float | None
+    loss_after: float | None

@@ -116,9 +116,11 @@ def finetune(
         start = load_checkpoint(folder.checkpoint, "finetune")
     collection = ImageCollection(tuple(example.record for example in labelled))
     scratch = isinstance(model, str) and model.startswith(SCRATCH)
-    network = _start_model(model, table, collection.channels, config.seed)
+    network = start_segmenter(model, table, collection.channels, config.seed)
     check_channels(network, collection.channels)
-    network.card = start.card if start is not None else _card(network, table, collection, config, device)
+    network.card = (
+        start.card if start is not None else started_card(network, table, collection, config.tile, config.seed, device)
+    )
     config = config.replace(tile=config.tile or network.card.tile)
     if start is None:
         folder.begin("finetune", config, fixed)
@@ -162,7 +164,7 @@ class _Finetuning(Task):
         start: Checkpoint | None,
     ) -> None:
         tile = model.card.tile or default_tile(device)
-        normalisation = _statistics(model.card)
+        normalisation = statistics_of(model.card)
         before = start.progressed.batch if start is not None else None
         self._config = config
         self._names = [example.name for example in examples]
@@ -228,7 +230,7 @@ def _labelled(
     return [example for example in given if example.record.channels == majority], skipped
 
 
-def _start_model(model: Model | Path | str, classes: tuple[ClassInfo, ...], channels: int, seed: int) -> Segmenter:
+def start_segmenter(model: Model | Path | str, classes: tuple[ClassInfo, ...], channels: int, seed: int) -> Segmenter:
     """Return a new segmenter that starts from what was asked for; its card is that of the start, or empty."""
     with seeded(torch.device("cpu"), seed, 0):
         if isinstance(model, str) and model.startswith(SCRATCH):
@@ -249,26 +251,28 @@ def _start_model(model: Model | Path | str, classes: tuple[ClassInfo, ...], chan
     return segmenter
 
 
-def _card(
+def started_card(
     network: Segmenter,
     classes: tuple[ClassInfo, ...],
     collection: ImageCollection,
-    config: FinetuneConfig,
+    tile: int | None,
+    seed: int,
     device: torch.device,
 ) -> ModelCard:
-    """Return the card of the finetuned model: what the start knew, the classes, and what the images say about the rest."""
+    """Return the card of a model to be trained: what the start knew, the classes, and what the images say about the rest."""
     card = network.card
     patch = network.config.patch_size
-    tile = config.tile or card.tile or default_tile(device)
+    tile = tile or card.tile or default_tile(device)
     return card.replace(
-        normalisation=card.normalisation or measure(collection, seed=config.seed),
+        normalisation=card.normalisation or measure(collection, seed=seed),
         pixel_size=card.pixel_size or collection.pixel_size,
         classes=classes,
         tile=-(-tile // patch) * patch,
     )
 
 
-def _statistics(card: ModelCard) -> Normalisation:
+def statistics_of(card: ModelCard) -> Normalisation:
+    """Return the statistics in a card that must have some."""
     if card.normalisation is None:
         raise DataError("the model's card lost the statistics of its images; start a new run")
     return card.normalisation

@@ -99,8 +99,10 @@ class JobRunner:
         """Whether a job was started whose end has not arrived yet."""
         return self._control is not None
 
-    def start(self, job: Job, name: str) -> None:
+    def start(self, job: Job, name: str, control: JobControl | None = None) -> None:
         """Start ``job`` in the worker thread; napari asks before closing with ``name`` while it runs.
+
+        ``control`` is what the job obeys, if its starter needs one of another kind.
 
         Raises
         ------
@@ -111,7 +113,7 @@ class JobRunner:
             raise RuntimeError("a job is running already; stop it first")
         self._generation += 1
         generation = self._generation
-        self._control = JobControl()
+        self._control = control or JobControl()
         self._over = threading.Event()
         worker = create_worker(
             name, job, self._control, self._over, _worker_class=JobWorker, _start_thread=False, _ignore_errors=True

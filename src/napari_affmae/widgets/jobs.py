@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..card import ClassInfo, PixelSize
-from ..config import ApplyConfig, DeviceName, FinetuneConfig, PretrainConfig, Refinement
+from ..config import ApplyConfig, DeviceName, FinetuneConfig, LiveConfig, PretrainConfig, Refinement
 from ..control import JobControl
 from ..data.records import ImageCollection, ImageRecord, Skipped
 from ..errors import AffmaeError, DataError
@@ -145,6 +145,12 @@ class Engine:
         from ..engine.segment import segment_events
 
         return segment_events(model, image, device=device, pixel_size=pixel_size, control=control, threads=job_threads())
+
+    def open_live(self, model: Path | str, classes: Sequence[ClassInfo], images: ImageCollection, device: DeviceName) -> Any:
+        """See :class:`napari_affmae.engine.live.LiveSession`."""
+        from ..engine.live import LiveSession
+
+        return LiveSession(model, classes, images, LiveConfig(device=device), threads=job_threads())
 
     def inspect(self, model: Path, image: Any, *, region: tuple[slice, slice] | None, device: DeviceName) -> Any:
         """See :func:`napari_affmae.inspect`."""

@@ -19,6 +19,7 @@ from .forms import JobBar, form_layout, note, row, set_live, set_note, step_layo
 from .image_bar import ImageBar
 from .jobs import ImageDone, ImageFailed, Working, finetune_job, segment_job
 from .large import LargeDone, large_job, levels_of
+from .live import LiveMode
 from .plane import Plane, is_large
 from .project import next_run
 from .refine_part import RefinePart
@@ -31,6 +32,7 @@ from .state import (
     count,
     pixel_size_mismatch,
     thousands,
+    why_not_live,
     why_not_paint,
     why_not_segment,
     why_not_stop,
@@ -72,6 +74,10 @@ class LabelStep(QWidget):
         self.from_scratch.setToolTip("Train a new network of step 2's size on the paint alone, for comparison")
         self.train = QPushButton("Train")
         self.stop = QPushButton("Stop")
+        self.live = QPushButton("Live")
+        self.live.setCheckable(True)
+        self.live_mode = LiveMode(session)
+        self.live_status = note()
         self.bar = JobBar("tiles")
         self.score = note()
         self.compare = ComparePart(session)
@@ -101,7 +107,8 @@ class LabelStep(QWidget):
         form.addRow("Time", self.minutes)
         layout.addLayout(form)
         layout.addWidget(self.from_scratch)
-        layout.addLayout(row(self.train, self.stop))
+        layout.addLayout(row(self.live, self.train, self.stop))
+        layout.addWidget(self.live_status)
         layout.addWidget(self.bar)
         layout.addWidget(self.score)
         layout.addWidget(self.compare)
@@ -123,6 +130,10 @@ class LabelStep(QWidget):
         self.minutes.valueChanged.connect(self._remember)
         self.from_scratch.toggled.connect(self._remember)
         self.probabilities.toggled.connect(self._remember)
+        self.live.toggled.connect(self._toggle_live)
+        self.live_mode.said.connect(self._say_live)
+        self.live_mode.ended.connect(self._end_live)
+        session.closing.connect(self.live_mode.close)
         self.train.clicked.connect(self._train)
         self.stop.clicked.connect(session.stop)
         self.segment.clicked.connect(self._segment_current)
@@ -196,16 +207,32 @@ class LabelStep(QWidget):
         session.count_paint()
         paint = session.painted_examples()
         classes = [info for info in session.state.classes if session.state.painted.get(info.id)]
-        model: Path | str
-        if self.from_scratch.isChecked() or session.state.pretrained is None:
-            model = f"scratch:{session.settings.preset}"
-        else:
-            model = session.state.pretrained.path
+        model = self._start_model()
         config = FinetuneConfig(budget=Budget(minutes=self.minutes.value()), device=session.settings.device)
         self.bar.start()
         set_note(self.score, "")
         run = next_run(session.project, "finetune")
         session.start("finetune", finetune_job(session.engine, model, paint, run, config, classes))
+
+    def _start_model(self) -> Path | str:
+        """Return what training starts from."""
+        session = self._session
+        if self.from_scratch.isChecked() or session.state.pretrained is None:
+            return f"scratch:{session.settings.preset}"
+        return session.state.pretrained.path
+
+    def _toggle_live(self, on: bool) -> None:
+        if on:
+            segmenter = self._session.state.segmenter
+            self.live_mode.start(self._start_model() if segmenter is None else segmenter.path)
+        else:
+            self.live_mode.stop()
+
+    def _say_live(self, text: str) -> None:
+        set_note(self.live_status, text)
+
+    def _end_live(self) -> None:
+        self.live.setChecked(False)
 
     def _segment_current(self) -> None:
         plane = self._session.layers.current()
@@ -321,6 +348,8 @@ class LabelStep(QWidget):
         image = state.image
         set_live(self.paint, why_not_paint(state), "Paint the selected class on the current image")
         set_live(self.train, why_not_train(state, self.from_scratch.isChecked()), "Train on the painted pixels of all images")
+        why_not = None if self.live.isChecked() else why_not_live(state, self.from_scratch.isChecked())
+        set_live(self.live, why_not, "Train a little after every stroke and show the result at once")
         set_live(self.stop, why_not_stop(state, "finetune", "segment"), "Save what is there and end")
         set_live(self.segment, why_not_segment(state), "Segment the current image")
         plane = self._session.layers.current()

@@ -19,7 +19,7 @@ from psygnal import Signal
 
 from ..card import ClassInfo, PixelSize
 from ..data.records import ImageRecord
-from ..events import Preview
+from ..events import LivePrediction, Preview
 from .placement import Placement
 from .plane import RECORD, Plane, for_display, spatial_shape
 
@@ -154,6 +154,16 @@ class OverlayLayers:
             (at - start) / step for at, start, step in zip(camera.center[-2:], whole.translate, whole.scale, strict=True)
         )
         return row, column
+
+    def visible_part(self, plane: Plane) -> tuple[int, int, int, int]:
+        """Return the first row and column of a plane on the canvas, and those after the last; all of it if none is."""
+        corners = np.asarray(plane.layer.corner_pixels)[:, -2:].astype(int)
+        corners[1] += 1
+        if plane.layer.multiscale:
+            corners = np.rint(corners * plane.layer.downsample_factors[plane.layer.data_level][-2:]).astype(int)
+        (top, left), (bottom, right) = corners.clip(0, plane.shape).tolist()
+        # An image of other axes than the canvas, or one that was not drawn yet, states an empty part.
+        return (top, left, bottom, right) if bottom - top > 1 and right - left > 1 else (0, 0, *plane.shape)
 
     def open_image(self, record: ImageRecord, pixels: npt.NDArray[Any]) -> None:
         """Show an image of the collection and hide the other images that were opened this way, overlays included."""
@@ -384,6 +394,20 @@ class OverlayLayers:
         layer = Labels(data, opacity=0.5, colormap=class_colors(classes))
         self._add(layer, Kind.SEGMENTATION, "", plane.group, Placement.of_layer(plane.layer, data.ndim))
         return layer
+
+    def show_parts(self, plane: Plane, parts: Sequence[LivePrediction], classes: Sequence[ClassInfo]) -> None:
+        """Write parts of a plane's segmentation in place, and draw once."""
+        shape = spatial_shape(plane.layer)
+        layer = self._find(Kind.SEGMENTATION, plane.group)
+        if layer is None or layer.data.shape != shape:
+            if layer is not None:
+                self._viewer.layers.remove(layer)
+            layer = Labels(np.zeros(shape, np.uint8), opacity=0.5, colormap=class_colors(classes))
+            self._add(layer, Kind.SEGMENTATION, "", plane.group, Placement.of_layer(plane.layer, len(shape)))
+        for part in parts:
+            height, width = part.labels.shape
+            layer.data[plane.index][part.top : part.top + height, part.left : part.left + width] = part.labels
+        layer.refresh(extent=False)
 
     def show_tokens(self, plane: Plane, stage: StageInspection) -> None:
         """Show where the tokens of a stage sit, each as large as the area it stands for."""

@@ -53,8 +53,8 @@ class Session:
         A line for the user; True if it reports an error.
     job_ended(str)
         A job is over; its name.
-    closing()
-        The dock closes: whatever runs beside the one job has to end.
+    closing(float)
+        The dock closes; whoever has a worker of its own may wait for it at most so many seconds.
     project_opened()
         The project is another one, or as a snapshot had it.
     """
@@ -62,7 +62,7 @@ class Session:
     event = Signal(object)
     status = Signal(str, bool)
     job_ended = Signal(str)
-    closing = Signal()
+    closing = Signal(float)
     project_opened = Signal()
 
     def __init__(self, viewer: ViewerModel, engine: Engine, store: SettingsStore) -> None:
@@ -273,7 +273,7 @@ class Session:
         if self.closed:
             return
         self.closed = True
-        self.closing.emit()
+        self.closing.emit(timeout)
         for layer in self.layers.paint_layers().values():
             self.keeper.note(layer)
         self.keeper.close(timeout=SECONDS_TO_CLOSE)

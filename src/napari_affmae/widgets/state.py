@@ -207,6 +207,13 @@ def why_not_compare(state: LoopState) -> str | None:
     return why_not_train(state)
 
 
+def why_not_live(state: LoopState, from_scratch: bool = False) -> str | None:
+    """Ask about switching live mode on; it waits for paint by itself."""
+    if state.pretrained is None and state.segmenter is None and not from_scratch:
+        return "Pretrain in step 2 or load a model file first, or choose “from scratch”."
+    return why_not_paint(state) or _busy(state)
+
+
 def why_not_segment(state: LoopState) -> str | None:
     """Ask about segmenting images."""
     if state.segmenter is None:

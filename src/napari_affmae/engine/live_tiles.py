@@ -1,0 +1,175 @@
+"""The tiles of one image, for live training: which of them show a place, what is on them, and how predictions add up.
+
+The tiles are those that a segmentation of the image would use (:mod:`~napari_affmae.engine.tiling`), so that live predictions
+and later ones agree, and so that one encoded tile serves training and prediction alike. All of them have the same size: small
+images are padded by reflection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..data.crops import reflected
+from .image_source import ImageSource
+from .tiling import FloatArray, cover
+
+CANVAS_BYTES = 1 << 29
+"""Memory for the prediction of one image; of one that needs more, the surroundings of what is visible are predicted."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """Rows ``top`` to ``bottom`` and columns ``left`` to ``right`` (exclusive) in pixels."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.bottom - self.top, self.right - self.left
+
+    def within(self, other: Region) -> Region:
+        """Return the part that lies in another region; one without pixels if none does."""
+        top, left = max(self.top, other.top), max(self.left, other.left)
+        return Region(top, left, max(top, min(self.bottom, other.bottom)), max(left, min(self.right, other.right)))
+
+    def meets(self, top: int, left: int, height: int, width: int) -> bool:
+        """Whether a rectangle shares pixels with the region."""
+        return self.top < top + height and top < self.bottom and self.left < left + width and left < self.right
+
+
+class TiledImage:
+    """An image as tiles ``[C, T, T]`` on a fixed raster.
+
+    Parameters
+    ----------
+    source
+        The image, normalised.
+    tile, overlap, align
+        As in :class:`~napari_affmae.engine.tiling.TiledPrediction`.
+    """
+
+    def __init__(self, source: ImageSource, tile: int, overlap: int, align: int) -> None:
+        self._source = source
+        self.tile = tile
+        self.height, self.width = source.height, source.width
+        self._rows = cover(source.height, tile, overlap, align)
+        self._columns = cover(source.width, tile, overlap, align)
+        self._row_weights = dict(zip(self._rows.starts, self._rows.weights(overlap), strict=True))
+        self._column_weights = dict(zip(self._columns.starts, self._columns.weights(overlap), strict=True))
+
+    @property
+    def whole(self) -> Region:
+        """All of the image."""
+        return Region(0, 0, self.height, self.width)
+
+    def tiles(self, region: Region) -> list[tuple[int, int]]:
+        """Return the first row and column of the tiles that show part of a region, in raster order."""
+        return [
+            (top, left)
+            for top in self._rows.starts
+            for left in self._columns.starts
+            if region.meets(top, left, self.tile, self.tile)
+        ]
+
+    def around(self, row: int, column: int) -> tuple[int, int]:
+        """Return the tile in which a pixel lies farthest from the edges."""
+        return _most_central(self._rows.starts, self.tile, row), _most_central(self._columns.starts, self.tile, column)
+
+    def read(self, top: int, left: int) -> FloatArray:
+        """Return the pixels of a tile."""
+        rows, inner_top, inner_bottom = _inside(top, self.tile, self.height)
+        columns, inner_left, inner_right = _inside(left, self.tile, self.width)
+        pixels = self._source.read(inner_top, inner_bottom, inner_left, inner_right)
+        if pixels.shape[1:] == (self.tile, self.tile):
+            return pixels
+        return np.ascontiguousarray(pixels[:, rows[:, None], columns])
+
+    def weights(self, top: int, left: int) -> tuple[FloatArray, FloatArray]:
+        """Return the windows of a tile along rows and columns; they end with the image where that is smaller than a tile."""
+        return self._row_weights[top], self._column_weights[left]
+
+    def surroundings(self, visible: Region, classes: int, most_bytes: int = CANVAS_BYTES) -> Region:
+        """Return as much around a region as a float32 canvas of that many classes may hold: all of the image if it fits."""
+        side = max(self.tile, int((most_bytes / (4 * classes)) ** 0.5))
+        if self.height * self.width <= side * side:
+            return self.whole
+        top, left = (
+            min(max((first + last - side) // 2, 0), max(size - side, 0))
+            for first, last, size in (
+                (visible.top, visible.bottom, self.height),
+                (visible.left, visible.right, self.width),
+            )
+        )
+        return Region(top, left, top + side, left + side).within(self.whole)
+
+
+class Canvas:
+    """Adds up the predictions of tiles; a part is final once all tiles that show it were added.
+
+    Parameters
+    ----------
+    image
+        The image.
+    extent
+        The part that is predicted.
+    """
+
+    def __init__(self, image: TiledImage, extent: Region) -> None:
+        self._image = image
+        self._extent = extent
+        self._sums: FloatArray | None = None
+
+    def add(self, place: tuple[int, int], probabilities: FloatArray) -> None:
+        """Add the prediction ``[K, T, T]`` of a tile."""
+        if self._sums is None:
+            self._sums = np.zeros((len(probabilities), *self._extent.shape), np.float32)
+        down, across = self._image.weights(*place)
+        top, left = place
+        part = Region(top, left, top + len(down), left + len(across)).within(self._extent)
+        rows, columns = slice(part.top - top, part.bottom - top), slice(part.left - left, part.right - left)
+        weighted = probabilities[:, rows, columns] * down[rows, None] * across[columns]
+        self._part(part)[...] += weighted
+
+    def classes(self, region: Region) -> npt.NDArray[np.intp]:
+        """Return the most probable class index of each pixel of a region."""
+        indices: npt.NDArray[np.intp] = self._part(region).argmax(axis=0)
+        return indices
+
+    def _part(self, region: Region) -> FloatArray:
+        if self._sums is None:
+            raise ValueError("nothing was predicted yet: add tiles first")
+        top, left = self._extent.top, self._extent.left
+        part: FloatArray = self._sums[:, region.top - top : region.bottom - top, region.left - left : region.right - left]
+        return part
+
+
+def finished_bands(tiles: Sequence[tuple[int, int]], region: Region) -> Iterator[tuple[list[tuple[int, int]], Region]]:
+    """Group tiles in raster order by rows of tiles, each with the part of a region that is final after it.
+
+    Without tiles, because all that show the region were added already, all of it is final.
+    """
+    tops = sorted({top for top, _ in tiles}) or [region.top]
+    begin = region.top
+    for place, top in enumerate(tops):
+        end = region.bottom if place + 1 == len(tops) else min(max(tops[place + 1], begin), region.bottom)
+        yield [tile for tile in tiles if tile[0] == top], Region(begin, region.left, end, region.right)
+        begin = end
+
+
+def _most_central(starts: Sequence[int], tile: int, position: int) -> int:
+    return min(starts, key=lambda start: abs(2 * (position - start) - tile))
+
+
+def _inside(start: int, tile: int, size: int) -> tuple[npt.NDArray[np.intp], int, int]:
+    """Return the first and last pixels to read for a tile that may reach beyond an axis, and how the tile is made of them."""
+    indices = reflected(start, tile, size)
+    first, last = int(indices.min()), int(indices.max()) + 1
+    return indices - first, first, last

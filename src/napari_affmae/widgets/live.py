@@ -1,0 +1,288 @@
+"""Live mode: every finished stroke starts a short round of training; its predictions go into the segmentation layer.
+
+Only the newest paint counts: a request replaces the one before it, and what comes from an older one is dropped. Layers are left
+alone while a mouse button is down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from psygnal import Signal
+from qtpy.QtCore import QTimer
+
+from ..card import ClassInfo
+from ..control import JobControl, LiveControl
+from ..data.records import ImageCollection, ImageRecord
+from ..events import LivePrediction, LiveRound, LiveStep
+from .job_runner import JobRunner
+from .plane import Plane
+from .project import next_run
+from .state import JOB_WORDS
+
+if TYPE_CHECKING:
+    from .session import Session
+
+STROKE_MILLISECONDS = 20
+"""A fill or a polygon changes the paint several times at once; they count as one."""
+
+REDRAWN_MILLISECONDS = 100
+"""Undo shows in nothing but redrawing, which also comes when the user scrolls."""
+
+IDLE_MILLISECONDS = 4000
+FINE_ROUNDS = 3
+"""After so long without a stroke the encoder learns too, this often at most until the next stroke."""
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """What the worker is asked to do, with copies of all paint."""
+
+    generation: int
+    paint: list[tuple[ImageRecord, npt.NDArray[np.uint8]]]
+    image: ImageRecord
+    visible: tuple[int, int, int, int]
+    classes: tuple[ClassInfo, ...]
+    asked: float
+    fine: bool = False
+
+
+@dataclass(frozen=True)
+class LiveSaved:
+    """The live model lies on disk."""
+
+    path: Path
+
+
+class LiveMode:
+    """Listens to paint, trains in a worker, shows what comes back.
+
+    Signals
+    -------
+    said(str)
+        One line about the latest round.
+    ended()
+        Live mode was switched off because of an error.
+    """
+
+    said = Signal(str)
+    ended = Signal()
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.runner = JobRunner()
+        self.on = False
+        self._live: Any = None
+        self._run: Path | None = None
+        self._lock = Lock()
+        self._pending: Wanted | None = None
+        self._control: LiveControl | None = None
+        self._generation = 0
+        self._latest: Wanted | None = None
+        self._plane: Plane | None = None
+        self._held: list[object] = []
+        self._down = False
+        self._fine_rounds = 0
+        self.rounds: list[LiveRound] = []
+        self._soon = _timer(self._look)
+        self._idle = _timer(self._refine, IDLE_MILLISECONDS)
+        self.runner.batch.connect(self._on_batch)
+        self.runner.failed.connect(self._on_failed)
+        self.runner.ended.connect(self._on_ended)
+
+    def start(self, model: Path | str) -> None:
+        """Switch on, starting from a model."""
+        self.on = True
+        self._model, self._live, self._run, self._latest = model, None, None, None
+        session = self._session
+        session.viewer.mouse_drag_callbacks.append(self._drag)
+        session.layers.painted.connect(self._on_painted)
+        session.layers.paint_redrawn.connect(self._on_redrawn)
+        session.layers.current_changed.connect(self._on_redrawn)
+        session.state.events.classes.connect(self._on_redrawn)
+        session.state.events.job.connect(self._on_job)
+        self.said.emit("Live: paint two classes to begin.")
+        self._look()
+
+    def stop(self) -> None:
+        """Switch off; the round at hand ends after its current step."""
+        if not self.on:
+            return
+        self.on = False
+        session = self._session
+        session.viewer.mouse_drag_callbacks.remove(self._drag)
+        session.layers.painted.disconnect(self._on_painted)
+        session.layers.paint_redrawn.disconnect(self._on_redrawn)
+        session.layers.current_changed.disconnect(self._on_redrawn)
+        session.state.events.classes.disconnect(self._on_redrawn)
+        session.state.events.job.disconnect(self._on_job)
+        self._soon.stop()
+        self._idle.stop()
+        self._pending, self._held, self._down = None, [], False
+        self.runner.stop()
+        self.said.emit("")
+
+    def close(self, timeout: float) -> bool:
+        """Switch off for good; return whether the worker has ended within ``timeout`` seconds."""
+        self.stop()
+        return self.runner.close(timeout)
+
+    # What the user does
+
+    def _drag(self, viewer: object, event: Any) -> Iterator[None]:
+        """Note when a mouse button is down, as napari's drag callbacks tell it."""
+        self._down = True
+        yield
+        while event.type == "mouse_move":
+            yield
+        self._down = False
+        QTimer.singleShot(0, self._show_held)
+
+    def _on_painted(self) -> None:
+        self._soon.start(STROKE_MILLISECONDS)
+
+    def _on_redrawn(self) -> None:
+        if not self._soon.isActive():
+            self._soon.start(REDRAWN_MILLISECONDS)
+
+    def _on_job(self) -> None:
+        """Make room for another job, and come back after it."""
+        job = self._session.state.job
+        if job is None:
+            self._latest = None
+            self._on_redrawn()
+        else:
+            self.runner.stop()
+            self._idle.stop()
+            self.said.emit(f"Live waits while {JOB_WORDS[job]} is under way.")
+
+    def _look(self) -> None:
+        """Ask for a round if paint, classes or the image have changed."""
+        if not self.on or self._down or not self._session.state.idle:
+            return
+        plane = self._session.layers.current()
+        if plane is None:
+            return
+        before = self._latest
+        known = {record.name: labels for record, labels in before.paint} if before is not None else {}
+        paint = []
+        for record, labels in self._session.layers.painted_planes():
+            old = known.get(record.name)
+            same = old is not None and np.array_equal(old, labels)
+            paint.append((record, old if old is not None and same else labels))
+        classes = self._session.state.classes
+        if (
+            before is not None
+            and before.image.name == plane.name
+            and before.classes == classes
+            and len(before.paint) == len(paint)
+            and all(known.get(record.name) is labels for record, labels in paint)
+        ):
+            return
+        self._plane, self._fine_rounds = plane, 0
+        self._ask(Wanted(0, paint, plane.record(), self._session.layers.visible_part(plane), classes, perf_counter()))
+
+    def _refine(self) -> None:
+        latest = self._latest
+        if not self.on or latest is None or not self._session.state.idle or self.runner.running or not self.rounds:
+            return
+        self._fine_rounds += 1
+        self._ask(Wanted(0, latest.paint, latest.image, latest.visible, latest.classes, perf_counter(), fine=True))
+
+    def _ask(self, wanted: Wanted) -> None:
+        self._idle.stop()
+        self._generation += 1
+        self._held = []
+        wanted = Wanted(**{**vars(wanted), "generation": self._generation})
+        self._latest = wanted
+        with self._lock:
+            self._pending = wanted
+        if self._control is not None:
+            self._control.supersede(self._generation)
+        if not self.runner.running:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._control = LiveControl(self._generation)
+        self.runner.start(self._work, "AFFMAE live training", self._control)
+
+    # In the worker
+
+    def _work(self, control: JobControl) -> Iterator[object]:
+        """Answer requests until there is none; runs in the worker thread."""
+        trained = False
+        while not control.stop_requested:
+            with self._lock:
+                wanted, self._pending = self._pending, None
+            if wanted is None:
+                break
+            if self._live is None:
+                self._live = self._session.engine.open_live(
+                    self._model, wanted.classes, ImageCollection((wanted.image,)), self._session.settings.device
+                )
+            for event in self._live.answer(wanted, control):
+                trained |= isinstance(event, LiveStep)
+                yield event
+        if trained:
+            self._run = self._run or next_run(self._session.project, "finetune")
+            yield LiveSaved(self._live.save(self._run / "model.safetensors"))
+
+    # What comes back, on the main thread
+
+    def _on_batch(self, events: tuple[object, ...]) -> None:
+        self._held += [event for event in events if getattr(event, "generation", self._generation) == self._generation]
+        if not self._down:
+            self._show_held()
+
+    def _show_held(self) -> None:
+        if self._down or not self.on:
+            return
+        events, self._held = self._held, []
+        parts = [event for event in events if isinstance(event, LivePrediction)]
+        plane = self._plane
+        if parts and plane is not None and plane.layer in self._session.layers.images():
+            self._session.restore(plane)
+            self._session.layers.show_parts(plane, parts, self._session.state.classes)
+        for event in events:
+            if isinstance(event, LiveStep):
+                self.said.emit(f"{'Refining' if event.fine else 'Round'}: step {event.step} · loss {event.loss:.2f}")
+            elif isinstance(event, LiveSaved):
+                self._session.state.segmenter = self._session.engine.read_model(event.path)
+            elif isinstance(event, LiveRound):
+                self._report(event)
+
+    def _report(self, event: LiveRound) -> None:
+        if event.loss_after is None:
+            self.said.emit("Live: paint two classes to begin." if event.number == 0 else f"Shown · {event.seconds:.1f} s")
+            return
+        self.rounds.append(event)
+        name = "refined after round" if event.fine else "round"
+        self.said.emit(f"{name} {event.number} · {event.seconds:.1f} s · loss {event.loss_after:.2f}")
+
+    def _on_failed(self, error: Exception) -> None:
+        self.stop()
+        self._session.fail(error)
+        self.ended.emit()
+
+    def _on_ended(self) -> None:
+        self._control = None
+        if self.on and self._session.state.idle:
+            if self._pending is not None:
+                self._begin()
+            elif self._fine_rounds < FINE_ROUNDS:
+                self._idle.start()
+
+
+def _timer(slot: Any, milliseconds: int = STROKE_MILLISECONDS) -> QTimer:
+    timer = QTimer()
+    timer.setSingleShot(True)
+    timer.setInterval(milliseconds)
+    timer.timeout.connect(slot)
+    return timer

@@ -1,0 +1,162 @@
+"""Live mode with the real engine, real mouse events and real keys."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+from napari_affmae.data.synthetic import synthetic_em
+from napari_affmae.widgets.layers import KIND, Kind
+
+SIDE = 128
+ROUND = 120_000
+
+
+@pytest.fixture
+def dock(make_dock, make_napari_viewer, click, qtbot, tmp_path):
+    """A dock in a shown viewer with the real engine, the brush of the first class in hand, live mode on."""
+    viewer = make_napari_viewer(show=True)
+    dock = make_dock(viewer, fake=False)
+    dock.session.settings = dock.session.settings.replace(project=str(tmp_path / "project"), device="cpu")
+    viewer.add_image(synthetic_em(SIDE, 0)[0], name="em")
+    qtbot.waitExposed(viewer.window._qt_window)
+    viewer.reset_view()
+    dock.label.from_scratch.setChecked(True)
+    click(dock.label.paint)
+    click(dock.label.live)
+    yield dock
+    dock.shut_down()
+
+
+@pytest.fixture
+def layer(dock):
+    return dock.session.layers.paint_layer("em")
+
+
+def canvas_of(dock):
+    return dock._viewer.window._qt_viewer.canvas.native
+
+
+def press(dock, offset):
+    place = canvas_of(dock).rect().center() + QPoint(*offset)
+    QTest.mouseMove(canvas_of(dock), place)
+    QTest.mousePress(canvas_of(dock), Qt.MouseButton.LeftButton, pos=place)
+    return place
+
+
+def drag(canvas, place):
+    """Move with the left button held, which QTest's moves do not say."""
+    held = Qt.MouseButton.LeftButton
+    at = QPointF(place), QPointF(canvas.mapToGlobal(place))
+    event = QMouseEvent(QEvent.Type.MouseMove, *at, Qt.MouseButton.NoButton, held, Qt.KeyboardModifier.NoModifier)
+    QApplication.sendEvent(canvas, event)
+
+
+def stroke(dock, offset, moves=20, pace=lambda: None):
+    place = press(dock, offset)
+    for move in range(moves):
+        # Within the canvas, and never twice at the same place in a row.
+        place = place + QPoint(0, 3 if move // 20 % 2 == 0 else -3)
+        pace()
+        drag(canvas_of(dock), place)
+    QTest.mouseRelease(canvas_of(dock), Qt.MouseButton.LeftButton, pos=place)
+
+
+def paint_two_classes(dock, layer):
+    layer.selected_label = 1
+    stroke(dock, (-80, 0))
+    layer.selected_label = 2
+    stroke(dock, (80, 0))
+    assert set(np.unique(layer.data)) == {0, 1, 2}
+
+
+def rounds(dock):
+    return dock.label.live_mode.rounds
+
+
+def segmentation(dock):
+    found = [layer for layer in dock._viewer.layers if layer.metadata.get(KIND) == Kind.SEGMENTATION]
+    return found[0] if found else None
+
+
+def settled(dock):
+    return not dock.label.live_mode.runner.running and not dock.label.live_mode._soon.isActive()
+
+
+def test_a_stroke_trains_and_shows_and_undo_does_again(dock, layer, qtbot):
+    paint_two_classes(dock, layer)
+    qtbot.waitUntil(lambda: len(rounds(dock)) >= 1 and settled(dock), timeout=ROUND)
+    shown = segmentation(dock)
+    assert set(np.unique(shown.data)) <= {1, 2}
+    assert "round" in dock.label.live_status.text()
+    assert "loss" in dock.label.live_status.text()
+    assert dock.session.state.segmenter is not None
+    assert dock.session.state.segmenter.path.is_file()
+    assert dock.label.segment.isEnabled()
+    stroke(dock, (0, 0))
+    qtbot.waitUntil(lambda: len(rounds(dock)) >= 2 and settled(dock), timeout=ROUND)
+    before = len(rounds(dock))
+    canvas_of(dock).setFocus()
+    QTest.keyClick(canvas_of(dock), Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    qtbot.waitUntil(lambda: len(rounds(dock)) > before, timeout=ROUND)
+    assert rounds(dock)[-1].steps > 0
+
+
+def test_no_layer_changes_while_the_mouse_is_down(dock, layer, qtbot):
+    live = dock.label.live_mode
+    paint_two_classes(dock, layer)
+    qtbot.waitUntil(lambda: live.runner.running, timeout=5000)
+    layer.mode = "pan_zoom"
+    place = press(dock, (0, 0))
+    qtbot.waitUntil(lambda: any(type(event).__name__ == "LiveRound" for event in live._held), timeout=ROUND)
+    assert segmentation(dock) is None
+    assert not rounds(dock)
+    QTest.mouseRelease(canvas_of(dock), Qt.MouseButton.LeftButton, pos=place)
+    qtbot.waitUntil(lambda: segmentation(dock) is not None and len(rounds(dock)) == 1, timeout=5000)
+
+
+def test_a_stroke_of_200_moves_loses_none_while_live_trains(dock, layer, qtbot):
+    paint_two_classes(dock, layer)
+    qtbot.waitUntil(lambda: dock.label.live_mode.runner.running, timeout=5000)
+    seen = []
+
+    def count(layer, event):
+        yield
+        while event.type == "mouse_move":
+            seen.append(event.position)
+            yield
+
+    layer.mouse_drag_callbacks.append(count)
+    # vispy leaves out moves that come faster than a hundred a second, with or without live mode.
+    stroke(dock, (0, 0), moves=200, pace=lambda: qtbot.wait(12))
+    assert len(seen) == 200
+    qtbot.waitUntil(lambda: bool(rounds(dock)), timeout=ROUND)
+
+
+def test_only_the_newest_stroke_is_answered(dock, layer, qtbot):
+    paint_two_classes(dock, layer)
+    live = dock.label.live_mode
+    qtbot.waitUntil(lambda: live.runner.running, timeout=5000)
+    for offset in (-40, -20, 20):
+        first = live._generation
+        stroke(dock, (offset, 0))
+        qtbot.waitUntil(lambda first=first: live._generation > first, timeout=5000)
+    qtbot.waitUntil(lambda: len(rounds(dock)) >= 1, timeout=ROUND)
+    assert rounds(dock)[0].generation == live._generation
+
+
+def test_switched_off_it_is_quiet(dock, layer, click, qtbot):
+    paint_two_classes(dock, layer)
+    live = dock.label.live_mode
+    qtbot.waitUntil(lambda: live.runner.running, timeout=5000)
+    click(dock.label.live)
+    qtbot.waitUntil(lambda: not live.runner.running, timeout=ROUND)
+    generation = live._generation
+    stroke(dock, (0, 0))
+    qtbot.wait(300)
+    assert live._generation == generation
+    assert not live.runner.running
