@@ -56,17 +56,17 @@ def scribbles(labels: npt.NDArray[Any], fraction: float = 0.02, seed: int = 0) -
         # Strokes that cross earlier ones add little or nothing: the number of attempts is bounded.
         attempts = iter(range(20 * _LEAST_STROKES + int(wanted)))
         while (painted < wanted or strokes < _LEAST_STROKES) and next(attempts, None) is not None:
-            window, stroke = _stroke(depth, int(rng.choice(places)), rng)
+            window, line = stroke(depth, int(rng.choice(places)), rng)
             earlier = paint[window] == class_id + 1
-            if strokes < _LEAST_STROKES and (ndimage.binary_dilation(stroke, iterations=2) & earlier).any():
+            if strokes < _LEAST_STROKES and (ndimage.binary_dilation(line, iterations=2) & earlier).any():
                 continue
-            paint[window][stroke] = class_id + 1
-            painted += int((stroke & ~earlier).sum())
+            paint[window][line] = class_id + 1
+            painted += int((line & ~earlier).sum())
             strokes += 1
     return paint
 
 
-def _stroke(
+def stroke(
     depth: npt.NDArray[np.float64], start: int, rng: np.random.Generator
 ) -> tuple[tuple[slice, slice], npt.NDArray[np.bool_]]:
     """Return a window and a stroke in it that begins at a flat index; ``depth`` is the distance to the region's outside."""

@@ -43,24 +43,31 @@ class Forest:
 
     def fit(self, images: Sequence[npt.NDArray[Any]], targets: Sequence[npt.NDArray[np.int64]]) -> None:
         """Learn from images ``[H, W]`` or ``[H, W, C]`` and class indices ``[H, W]``, -1 where nothing is labelled."""
+        self.learn([features(image) for image in images], targets)
+
+    def learn(self, responses: Sequence[npt.NDArray[np.float32]], targets: Sequence[npt.NDArray[np.int64]]) -> None:
+        """Learn from the filters' responses to images."""
         counts = sum(np.bincount(target[target >= 0], minlength=self._classes) for target in targets)
         share = np.where(counts > 0, counts**self._balance, 0)
         wanted = np.minimum(share / share.sum() * MOST_PIXELS, counts)
         keep = wanted / np.maximum(counts, 1)
         rows, truth = [], []
-        for image, target in zip(images, targets, strict=True):
+        for response, target in zip(responses, targets, strict=True):
             drawn = (target >= 0) & (self._rng.random(target.shape) < keep[target])
-            rows.append(features(image)[drawn])
+            rows.append(response[drawn])
             truth.append(target[drawn])
         self._forest.fit(np.concatenate(rows), np.concatenate(truth))
         drawn_counts = np.bincount(np.concatenate(truth), minlength=self._classes)
         self._correction = ((counts / np.maximum(drawn_counts, 1)) ** self._power)[self._forest.classes_]
 
     def predict(self, image: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """Return class indices ``[H, W]``."""
-        found = features(image)
+        """Return class indices ``[H, W]`` of an image."""
+        return self.classify(features(image))
+
+    def classify(self, found: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+        """Return class indices ``[H, W]`` from the filters' responses."""
         probabilities = self._forest.predict_proba(found.reshape(-1, found.shape[-1])) * self._correction
-        best: npt.NDArray[np.int64] = self._forest.classes_[probabilities.argmax(-1)].reshape(image.shape[:2])
+        best: npt.NDArray[np.int64] = self._forest.classes_[probabilities.argmax(-1)].reshape(found.shape[:2])
         return best
 
 

@@ -1,0 +1,199 @@
+"""A scripted annotator: each stroke goes where the prediction is most wrong; live training against a random forest.
+
+    python tests/benchmarks/annotator.py MODEL --root DATA [--dataset em_vnc_sstem] [--strokes 20] [--out annotator.jsonl]
+    python tests/benchmarks/annotator.py --plot annotator.jsonl --png docs/annotator.png
+
+One stroke of every class comes first. Each further one is painted, as a hand would, inside the largest connected error of the
+method's own prediction, by the truth; after each the method learns and predicts again. Scored on the image that is painted and
+on one that is not. A line of JSON per stroke.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from comparison.datasets import DATASETS, Dataset, data_folder, labelled
+from comparison.forest import Forest, features
+from comparison.scores import score
+from comparison.trial import commit
+from scipy import ndimage
+
+from napari_affmae.config import LiveConfig
+from napari_affmae.control import LiveControl
+from napari_affmae.data.classes import to_targets
+from napari_affmae.data.label_images import LabelledImage
+from napari_affmae.data.records import ImageCollection
+from napari_affmae.data.scan import collection_from_arrays
+from napari_affmae.data.scribbles import stroke
+from napari_affmae.engine.device import describe_device, resolve_device
+from napari_affmae.engine.live import LiveRequest, LiveSession
+from napari_affmae.engine.segment import segment
+from napari_affmae.events import LivePrediction, LiveRound
+
+Ids = npt.NDArray[np.uint8]
+Answer = Callable[[Ids], tuple[list[Ids], dict[str, Any]]]
+"""From paint (0 not painted, class + 1) to class indices of the painted image and of the other one, and figures."""
+
+
+def main() -> int:
+    """Annotate once per seed and method, or draw."""
+    given = _parser().parse_args()
+    if given.plot:
+        draw([json.loads(text) for text in given.plot.read_text().splitlines()], given.png)
+        return 0
+    root, dataset = data_folder(given.root), DATASETS[given.dataset]
+    for seed in given.seed:
+        images = [
+            crop(image, given.side) for image in (labelled(root, dataset, "train")[seed], labelled(root, dataset, "val")[0])
+        ]
+        for method in given.method:
+            answer = (live if method == "live" else forest)(given, images, dataset, seed)
+            for line in annotate(answer, [image[1] for image in images], dataset, given.strokes, seed):
+                about = {"method": method, "dataset": dataset.name, "seed": seed, "side": given.side, "set": given.set}
+                where = {"device": describe_device(resolve_device(given.device)), "commit": commit()}
+                text = json.dumps({**about, **line, **where})
+                print(text, flush=True)
+                with given.out.open("a") as file:
+                    file.write(text + "\n")
+    return 0
+
+
+def crop(image: LabelledImage, side: int) -> tuple[npt.NDArray[Any], Ids]:
+    """Return the middle of an image and of its labels, at most ``side`` pixels wide and high."""
+    starts = [max(0, (size - side) // 2) for size in image.labels.shape]
+    window = tuple(slice(start, start + side) for start in starts)
+    pixels = image.record.read()[window]
+    return pixels[..., 0] if pixels.shape[-1] == 1 else pixels, image.labels[window].astype(np.uint8)
+
+
+def annotate(answer: Answer, truths: list[Ids], dataset: Dataset, strokes: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Paint, ask, score; one line per answer."""
+    rng = np.random.default_rng(seed)
+    truth = truths[0]
+    paint = np.zeros_like(truth)
+    classes = np.unique(truth).tolist()
+    for class_id in classes:
+        add_stroke(paint, truth == class_id, class_id, rng)
+    for count in range(len(classes), strokes + 1):
+        start = time.perf_counter()
+        predicted, figures = answer(paint.copy())
+        seconds = time.perf_counter() - start
+        scores = [
+            score([ours], [theirs], dataset.table("dense"), None).miou for ours, theirs in zip(predicted, truths, strict=True)
+        ]
+        yield {"strokes": count, "painted": scores[0], "other": scores[1], "seconds": seconds, **figures}
+        region, class_id = largest_error(predicted[0], truth)
+        add_stroke(paint, region, class_id, rng)
+
+
+def largest_error(predicted: npt.NDArray[Any], truth: Ids) -> tuple[npt.NDArray[np.bool_], int]:
+    """Return the largest connected region of one true class that is predicted as another, and this class."""
+    best, found, size = 0, truth == truth, 0
+    for class_id in np.unique(truth).tolist():
+        regions, _ = ndimage.label((truth == class_id) & (predicted != class_id))
+        sizes = np.bincount(regions.ravel())[1:]
+        if len(sizes) and sizes.max() > size:
+            best, size = class_id, int(sizes.max())
+            found = regions == sizes.argmax() + 1
+    return found, best
+
+
+def add_stroke(paint: Ids, region: npt.NDArray[np.bool_], class_id: int, rng: np.random.Generator) -> None:
+    """Paint a stroke that begins in the middle of a region and stays inside."""
+    depth = ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
+    window, line = stroke(depth, int(depth.argmax()), rng)
+    paint[window][line] = class_id + 1
+
+
+def live(given: argparse.Namespace, images: list[tuple[npt.NDArray[Any], Ids]], dataset: Dataset, seed: int) -> Answer:
+    """Answer by rounds of live training."""
+    records = collection_from_arrays({"painted": images[0][0], "other": images[1][0]}).records
+    changes = dict(text.split("=", 1) for text in given.set)
+    config = LiveConfig(seed=seed, device=given.device, **{name: json.loads(value) for name, value in changes.items()})
+    session = LiveSession(given.model, dataset.table("scribbles"), ImageCollection(records[:1]), config)
+    control, asked = LiveControl(0), 0
+
+    def answer(paint: Ids) -> tuple[list[Ids], dict[str, Any]]:
+        nonlocal asked
+        asked += 1
+        control.supersede(asked)
+        request = LiveRequest(asked, [LabelledImage(records[0], paint)], records[0])
+        labels = np.zeros_like(paint)
+        figures: dict[str, Any] = {}
+        for event in session.round(request, control):
+            if isinstance(event, LivePrediction):
+                height, width = event.labels.shape
+                labels[event.top : event.top + height, event.left : event.left + width] = event.labels
+            elif isinstance(event, LiveRound):
+                figures = {"steps": event.steps, "before": event.loss_before, "after": event.loss_after}
+        file = session.save(given.out.with_suffix(".safetensors"))
+        other = segment(file, images[1][0], device=given.device).labels
+        return [labels.astype(np.int64) - 1, other.astype(np.int64) - 1], figures
+
+    return answer
+
+
+def forest(given: argparse.Namespace, images: list[tuple[npt.NDArray[Any], Ids]], dataset: Dataset, seed: int) -> Answer:
+    """Answer by a forest on filter responses that are computed once."""
+    responses = [features(image) for image, _ in images]
+
+    def answer(paint: Ids) -> tuple[list[Ids], dict[str, Any]]:
+        table = dataset.table("scribbles")
+        learner = Forest(len(table), seed)
+        learner.learn(responses[:1], [to_targets(paint, table, sparse=True)])
+        return [learner.classify(response) for response in responses], {}
+
+    return answer
+
+
+def draw(lines: list[dict[str, Any]], path: Path) -> None:
+    """Plot the scores over the number of strokes, the mean of seeds thick."""
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
+    for axis, (where, title) in zip(
+        axes, {"painted": "image that is painted", "other": "image that is not"}.items(), strict=True
+    ):
+        for method, color in {"live": "#0072b2", "forest": "#d55e00"}.items():
+            own = [line for line in lines if line["method"] == method]
+            runs = {line["seed"]: [(o["strokes"], o[where]) for o in own if o["seed"] == line["seed"]] for line in own}
+            for run in runs.values():
+                axis.plot(*zip(*run, strict=True), color=color, alpha=0.3, linewidth=1)
+            counts = sorted({line["strokes"] for line in own})
+            means = [np.mean([line[where] for line in own if line["strokes"] == count]) for count in counts]
+            axis.plot(
+                counts, means, color=color, linewidth=2, label={"live": "live training", "forest": "random forest"}[method]
+            )
+        axis.set(title=title, xlabel="strokes", ylim=(0, 1))
+    axes[0].set_ylabel("mean IoU")
+    axes[0].legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", default="scratch:tiny", help="pretrained model to start from, or scratch:PRESET")
+    parser.add_argument("--root", type=Path, help="folder of the data sets [AFFMAE_DATA]")
+    parser.add_argument("--dataset", choices=DATASETS, default="em_vnc_sstem")
+    parser.add_argument("--method", nargs="+", choices=("live", "forest"), default=["live", "forest"])
+    parser.add_argument("--strokes", type=int, default=20)
+    parser.add_argument("--side", type=int, default=512)
+    parser.add_argument("--seed", nargs="+", type=int, default=[0])
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of live training")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, default=Path("annotator.jsonl"))
+    parser.add_argument("--plot", type=Path, help="draw the lines of this file, and do nothing else")
+    parser.add_argument("--png", type=Path, default=Path("docs/annotator.png"))
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
