@@ -150,7 +150,7 @@ def test_a_segmenter_with_the_same_classes_keeps_its_heads(
     other = (*classes, ClassInfo(id=2, name="third", color="#ff0000"))
     model = Segmenter(micro, 2)
     model.card = ModelCard(classes=classes)
-    start = finetune_module._start_model
+    start = finetune_module.start_segmenter
     for table, kept in ((classes, True), (other, False)):
         fresh = start(model, table, 1, seed=0)
         assert fresh is not model
