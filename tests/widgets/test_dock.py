@@ -17,7 +17,7 @@ import napari_affmae
 from napari_affmae.card import ModelCard, PixelSize
 from napari_affmae.data.label_array import LabelArray
 from napari_affmae.errors import DeviceError
-from napari_affmae.widgets.layers import KIND, Kind
+from napari_affmae.widgets.overlays import KIND, Kind
 from napari_affmae.widgets.state import ModelOnDisk, Phase
 
 

@@ -11,7 +11,8 @@ from napari_affmae.card import PixelSize
 from napari_affmae.data.records import ImageRecord
 from napari_affmae.engine.refine import Refined
 from napari_affmae.events import Preview
-from napari_affmae.widgets.layers import GROUP, KIND, Kind, OverlayLayers
+from napari_affmae.widgets.layers import OverlayLayers
+from napari_affmae.widgets.overlays import GROUP, KIND, Kind
 from napari_affmae.widgets.placement import pixel_size_of
 from napari_affmae.widgets.plane import for_display
 from napari_affmae.widgets.state import DEFAULT_CLASSES

@@ -14,7 +14,7 @@ from napari_affmae.card import ClassInfo
 from napari_affmae.data.label_array import LabelArray
 from napari_affmae.data.project_folder import read_project
 from napari_affmae.widgets import keeper as keeper_module
-from napari_affmae.widgets.layers import KIND, Kind
+from napari_affmae.widgets.overlays import KIND, Kind
 from napari_affmae.widgets.state import Phase
 
 

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QFileDialog
 from skimage.draw import disk
 
 from napari_affmae.card import ModelCard
-from napari_affmae.widgets.layers import KIND, Kind
+from napari_affmae.widgets.overlays import KIND, Kind
 from napari_affmae.widgets.state import DEFAULT_CLASSES, ModelOnDisk
 
 

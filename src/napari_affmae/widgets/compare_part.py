@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from ..config import Budget, FinetuneConfig
-from ..errors import StorageError
 from ..events import Done, Progress
 from .forms import JobBar, note, row, set_live, set_note
 from .jobs import compare_job
@@ -42,20 +41,13 @@ class ComparePart(QWidget):
 
     def _begin(self) -> None:
         session = self._session
-        try:
-            session.save_paint()
-        except StorageError as error:
-            session.fail(error)
+        model, material = session.state.pretrained, session.training_material()
+        if model is None or material is None:
             return
-        session.count_paint()
-        model = session.state.pretrained
-        if model is None:
-            return
-        classes = [info for info in session.state.classes if session.state.painted.get(info.id)]
+        paint, classes = material
         config = FinetuneConfig(budget=Budget(minutes=session.settings.train_minutes), device=session.settings.device)
         self.bar.start()
         set_note(self.verdict, "")
-        paint = session.painted_examples()
         run = next_run(session.project, "compare")
         session.start("compare", compare_job(session.engine, model.path, paint, run, config, classes))
 

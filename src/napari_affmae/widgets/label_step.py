@@ -199,14 +199,10 @@ class LabelStep(QWidget):
 
     def _train(self) -> None:
         session = self._session
-        try:
-            session.save_paint()
-        except StorageError as error:
-            session.fail(error)
+        material = session.training_material()
+        if material is None:
             return
-        session.count_paint()
-        paint = session.painted_examples()
-        classes = [info for info in session.state.classes if session.state.painted.get(info.id)]
+        paint, classes = material
         model = self._start_model()
         config = FinetuneConfig(budget=Budget(minutes=self.minutes.value()), device=session.settings.device)
         self.bar.start()

@@ -6,7 +6,7 @@ alone while a mouse button is down.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from psygnal import Signal
+from psygnal import Signal, SignalInstance
 from qtpy.QtCore import QTimer
 
 from ..card import ClassInfo
@@ -101,28 +101,31 @@ class LiveMode:
         """Switch on, starting from a model."""
         self.on = True
         self._model, self._live, self._run, self._latest = model, None, None, None
-        session = self._session
-        session.viewer.mouse_drag_callbacks.append(self._drag)
-        session.layers.painted.connect(self._on_painted)
-        session.layers.paint_redrawn.connect(self._on_redrawn)
-        session.layers.current_changed.connect(self._on_redrawn)
-        session.state.events.classes.connect(self._on_redrawn)
-        session.state.events.job.connect(self._on_job)
+        self._session.viewer.mouse_drag_callbacks.append(self._drag)
+        for signal, reaction in self._heard():
+            signal.connect(reaction)
         self.said.emit("Live: paint two classes to begin.")
         self._look()
+
+    def _heard(self) -> Sequence[tuple[SignalInstance, Callable[[], None]]]:
+        """Return what is listened to while live mode is on."""
+        layers, events = self._session.layers, self._session.state.events
+        return (
+            (layers.painted, self._on_painted),
+            (layers.paint_redrawn, self._on_redrawn),
+            (layers.current_changed, self._on_redrawn),
+            (events.classes, self._on_redrawn),
+            (events.job, self._on_job),
+        )
 
     def stop(self) -> None:
         """Switch off; the round at hand ends after its current step."""
         if not self.on:
             return
         self.on = False
-        session = self._session
-        session.viewer.mouse_drag_callbacks.remove(self._drag)
-        session.layers.painted.disconnect(self._on_painted)
-        session.layers.paint_redrawn.disconnect(self._on_redrawn)
-        session.layers.current_changed.disconnect(self._on_redrawn)
-        session.state.events.classes.disconnect(self._on_redrawn)
-        session.state.events.job.disconnect(self._on_job)
+        self._session.viewer.mouse_drag_callbacks.remove(self._drag)
+        for signal, reaction in self._heard():
+            signal.disconnect(reaction)
         self._soon.stop()
         self._idle.stop()
         self._pending, self._held, self._down = None, [], False

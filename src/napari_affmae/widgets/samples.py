@@ -8,7 +8,7 @@ from skimage import data
 
 from ..card import PixelSize
 from ..data.synthetic import SYNTHETIC_CLASSES, SYNTHETIC_PIXEL_SIZE, synthetic_em
-from .layers import class_colors
+from .overlays import class_colors
 from .placement import Placement
 
 if TYPE_CHECKING:

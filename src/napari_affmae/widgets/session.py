@@ -10,6 +10,7 @@ from napari.utils.notifications import notification_manager, show_error, show_in
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
+from ..card import ClassInfo
 from ..data.project_folder import ProjectFile
 from ..errors import AffmaeError, StorageError
 from ..events import Notice, Started
@@ -18,7 +19,8 @@ from .image_opener import ImageOpener
 from .job_runner import Job, JobRunner
 from .jobs import Engine
 from .keeper import ProjectKeeper
-from .layers import Kind, OverlayLayers
+from .layers import OverlayLayers
+from .overlays import Kind
 from .plane import spatial_shape
 from .project import default_project
 from .settings_store import SettingsStore
@@ -170,6 +172,16 @@ class Session:
         if self.keeper.folder is not None:
             stored += stored_paint(self.keeper.folder, self.keeper.file, self._closed_images())
         return [*self.layers.painted_planes(), *stored]
+
+    def training_material(self) -> tuple[list[tuple[ImageRecord, Any]], list[ClassInfo]] | None:
+        """Save and count the paint; return what is painted and the classes in it, or None, said, if it cannot be saved."""
+        try:
+            self.save_paint()
+        except StorageError as error:
+            self.fail(error)
+            return None
+        self.count_paint()
+        return self.painted_examples(), [info for info in self.state.classes if self.state.painted.get(info.id)]
 
     def _closed_images(self) -> list[ImageRecord]:
         """Return the images of the collection whose paint is not in a layer."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .layers import KIND, Kind
+from .overlays import KIND, Kind
 
 if TYPE_CHECKING:
     from napari.layers import Labels

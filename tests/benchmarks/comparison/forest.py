@@ -30,7 +30,7 @@ class Forest:
         learned.
     correction
         Probabilities are then multiplied by (labelled pixels / drawn pixels) ** correction: 1 restores how often classes are.
-        Both defaults were best of four pairs on the validation split of em_vnc_sstem.
+        Both defaults were best of three pairs on the validation split of em_vnc_sstem.
     """
 
     def __init__(self, num_classes: int, seed: int, balance: float = 0.5, correction: float = 0.5) -> None:

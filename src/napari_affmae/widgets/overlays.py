@@ -1,0 +1,282 @@
+"""The images of a viewer and the overlays that belong to them: which is current, and how one is found, placed and listened to.
+
+napari has no layer groups yet, so overlays are named after their image, ``<image> · <kind>``, and stand above it in the layer
+list in a fixed order. (The image comes first because the list shortens long names in the middle.) They carry the image's scale,
+translate, units and axis labels, and are updated in place when a job has something new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from napari.layers import Image, Labels, Layer
+from napari.utils.colormaps import Colormap, DirectLabelColormap
+from psygnal import Signal
+
+from ..card import ClassInfo, PixelSize
+from ..data.records import ImageRecord
+from .placement import Placement
+from .plane import RECORD, Plane, for_display, spatial_shape
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+
+KIND = "napari_affmae_kind"
+GROUP = "napari_affmae_group"
+"""Keys in ``layer.metadata`` of an overlay: what it is, and the name of its image."""
+
+
+class Kind(StrEnum):
+    """What an overlay shows; the order is the order in the layer list, bottom to top."""
+
+    MASKED = "masked input"
+    RECONSTRUCTION = "reconstruction"
+    PCA = "PCA"
+    DENSITY = "token density"
+    MERGE_MAP = "merge map"
+    PROBABILITY = "probability"
+    SEGMENTATION = "segmentation"
+    REFINED = "refined"
+    INSTANCES = "objects"
+    TOKENS = "tokens"
+    PAINT = "paint"
+
+
+CHANGED = ("paint", "data")
+"""Events of a Labels layer that say that its data changed: a stroke has ended, or the array was replaced."""
+
+REDRAWN = ("set_data", "labels_update")
+"""Events that come with every other change, as napari has none of their own for them: undo and redo, an edit by a program
+(whose ``paint`` comes before the data change) and ``refresh``. Scrolling through a stack causes them as well."""
+
+_RANK = {kind: rank for rank, kind in enumerate(Kind)}
+KEPT = (Kind.PAINT, Kind.SEGMENTATION)
+"""Overlays that the project folder keeps."""
+LOOKS = (Kind.PCA, Kind.DENSITY, Kind.MERGE_MAP, Kind.TOKENS)
+"""Overlays that look inside the network. One is shown at a time, without the paint and the segmentation."""
+
+
+class Overlays:
+    """Images, paint and overlays of one viewer.
+
+    Signals
+    -------
+    current_changed()
+        Another image, or another plane of it, is worked on.
+    painted()
+        Paint changed.
+    paint_redrawn()
+        Paint was drawn anew: it may have changed, or only been scrolled. Comes many times a second.
+    paint_removed(Labels)
+        A paint layer left the viewer; its data can still be saved.
+    segmented(Plane, SegmentationResult)
+        A plane shows a new segmentation.
+    kept_removed(str)
+        Paint or segmentation of an image left the viewer; the name of the image.
+    overlay_added(Layer)
+        An overlay of any kind is in the viewer now.
+    """
+
+    current_changed = Signal()
+    painted = Signal()
+    paint_redrawn = Signal()
+    paint_removed = Signal(object)
+    segmented = Signal(object, object)
+    kept_removed = Signal(str)
+    overlay_added = Signal(object)
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = viewer
+        self._current: Image | None = None
+        viewer.layers.selection.events.active.connect(self._on_change)
+        viewer.layers.events.inserted.connect(self._on_change)
+        viewer.layers.events.removed.connect(self._on_removed)
+        viewer.dims.events.current_step.connect(self._on_change)
+
+    def disconnect(self) -> None:
+        """Stop listening to the viewer; the layers stay."""
+        self._viewer.layers.selection.events.active.disconnect(self._on_change)
+        self._viewer.layers.events.inserted.disconnect(self._on_change)
+        self._viewer.layers.events.removed.disconnect(self._on_removed)
+        self._viewer.dims.events.current_step.disconnect(self._on_change)
+        for layer in self._of_kind(Kind.PAINT):
+            for name in CHANGED:
+                layer.events[name].disconnect(self._on_painted)
+            for name in REDRAWN:
+                layer.events[name].disconnect(self._on_redrawn)
+
+    # Which image
+
+    def images(self) -> list[Image]:
+        """Return the image layers that are not ours, bottom to top."""
+        return [layer for layer in self._viewer.layers if isinstance(layer, Image) and KIND not in layer.metadata]
+
+    def current(self) -> Plane | None:
+        """Return the plane that is worked on: of the active image, of the image of the active overlay, or of the last one."""
+        images = self.images()
+        active = self._viewer.layers.selection.active
+        if active in images:
+            self._current = active
+        elif active is not None and GROUP in active.metadata:
+            named = [image for image in images if Plane(image, ()).group == active.metadata[GROUP]]
+            self._current = named[-1] if named else self._current
+        if self._current not in images:
+            visible = [image for image in images if image.visible]
+            self._current = (visible or images or [None])[-1]
+        return None if self._current is None else self._plane(self._current)
+
+    def visible_planes(self) -> list[Plane]:
+        """Return the shown plane of every visible image."""
+        return [self._plane(image) for image in self.images() if image.visible]
+
+    def _plane(self, layer: Image) -> Plane:
+        sizes = spatial_shape(layer)[:-2]
+        where = layer.world_to_data(self._viewer.dims.point[-layer.ndim :])[: len(sizes)] if sizes else ()
+        return Plane(layer, tuple(min(max(round(at), 0), size - 1) for at, size in zip(where, sizes, strict=True)))
+
+    def view_centre(self, plane: Plane) -> tuple[float, float]:
+        """Return the row and column of a plane in the middle of the canvas."""
+        whole = Placement.of_layer(plane.layer, 2)
+        # napari 0.9 moved the camera into the scene.
+        camera = getattr(self._viewer, "scene", self._viewer).camera
+        row, column = (
+            (at - start) / step for at, start, step in zip(camera.center[-2:], whole.translate, whole.scale, strict=True)
+        )
+        return row, column
+
+    def visible_part(self, plane: Plane) -> tuple[int, int, int, int]:
+        """Return the first row and column of a plane on the canvas, and those after the last; all of it if none is."""
+        corners = np.asarray(plane.layer.corner_pixels)[:, -2:].astype(int)
+        corners[1] += 1
+        if plane.layer.multiscale:
+            corners = np.rint(corners * plane.layer.downsample_factors[plane.layer.data_level][-2:]).astype(int)
+        (top, left), (bottom, right) = corners.clip(0, plane.shape).tolist()
+        # An image of other axes than the canvas, or one that was not drawn yet, states an empty part.
+        return (top, left, bottom, right) if bottom - top > 1 and right - left > 1 else (0, 0, *plane.shape)
+
+    def open_image(self, record: ImageRecord, pixels: npt.NDArray[Any]) -> None:
+        """Show an image of the collection and hide the other images that were opened this way, overlays included."""
+        found = [image for image in self.images() if image.metadata.get(RECORD) == record]
+        for layer in self._viewer.layers:
+            if RECORD in layer.metadata or layer.metadata.get(GROUP) in self._opened_names():
+                layer.visible = layer.metadata.get(GROUP) == record.name and layer.visible
+        if found:
+            layer = found[-1]
+            for overlay in self._of_group(record.name):
+                overlay.visible = overlay.metadata[KIND] in KEPT
+        else:
+            shown, rgb = for_display(pixels)
+            layer = Image(shown, rgb=rgb, name=record.name, metadata={RECORD: record})
+            Placement.of_pixels(record.pixel_size).apply(layer)
+            self._viewer.layers.append(layer)
+        layer.visible = True
+        self._viewer.layers.selection.active = layer
+        self._viewer.reset_view()
+
+    def is_open(self, record: ImageRecord) -> bool:
+        """Whether the image has a layer already."""
+        return any(image.metadata.get(RECORD) == record for image in self.images())
+
+    def _opened_names(self) -> set[str]:
+        return {image.metadata[RECORD].name for image in self.images() if RECORD in image.metadata}
+
+    # Plumbing
+
+    def _show_image(
+        self, plane: Plane, kind: Kind, detail: str, data: npt.NDArray[np.float32], colormap: str | Colormap
+    ) -> Image:
+        layer = self._find(kind, plane.group, detail)
+        if layer is None:
+            layer = Image(data, colormap=colormap, blending="additive")
+            self._add(layer, kind, detail, plane.group, plane.placement())
+        else:
+            layer.data = data
+            plane.placement().apply(layer)
+        layer.contrast_limits = (0.0, 1.0) if kind is Kind.PROBABILITY else (0.0, max(float(data.max()), 1e-6))
+        return layer
+
+    def _show_only(self, shown: Layer) -> None:
+        """Show one look inside and hide the other overlays of the same image, so that none covers it."""
+        for layer in self._of_group(shown.metadata[GROUP]):
+            layer.visible = layer is shown
+
+    def _hide_looks(self, group: str) -> None:
+        for layer in self._of_group(group):
+            if layer.metadata[KIND] in LOOKS:
+                layer.visible = False
+
+    def _add(self, layer: Layer, kind: Kind, detail: str, group: str, placement: Placement) -> None:
+        """Insert an overlay above its image and below the overlays of higher rank."""
+        layer.name = f"{group} · {kind} {detail}".rstrip()
+        layer.metadata = {KIND: kind, GROUP: group, "detail": detail}
+        placement.apply(layer)
+        place = len(self._viewer.layers)
+        for position, other in enumerate(self._viewer.layers):
+            if self._belongs(other, group) and _RANK.get(other.metadata.get(KIND), -1) <= _RANK[kind]:
+                place = position + 1
+        active = self._viewer.layers.selection.active
+        self._viewer.layers.insert(place, layer)
+        # A new overlay must not take the brush out of the user's hand.
+        if active is not None:
+            self._viewer.layers.selection.active = active
+        self.overlay_added.emit(layer)
+
+    def _listen(self, layer: Labels) -> None:
+        for name in CHANGED:
+            layer.events[name].connect(self._on_painted)
+        for name in REDRAWN:
+            layer.events[name].connect(self._on_redrawn)
+
+    def _belongs(self, layer: Layer, group: str) -> bool:
+        if KIND in layer.metadata:
+            return bool(layer.metadata[GROUP] == group)
+        return isinstance(layer, Image) and Plane(layer, ()).group == group
+
+    def _free_corner(self, pixel_size: PixelSize | None) -> tuple[float, float]:
+        """Return a place right of all layers, a little apart."""
+        if not len(self._viewer.layers):
+            return 0.0, 0.0
+        low, high = self._viewer.layers.extent.world[:, -2:]
+        gap = 8.0 * (pixel_size.x if pixel_size else 1.0)
+        return float(low[0]), float(high[1]) + gap
+
+    def _of_kind(self, kind: Kind) -> list[Any]:
+        return [layer for layer in self._viewer.layers if layer.metadata.get(KIND) == kind]
+
+    def _of_group(self, group: str) -> list[Any]:
+        return [layer for layer in self._viewer.layers if layer.metadata.get(GROUP) == group]
+
+    def _find(self, kind: Kind, group: str, detail: str = "") -> Any:
+        for layer in self._of_kind(kind):
+            if layer.metadata[GROUP] == group and layer.metadata["detail"] == detail:
+                return layer
+        return None
+
+    def _on_change(self) -> None:
+        self.current_changed.emit()
+
+    def _on_removed(self, event: Any) -> None:
+        layer = event.value
+        if layer.metadata.get(KIND) in KEPT:
+            self.kept_removed.emit(str(layer.metadata[GROUP]))
+        if layer.metadata.get(KIND) == Kind.PAINT:
+            self.paint_removed.emit(layer)
+            self.painted.emit()
+        self.current_changed.emit()
+
+    def _on_painted(self) -> None:
+        self.painted.emit()
+
+    def _on_redrawn(self) -> None:
+        self.paint_redrawn.emit()
+
+
+def class_colors(classes: Sequence[ClassInfo]) -> DirectLabelColormap:
+    """Return the colours of a class table; whatever is not in it is transparent."""
+    colors: Mapping[int | None, str] = {None: "transparent", 0: "transparent", **{info.id: info.color for info in classes}}
+    return DirectLabelColormap(color_dict=dict(colors))

@@ -1,0 +1,137 @@
+"""The paint of every image as a layer of its own: made, found, counted, and taken out of the viewer."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from napari.layers import Labels, Layer
+
+from ..card import ClassInfo
+from ..data.records import ImageRecord
+from .overlays import GROUP, KEPT, KIND, Kind, Overlays, class_colors
+from .placement import Placement
+from .plane import Plane, spatial_shape
+
+if TYPE_CHECKING:
+    pass
+
+
+class PaintLayers(Overlays):
+    """Overlays that the user paints, and what is done with them."""
+
+    def paint_layer(self, group: str) -> Labels | None:
+        """Return the paint of an image, if there is a layer for it."""
+        return self._find(Kind.PAINT, group)
+
+    def create_paint(self, plane: Plane, classes: Sequence[ClassInfo], saved: npt.NDArray[Any] | None) -> Labels:
+        """Make the paint layer of an image, with paint saved earlier if its shape fits, or return the one that is there."""
+        layer = self._find(Kind.PAINT, plane.group)
+        if layer is None:
+            shape = spatial_shape(plane.layer)
+            fits = saved is not None and saved.shape == shape
+            data = saved.astype(np.uint8) if saved is not None and fits else np.zeros(shape, np.uint8)
+            layer = Labels(data, opacity=0.8, colormap=class_colors(classes))
+            self._add(layer, Kind.PAINT, "", plane.group, Placement.of_layer(plane.layer, len(shape)))
+            self._listen(layer)
+            self.painted.emit()
+        self._hide_looks(plane.group)
+        if not layer.visible:
+            # Even if nothing changes, napari takes bucket and polygon out of the user's hand here.
+            layer.visible = True
+        return layer
+
+    def adopt(self, layers: Sequence[Layer]) -> None:
+        """Take over overlays that an earlier dock left in the viewer, those that are still there."""
+        for layer in layers:
+            if layer in self._viewer.layers:
+                if layer.metadata[KIND] == Kind.PAINT:
+                    self._listen(layer)
+                self.overlay_added.emit(layer)
+
+    def overlays(self) -> list[Layer]:
+        """Return all overlays."""
+        return [layer for layer in self._viewer.layers if KIND in layer.metadata]
+
+    def hold_brush(self, layer: Labels, class_id: int, brush: int) -> None:
+        """Select the layer, the class and the brush, ready to paint."""
+        self._viewer.layers.selection.active = layer
+        layer.selected_label = class_id
+        layer.brush_size = brush
+        # Whoever fills or draws polygons goes on doing so with the other class.
+        if layer.mode not in ("fill", "polygon"):
+            layer.mode = "paint"
+
+    def lay_down_brush(self) -> None:
+        """Leave painting, for example while a job shows its result."""
+        for layer in self._of_kind(Kind.PAINT):
+            layer.mode = "pan_zoom"
+
+    def color_classes(self, classes: Sequence[ClassInfo]) -> None:
+        """Give paint and segmentations the colours of the class table."""
+        for kind in KEPT:
+            for layer in self._of_kind(kind):
+                layer.colormap = class_colors(classes)
+
+    def paint_layers(self) -> dict[str, Labels]:
+        """Return every paint layer by the name of its image."""
+        return {str(layer.metadata[GROUP]): layer for layer in self._of_kind(Kind.PAINT)}
+
+    def is_painting(self) -> bool:
+        """Whether the user has a brush, a bucket or a polygon of ours in hand."""
+        active = self._viewer.layers.selection.active
+        return active in self._of_kind(Kind.PAINT) and active.mode in ("paint", "fill", "polygon", "erase")
+
+    def kept(self, group: str, *kinds: Kind) -> list[Labels]:
+        """Return paint and segmentation of an image, or only what is of the given kinds."""
+        return [layer for layer in self._of_group(group) if layer.metadata[KIND] in (kinds or KEPT)]
+
+    def planes_with_paint(self) -> list[Plane]:
+        """Return the shown plane of every image with paint or segmentation."""
+        return [self._plane(image) for image in self.images() if self.kept(Plane(image, ()).group)]
+
+    def remove_kept(self, group: str) -> None:
+        """Remove paint and segmentation of an image from the viewer, to be replaced by what is on disk."""
+        for layer in self.kept(group):
+            self._viewer.layers.remove(layer)
+
+    def show_stack(self, group: str, index: tuple[int, ...], others: Collection[str]) -> bool:
+        """Show a plane of an image that the user opened, and hide others by name; return whether it is open."""
+        found = [image for image in self.images() if Plane(image, ()).group == group]
+        if not found:
+            return False
+        for layer in self._viewer.layers:
+            name = layer.metadata.get(GROUP, layer.name)
+            if name in others and name != group:
+                layer.visible = False
+        found[-1].visible = True
+        for overlay in self._of_group(group):
+            overlay.visible = overlay.metadata[KIND] in KEPT
+        self._viewer.layers.selection.active = found[-1]
+        placement = Placement.of_layer(found[-1], len(spatial_shape(found[-1])))
+        first = self._viewer.dims.ndim - len(placement.scale)
+        for axis, at in enumerate(index):
+            self._viewer.dims.set_point(first + axis, placement.translate[axis] + at * placement.scale[axis])
+        return True
+
+    def painted_pixels(self) -> dict[int, int]:
+        """Return the number of painted pixels per class id, in all images."""
+        counts = np.zeros(256, np.int64)
+        for layer in self._of_kind(Kind.PAINT):
+            data = np.asarray(layer.data, np.uint8)
+            # Paint is sparse: looking for it first is many times faster than counting everything.
+            counts += np.bincount(data[data > 0], minlength=256)
+        return {class_id: int(count) for class_id, count in enumerate(counts) if class_id and count}
+
+    def painted_planes(self) -> Iterator[tuple[ImageRecord, npt.NDArray[np.uint8]]]:
+        """Yield every plane that has paint, with a copy of it."""
+        for image in self.images():
+            layer = self._find(Kind.PAINT, Plane(image, ()).group)
+            if layer is None or layer.data.shape != spatial_shape(image):
+                continue
+            for index in np.ndindex(*layer.data.shape[:-2]):
+                labels = np.array(layer.data[index], np.uint8)
+                if labels.any():
+                    yield Plane(image, tuple(index)).record(), labels
