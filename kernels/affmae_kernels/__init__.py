@@ -3,6 +3,7 @@
 ============================  =====================================================================================
 :func:`nearest`               the k sites closest to each point, exact, ties to the lower index
 :func:`cluster_attention`     attention to whole clusters, with position bias, padding mask and a blank token
+:func:`cluster_tiles`         what several layers of that attention on the same clusters can share
 :func:`token_merge`           weighted sums over a survivor's neighbourhood
 :func:`deformable_attention`  sampling at free points, each interpolated from its 4 nearest tokens
 :func:`residual_norm`         residual sum, dropout or DropPath, and LayerNorm in one pass
@@ -32,13 +33,17 @@ from .merging.op import token_merge  # noqa: E402
 from .norm.op import residual_norm  # noqa: E402
 from .relative import relative_features  # noqa: E402
 from .search.op import nearest  # noqa: E402
+from .tiles.op import cluster_tiles  # noqa: E402
+from .tiles.packing import ClusterTiles  # noqa: E402
 
 __all__ = [
+    "ClusterTiles",
     "CompileAhead",
     "KernelChoiceError",
     "KernelError",
     "OperatorReport",
     "cluster_attention",
+    "cluster_tiles",
     "deformable_attention",
     "describe",
     "feed_forward",

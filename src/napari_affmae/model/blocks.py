@@ -61,6 +61,7 @@ class ClusterAttention(nn.Module):
             self.position_bias.bias,
             self.blank_key.view(self.heads, head_dim),
             self.blank_value.view(self.heads, head_dim),
+            around.tiles,
         )
         output: Tensor = self.proj(mixed.reshape(batch, count, dim))
         return output
