@@ -35,7 +35,7 @@ def shifts(start, m_key, CLUSTER: tl.constexpr, TILE: tl.constexpr, BITS: tl.con
 def times(b_packed, b_shift, MASK: tl.constexpr, KEYS_FIRST: tl.constexpr):
     """Return how often each query lists each key's cluster, float32 ``[queries, keys]`` or the other way round."""
     b_place = b_shift.to(b_packed.dtype)
-    if KEYS_FIRST:
+    if KEYS_FIRST:  # noqa: SIM108 - Triton has no conditional blocks of two shapes
         b_counts = (b_packed[None, :] >> b_place[:, None]) & MASK
     else:
         b_counts = (b_packed[:, None] >> b_place[None, :]) & MASK

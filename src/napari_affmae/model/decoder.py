@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from affmae_kernels import deformable_attention, feed_forward
+from affmae_kernels import SiteIndex, deformable_attention, feed_forward, site_index
 from torch import Tensor, nn
 
 from ..config import STAGES, ModelConfig
@@ -14,6 +14,9 @@ from .norm import Norm
 
 POINTS = 4
 """Sampling points per query and head."""
+
+NEIGHBOURS = 4
+"""Tokens that a sampling point is interpolated from."""
 
 DROPOUT = 0.1
 
@@ -31,11 +34,17 @@ class DeformableAttention(nn.Module):
         self.power = nn.Parameter(torch.ones(()))
 
     def forward(
-        self, queries: Tensor, query_places: Tensor, source: Tensor, source_places: Tensor, grid: tuple[int, int]
+        self,
+        queries: Tensor,
+        query_places: Tensor,
+        source: Tensor,
+        source_places: Tensor,
+        grid: tuple[int, int],
+        index: SiteIndex | None = None,
     ) -> Tensor:
         """Attend from queries ``[B, q, D]`` at ``[B, q, 2]`` to source tokens ``[B, n, D]`` at ``[B, n, 2]``.
 
-        The bias of ``output`` is still to be added.
+        ``index`` is that of the source's places, if it is known. The bias of ``output`` is still to be added.
         """
         batch, count, dim = queries.shape
         if source is queries:
@@ -51,6 +60,7 @@ class DeformableAttention(nn.Module):
             mixing.view(batch, count, self.heads, POINTS).softmax(-1),
             self.power,
             grid,
+            index,
         )
         output: Tensor = self.output(sampled.reshape(batch, count, dim))
         return output
@@ -70,10 +80,21 @@ class DecoderBlock(nn.Module):
         self.linear2 = Unbiased(config.decoder_ffn_dim, dim)
         self.norm3 = Norm(dim)
 
-    def forward(self, queries: Tensor, places: Tensor, source: Tensor, source_places: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Transform queries ``[B, q, D]`` at ``[B, q, 2]`` that look at source tokens ``[B, n, D]`` at ``[B, n, 2]``."""
+    def forward(
+        self,
+        queries: Tensor,
+        places: Tensor,
+        source: Tensor,
+        source_places: Tensor,
+        grid: tuple[int, int],
+        index: SiteIndex | None,
+    ) -> Tensor:
+        """Transform queries ``[B, q, D]`` at ``[B, q, 2]`` that look at source tokens ``[B, n, D]`` at ``[B, n, 2]``.
+
+        ``index`` is that of the queries' places, which stay the same in all blocks.
+        """
         dropout = DROPOUT if self.training else 0.0
-        attended = self.self_attention(queries, places, queries, places, grid)
+        attended = self.self_attention(queries, places, queries, places, grid, index)
         _, queries = self.norm1.after(queries, attended, self.self_attention.output, dropout=dropout)
         attended = self.cross_attention(queries, places, source, source_places, grid)
         _, queries = self.norm2.after(queries, attended, self.cross_attention.output, dropout=dropout)
@@ -106,11 +127,12 @@ class Decoder(nn.Module):
         queries = self.query_token.to(dtype) + self.code(places, grid, dtype)
         if places.shape[1] == 0:  # an image of one patch: it stays visible, so there is nothing to ask
             return [queries] * STAGES
+        index = site_index(places, NEIGHBOURS, grid)
         results = []
         for stage, projection, block in zip(reversed(stages), self.projections, self.blocks, strict=True):
             source = projection(stage.tokens)
             source = source + self.code(stage.positions_xy, grid, dtype)
-            queries = block(queries, places, source, stage.positions_xy, grid)
+            queries = block(queries, places, source, stage.positions_xy, grid, index)
             results.append(queries)
         return results
 
