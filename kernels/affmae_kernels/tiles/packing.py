@@ -1,4 +1,4 @@
-"""Which tiles meet, as tensors, and how the counts of a key tile's clusters fit into one integer per query. Imports no Triton."""
+"""Which tiles meet, and how the counts of a key tile's clusters fit into one integer per query. Imports no Triton."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..config import STAGES, ModelConfig
 from .encoder import Stage
 from .geometry import position_code
-from .linear import Linear, Unbiased, together
+from .linear import Linear, Unbiased
 from .norm import Norm
 
 POINTS = 4
@@ -24,12 +24,12 @@ DROPOUT = 0.1
 class DeformableAttention(nn.Module):
     """Multi-head attention that samples 4 learned points per head, each interpolated from its nearest tokens."""
 
-    def __init__(self, dim: int, heads: int) -> None:
+    def __init__(self, dim: int, heads: int, *, to_itself: bool) -> None:
         super().__init__()
         self.heads = heads
-        self.sampling_offsets = Linear(dim, heads * POINTS * 2)
-        self.mixing = Linear(dim, heads * POINTS)
-        self.value = Linear(dim, dim)
+        # One product for all that is made of the queries: offsets (x, y per point), mixing weights, and their own values.
+        self.sampling = Linear(dim, heads * POINTS * 3 + (dim if to_itself else 0))
+        self.value = None if to_itself else Linear(dim, dim)
         self.output = Unbiased(dim, dim)
         self.power = nn.Parameter(torch.ones(()))
 
@@ -47,16 +47,15 @@ class DeformableAttention(nn.Module):
         ``index`` is that of the source's places, if it is known. The bias of ``output`` is still to be added.
         """
         batch, count, dim = queries.shape
-        if source is queries:
-            offsets, mixing, value = together(queries, self.sampling_offsets, self.mixing, self.value)
-        else:
-            offsets, mixing = together(queries, self.sampling_offsets, self.mixing)
-            value = self.value(source)
-        points = query_places[:, :, None, None] + offsets.view(batch, count, self.heads, POINTS, 2)
+        points = self.heads * POINTS
+        sizes = [2 * points, points] if self.value is not None else [2 * points, points, dim]
+        offsets, mixing, *own = torch.split(self.sampling(queries), sizes, dim=-1)
+        value = own[0] if self.value is None else self.value(source)
+        places = query_places[:, :, None, None] + offsets.view(batch, count, self.heads, POINTS, 2)
         sampled = deformable_attention(
             value.view(batch, source.shape[1], self.heads, dim // self.heads),
             source_places,
-            points,
+            places,
             mixing.view(batch, count, self.heads, POINTS).softmax(-1),
             self.power,
             grid,
@@ -72,9 +71,9 @@ class DecoderBlock(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         dim = config.decoder_dim
-        self.self_attention = DeformableAttention(dim, config.decoder_heads)
+        self.self_attention = DeformableAttention(dim, config.decoder_heads, to_itself=True)
         self.norm1 = Norm(dim)
-        self.cross_attention = DeformableAttention(dim, config.decoder_heads)
+        self.cross_attention = DeformableAttention(dim, config.decoder_heads, to_itself=False)
         self.norm2 = Norm(dim)
         self.linear1 = Linear(dim, config.decoder_ffn_dim)
         self.linear2 = Unbiased(config.decoder_ffn_dim, dim)
