@@ -28,6 +28,7 @@ from ._launch import CompileAhead  # noqa: E402
 from .activation.op import relu_dropout  # noqa: E402
 from .attention.op import cluster_attention  # noqa: E402
 from .deformable.op import deformable_attention  # noqa: E402
+from .linear.narrow import NarrowCopies  # noqa: E402
 from .linear.op import feed_forward, linear  # noqa: E402
 from .masked_norm.op import masked_norm_gelu  # noqa: E402
 from .merging.op import token_merge  # noqa: E402
@@ -43,6 +44,7 @@ __all__ = [
     "CompileAhead",
     "KernelChoiceError",
     "KernelError",
+    "NarrowCopies",
     "OperatorReport",
     "SiteIndex",
     "cluster_attention",
