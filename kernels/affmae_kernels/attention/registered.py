@@ -58,7 +58,7 @@ def cluster_attention_backward_op(
     times: Tensor | None, key_lists: Tensor | None, key_slots: Tensor | None, key_counts: Tensor | None, output: Tensor,
     log_sum_exp: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return the gradients of query, key, value, and of bias weight, bias and blank tokens side by side ``[H, 6 + 2d]``."""
+    """Return the gradients of query, key, value, and of bias weight, bias and blank tokens, one after the other."""
     from .triton_kernels import backward
 
     return backward(
@@ -71,7 +71,7 @@ def cluster_attention_backward_op(
 def _(grad: Tensor, query: Tensor, *given: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     _, _, heads, dim = query.shape
     same = [query.new_empty(query.shape) for _ in range(3)]
-    return same[0], same[1], same[2], query.new_empty(heads, 6 + 2 * dim, dtype=torch.float32)
+    return same[0], same[1], same[2], query.new_empty(heads * (6 + 2 * dim), dtype=torch.float32)
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -89,13 +89,10 @@ def _differentiate(ctx: Any, grad: Tensor | None, _unused: Tensor | None) -> tup
     grad_query, grad_key, grad_value, learned = cluster_attention_backward_op(
         grad, query, key, value, positions, clusters, ctx.cluster_size, bias_weight, bias, blank_key, blank_value, *known
     )
-    dim = query.shape[-1]
-    grad_weight, grad_bias, grad_blank_key, grad_blank_value = learned.split((5, 1, dim, dim), dim=1)
-    return (
-        grad_query, grad_key, grad_value, None, None, None, grad_weight.to(bias_weight.dtype),
-        grad_bias.squeeze(1).to(bias.dtype), grad_blank_key.to(blank_key.dtype), grad_blank_value.to(blank_value.dtype),
-        *(None,) * 6,
-    )  # fmt: skip
+    weights = (bias_weight, bias, blank_key, blank_value)
+    parts = torch.split(learned, [weight.numel() for weight in weights])
+    grads = (part.view(weight.shape).to(weight.dtype) for part, weight in zip(parts, weights, strict=True))
+    return grad_query, grad_key, grad_value, None, None, None, *grads, *(None,) * 6
 
 
 cluster_attention_op.register_autograd(_differentiate, setup_context=_remember)

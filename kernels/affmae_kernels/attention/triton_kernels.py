@@ -202,15 +202,17 @@ def _attention_backward_query(
     b_grad_blank_key = tl.sum(b_blank_slope[:, None] * b_query.to(tl.float32), axis=0) * scale
     b_grad_blank_value = tl.sum(b_blank[:, None] * b_grad.to(tl.float32), axis=0)
     tl.store(p_grad_query + o_flat, (b_grad_query * scale).to(p_grad_query.dtype.element_ty), mask=m_own)
-    p_mine = p_partial + ((i_batch * token_tiles + i_tile) * heads + i_head) * (6 + 2 * D)
+    # One after the other in memory: bias weights of all heads, biases, blank keys, blank values.
+    p_part = p_partial + (i_batch * token_tiles + i_tile) * heads * (6 + 2 * D)
+    p_mine = p_part + i_head * 5
     tl.store(p_mine, tl.sum(b_dx - b_drift * w_dx, axis=0))
     tl.store(p_mine + 1, tl.sum(b_dy - b_drift * w_dy, axis=0))
     tl.store(p_mine + 2, tl.sum(b_r - b_drift * w_r, axis=0))
     tl.store(p_mine + 3, tl.sum(b_sine - b_drift * w_sine, axis=0))
     tl.store(p_mine + 4, tl.sum(b_cosine - b_drift * w_cosine, axis=0))
-    tl.store(p_mine + 5, tl.sum(b_one - b_drift * w_one, axis=0))
-    tl.store(p_mine + 6 + o_dim, b_grad_blank_key, mask=m_dim)
-    tl.store(p_mine + 6 + D + o_dim, b_grad_blank_value, mask=m_dim)
+    tl.store(p_part + 5 * heads + i_head, tl.sum(b_one - b_drift * w_one, axis=0))
+    tl.store(p_part + 6 * heads + i_head * D + o_dim, b_grad_blank_key, mask=m_dim)
+    tl.store(p_part + (6 + D) * heads + i_head * D + o_dim, b_grad_blank_value, mask=m_dim)
 
 
 @triton.jit(do_not_specialize=["tokens", "heads", "token_tiles", "width"])
@@ -277,8 +279,9 @@ def _attention_backward_key(
     tl.store(p_grad_value + o_flat, b_grad_value.to(p_grad_value.dtype.element_ty), mask=m_own)
 
 
-def _constants(query: Tensor, clusters: Tensor | None, cluster_size: int) -> dict[str, Any]:
+def _constants(query: Tensor, clusters: Tensor | None, cluster_size: int, *, forward: bool = False) -> dict[str, Any]:
     dim = query.shape[-1]
+    few = dim <= 32 and query.dtype != torch.float32
     return {
         "LISTED": clusters is not None,
         **packing_of(clusters, cluster_size).constants,
@@ -286,7 +289,8 @@ def _constants(query: Tensor, clusters: Tensor | None, cluster_size: int) -> dic
         "BD": max(LEAST_DOT, power_of_two(dim)),
         "TILE": TILE,
         "PRECISION": precision(query.dtype),
-        "num_warps": 2 if dim <= 32 and query.dtype != torch.float32 else 4,
+        # The forward pass keeps little, so that one warp holds a tile and nothing has to cross warps.
+        "num_warps": (1 if forward else 2) if few else 4,
         "enable_fp_fusion": True,
     }
 
@@ -312,7 +316,7 @@ def forward(
         query, key, value, positions.contiguous(), known.times, bias_weight.contiguous(), bias.contiguous(),
         blank_key.contiguous(), blank_value.contiguous(), output, lse, known.lists, known.counts,
         tokens, heads, count, known.lists.shape[-1], dim**-0.5, *query.stride()[:3], *key.stride()[:3], *value.stride()[:3],
-        **_constants(query, clusters, cluster_size),
+        **_constants(query, clusters, cluster_size, forward=True),
     )  # fmt: skip
     return output, lse
 
@@ -322,7 +326,7 @@ def backward(
     bias_weight: Tensor, bias: Tensor, blank_key: Tensor, blank_value: Tensor, meet: ClusterTiles | None, output: Tensor,
     lse: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return the gradients of query, key and value, and float32 ``[H, 6 + 2d]``: bias weight, bias, blank key, blank value."""
+    """Return the gradients of query, key and value, and float32 ``[H·(6 + 2d)]``: bias weight, bias, blank key, blank value."""
     batch, tokens, heads, dim = query.shape
     query, key, value, grad, positions = _rows(query), _rows(key), _rows(value), grad.contiguous(), positions.contiguous()
     bias_weight, bias = bias_weight.contiguous(), bias.contiguous()
@@ -331,7 +335,7 @@ def backward(
         torch.empty(query.shape, dtype=query.dtype, device=query.device) for _ in range(3)
     )  # the shapes are equal, the strides need not be
     delta = torch.empty_like(lse)
-    partial = torch.empty(batch * count, heads, FEATURES + 2 * dim, dtype=torch.float32, device=query.device)
+    partial = torch.empty(batch * count, heads * (FEATURES + 2 * dim), dtype=torch.float32, device=query.device)
     known = _known(meet, lse)
     strides = (*query.stride()[:3], *key.stride()[:3], *value.stride()[:3])
     sizes = (tokens, heads, count, known.lists.shape[-1], dim**-0.5, *strides)
@@ -346,8 +350,7 @@ def backward(
         query, key, value, positions, known.times, bias_weight, bias, grad, lse, delta, grad_key, grad_value,
         known.key_lists, known.key_slots, known.key_counts, *sizes, **constants,
     )  # fmt: skip
-    learned = column_sum(partial.view(batch * count, -1)).view(heads, FEATURES + 2 * dim)
-    return grad_query, grad_key, grad_value, learned
+    return grad_query, grad_key, grad_value, column_sum(partial)
 
 
 def _known(meet: ClusterTiles | None, unused: Tensor) -> ClusterTiles:

@@ -19,10 +19,13 @@ from . import index
 from .index import SiteIndex
 
 BLOCK = 64
-"""Points, or cells, per program: they are neighbours in the image and need windows of about the same size."""
+"""Points per program that walks over all sites."""
+
+LOOK_UP = 32
+"""Points per program that looks into lists: one warp, which waits for the longest list among its own points only."""
 
 SIDE = 8
-"""Cells go to programs in squares of so many by so many."""
+"""Cells go to programs in squares of so many by so many: neighbours need windows of about the same size."""
 
 ACROSS = 16
 """Cells of a row of the window that a program of cells looks into at a time."""
@@ -162,12 +165,12 @@ def _rings(
     undecided = _undecided(_last(a0, a1, a2, a3, K), b_outside, reach, extent)
     while undecided > 0:
         reach += 1
-        for step in range(8 * reach):
-            # The ring in four sides of 2·reach cells each.
-            side, along = step // (2 * reach), step % (2 * reach) - reach
-            across = tl.where(side == 0, along, tl.where(side == 1, reach, tl.where(side == 2, -along, -reach)))
-            down = tl.where(side == 0, -reach, tl.where(side == 1, along, tl.where(side == 2, reach, -along)))
-            a0, a1, a2, a3 = _visit(p_image, b_x, b_y, b_column + across, b_row + down, height, width, a0, a1, a2, a3)
+        for along in range(-reach, reach):
+            # One cell of each of the ring's four sides of 2·reach cells: four loads travel together.
+            a0, a1, a2, a3 = _visit(p_image, b_x, b_y, b_column + along, b_row - reach, height, width, a0, a1, a2, a3)
+            a0, a1, a2, a3 = _visit(p_image, b_x, b_y, b_column + reach, b_row + along, height, width, a0, a1, a2, a3)
+            a0, a1, a2, a3 = _visit(p_image, b_x, b_y, b_column - along, b_row + reach, height, width, a0, a1, a2, a3)
+            a0, a1, a2, a3 = _visit(p_image, b_x, b_y, b_column - reach, b_row - along, height, width, a0, a1, a2, a3)
         undecided = _undecided(_last(a0, a1, a2, a3, K), b_outside, reach, extent)
     return a0, a1, a2, a3
 
@@ -300,17 +303,16 @@ def search(
     found = torch.empty(batch, count, k, dtype=dtype, device=points.device)
     if count == 0:
         return found
-    programs = (tiles(count, BLOCK), batch)
     if grid is None or not index.is_indexed(total, k, grid):
         launch(
-            "nearest", points.device, _search_all, programs,
+            "nearest", points.device, _search_all, (tiles(count, BLOCK), batch),
             points, sites, found, count, total, K=k, BLOCK=BLOCK, num_warps=2, enable_fp_fusion=False
         )  # fmt: skip
         return found
     known = known or make_index(sites, k, grid)
     launch(
-        "nearest", points.device, _search_listed, programs,
+        "nearest", points.device, _search_listed, (tiles(count, LOOK_UP), batch),
         points, *known, found, count, total, *grid,
-        K=k, MOST=index.LISTED, BLOCK=BLOCK, REACH=REACH, num_warps=2, enable_fp_fusion=False,
+        K=k, MOST=index.LISTED, BLOCK=LOOK_UP, REACH=REACH, num_warps=1, enable_fp_fusion=False,
     )  # fmt: skip
     return found
