@@ -86,3 +86,13 @@ def test_large(n: int, grid: tuple[int, int], device: Any) -> None:
     sites = occupied(grid, n, generator).to(device)
     points = some_points(grid, 2000, generator).to(device)
     assert torch.equal(triton_kernels.search(points, sites, 4, grid).long(), nearest_reference(points, sites, 4))
+
+
+def test_every_cell_of_a_ring_is_looked_at(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without lists, a point in the middle of 17 × 17 cells finds a lone site wherever that is on the rings around it."""
+    monkeypatch.setattr(index, "SPARSE", 0)
+    monkeypatch.setattr(index, "LISTED", 1)  # two sites do not fit, so that no list covers anything
+    around = [(x, y) for x in range(3, 14) for y in range(3, 14) if max(abs(x - 8), abs(y - 8)) >= 3]
+    sites = torch.tensor([[place, (0, 16)] for place in around], dtype=torch.float32, device=device)
+    points = torch.full((len(around), 1, 2), 8.0, device=device)
+    assert triton_kernels.search(points, sites, 2, (17, 17)).flatten(1).tolist() == [[0, 1]] * len(around)
