@@ -89,10 +89,16 @@ def test_large(n: int, grid: tuple[int, int], device: Any) -> None:
 
 
 def test_every_cell_of_a_ring_is_looked_at(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without lists, a point in the middle of 17 × 17 cells finds a lone site wherever that is on the rings around it."""
+    """Without lists, a point in the middle of 7 × 7 cells finds its nearest site wherever that is on the border."""
     monkeypatch.setattr(index, "SPARSE", 0)
-    monkeypatch.setattr(index, "LISTED", 1)  # two sites do not fit, so that no list covers anything
-    around = [(x, y) for x in range(3, 14) for y in range(3, 14) if max(abs(x - 8), abs(y - 8)) >= 3]
-    sites = torch.tensor([[place, (0, 16)] for place in around], dtype=torch.float32, device=device)
-    points = torch.full((len(around), 1, 2), 8.0, device=device)
-    assert triton_kernels.search(points, sites, 2, (17, 17)).flatten(1).tolist() == [[0, 1]] * len(around)
+    monkeypatch.setattr(index, "LISTED", 1)
+    border = [(x, y) for x in range(7) for y in range(7) if max(abs(x - 3), abs(y - 3)) == 3 and (x, y) != (6, 6)]
+    cells = torch.full((len(border), 49), -1, dtype=torch.int32)
+    cells[torch.arange(len(border)), [7 * y + x for x, y in border]] = 0
+    cells[:, 48] = 1  # a corner, not nearer than any of them
+    none = torch.zeros(len(border), 49, dtype=torch.int32, device=device)
+    empty = index.SiteIndex(cells.to(device), none.unsqueeze(-1), none, none.float())
+    sites = torch.tensor([[place, (6, 6)] for place in border], dtype=torch.float32, device=device)
+    points = torch.full((len(border), 1, 2), 3.0, device=device)
+    found = triton_kernels.search(points, sites, 1, (7, 7), known=empty)
+    assert found.flatten().tolist() == [0] * len(border)
