@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,12 @@ PRETRAIN_JITTER, JITTER = 0.1, 0.15
 
 MASK_RATIO = 0.5
 
+NEVER = 1e6
+"""Seconds between previews and checkpoints, which the other networks do not make."""
+
+STEPS_FILE = "steps"
+"""In the folder of a pretrained model of ours: how many steps it made."""
+
 
 class Methods:
     """All methods on one folder of data; pretrained models are kept in a folder, and shared by trials that differ in labels.
@@ -69,6 +76,7 @@ class Methods:
         self._work = work
         self._device = device
         self._compiled = compiled and device.type == "cuda"
+        self._built: set[tuple[Any, ...]] = set()
         self._pool = cache(lambda dataset: unlabelled(root, dataset))
 
     def learn(self, trial: Trial) -> Learned:
@@ -89,7 +97,6 @@ class Methods:
         start: Path | str = SCRATCH + trial.preset
         if trial.method == "affmae" and trial.minutes > 0:
             start, figures = self._pretrained(trial)
-        run = self._new_folder(trial, "labels")
         settings = {"layer_decay": 1.0} if isinstance(start, str) else {}
         config = FinetuneConfig(
             budget=Budget(minutes=trial.labelled_minutes),
@@ -97,14 +104,19 @@ class Methods:
             batch=trial.batch,
             seed=trial.seed,
             device=self._device.type,
+            checkpoint_seconds=NEVER,
             **{"held_out": 0.0, **settings, **trial.chosen("finetune")},
         )
-        events = finetune(
-            start, examples, run, config, classes=trial.data.table(trial.paint), sparse=trial.paint == "scribbles"
-        )
-        figures["steps"] = _steps(events)
-        model = load_segmenter(run)
-        ids = [info.id for info in trial.data.table(trial.paint)]
+        table, sparse = trial.data.table(trial.paint), trial.paint == "scribbles"
+
+        def job(run: Path, budget: Budget) -> Iterator[Event]:
+            return finetune(start, examples, run, config.replace(budget=budget), classes=table, sparse=sparse)
+
+        self._build_kernels(job, ("labels", trial.preset, trial.tile, trial.batch, len(table)))
+        with TemporaryDirectory(prefix="labels-", dir=self._work) as folder:
+            figures["steps"] = _steps(job(Path(folder), config.budget))
+            model = load_segmenter(Path(folder))
+        ids = [info.id for info in table]
 
         def predict(image: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
             labels = segment(model, image, device=self._device.type, tile=trial.tile).labels
@@ -115,8 +127,7 @@ class Methods:
     def _pretrained(self, trial: Trial) -> tuple[Path, dict[str, Any]]:
         """Return the run folder of our pretrained model, and its number of steps."""
         run = self._work / self._key(trial)
-        done = run / "steps"
-        if not done.exists():
+        if not run.exists():
             pool = self._pool(trial.data)
             config = PretrainConfig(
                 model=ModelConfig.preset(trial.preset, pool.channels, **trial.chosen("model")),
@@ -125,11 +136,28 @@ class Methods:
                 batch=trial.pretrain_batch,
                 seed=trial.seed,
                 device=self._device.type,
-                preview_seconds=1e6,
+                preview_seconds=NEVER,
+                checkpoint_seconds=NEVER,
                 **trial.chosen("pretrain"),
             )
-            done.write_text(str(_steps(pretrain(pool, run, config))))
-        return run, {"pretraining_steps": int(done.read_text())}
+
+            def job(run: Path, budget: Budget) -> Iterator[Event]:
+                return pretrain(pool, run, config.replace(budget=budget))
+
+            self._build_kernels(job, ("pretrain", config.model.to_json(), trial.tile, trial.pretrain_batch))
+            # Under its name only when it is whole: a process that dies leaves nothing that looks like a model.
+            begun = Path(mkdtemp(prefix="pretrain-", dir=self._work))
+            steps = _steps(job(begun, config.budget))
+            (begun / STEPS_FILE).write_text(str(steps))
+            begun.rename(run)
+        return run, {"pretraining_steps": int((run / STEPS_FILE).read_text())}
+
+    def _build_kernels(self, job: Callable[[Path, Budget], Iterator[Event]], key: tuple[Any, ...]) -> None:
+        """Let a job make a few steps on a card before its clock starts: the other networks are compiled off the clock, too."""
+        if self._device.type == "cuda" and key not in self._built:
+            with TemporaryDirectory(prefix="kernels-", dir=self._work) as folder:
+                _steps(job(Path(folder), Budget(steps=3)))
+            self._built.add(key)
 
     def _vit(self, trial: Trial, examples: list[LabelledImage]) -> Learned:
         mae = new_vit_mae(trial.preset, self._channels(examples), trial.seed)
@@ -156,7 +184,9 @@ class Methods:
                     seed=trial.seed,
                     device=self._device,
                 )
-                torch.save({"weights": mae.state_dict(), "steps": steps}, file)
+                partial = file.with_suffix(".partial")
+                torch.save({"weights": mae.state_dict(), "steps": steps}, partial)
+                partial.rename(file)
             found = torch.load(file, map_location="cpu", weights_only=True)
             mae.load_state_dict(found["weights"])
             figures["pretraining_steps"] = found["steps"]
@@ -243,13 +273,6 @@ class Methods:
         changed = "".join(f"-{name}-{value}" for name, value in sorted(settings.items()))
         parts = (trial.method, trial.dataset, trial.preset, trial.tile, trial.pretrain_batch, trial.minutes, trial.seed)
         return "-".join(map(str, parts)) + changed.replace("/", "_")
-
-    def _new_folder(self, trial: Trial, kind: str) -> Path:
-        """Return a folder that is not there yet."""
-        number = 0
-        while (folder := self._work / f"{kind}-{trial.method}-{number}").exists():
-            number += 1
-        return folder
 
     def _channels(self, examples: Sequence[LabelledImage]) -> int:
         return examples[0].record.channels
