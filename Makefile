@@ -12,7 +12,7 @@ THREADS ?= 1
 TEST_ENVIRONMENT := NAPARI_ENSURE_PLUGIN_MAIN_THREAD=1 OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) QT_API=pyqt6
 PYTEST_ARGUMENTS ?=
 QUALITY_ARGUMENTS ?=
-SMALL := --device cpu --dataset em_isbi2012 --labels 2 --seed 0 --preset tiny --pretrain-batch 4 --batch 4 \
+SMALL := --device cpu --dataset em_isbi2012 --labels 2 --seed 0 --preset tiny --tile 128 --pretrain-batch 8 --batch 4 \
     --minutes 0.8 --finetune-minutes 0.6
 
 .PHONY: help demo test lint format typecheck pytest bench quality quality-small install clean

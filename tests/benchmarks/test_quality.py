@@ -16,6 +16,8 @@ import torch
 from scipy import ndimage
 from skimage.io import imsave
 
+from napari_affmae.config import Budget
+
 HERE = Path(__file__).parent
 
 
@@ -122,7 +124,7 @@ def test_a_network_is_trained_in_its_minutes() -> None:
 
     steps = fit.fit(
         network, loss, read, lambda tensors, generator: tensors,
-        minutes=0.01, rate=0.1, betas=(0.9, 0.999), warmup=0.1, seed=0, device=torch.device("cpu"),
+        budget=Budget(minutes=0.01), rate=0.1, betas=(0.9, 0.999), warmup=0.1, seed=0, device=torch.device("cpu"),
     )  # fmt: skip
     assert steps == len(losses) > 20
     assert losses[-1] < 0.2 * losses[0]

@@ -39,7 +39,7 @@ def fit(
     read: Callable[[int], Arrays],
     prepare: Callable[[tuple[Tensor, ...], torch.Generator], tuple[Tensor, ...]],
     *,
-    minutes: float,
+    budget: Budget,
     rate: float,
     betas: tuple[float, float],
     warmup: float,
@@ -48,7 +48,7 @@ def fit(
     groups: Sequence[Sequence[nn.Parameter]] | None = None,
     layer_decay: float = 1.0,
 ) -> int:
-    """Train for some minutes and return the number of steps.
+    """Train for a budget and return the number of steps.
 
     The clock starts after the first step, so that compilation costs none of the time.
 
@@ -59,12 +59,10 @@ def fit(
     groups, layer_decay
         Parameters from input to output, and the learning rate of a group over that of the next.
     """
-    if minutes <= 0:
-        return 0
     network.to(device).train()
     optimizer = _adamw(groups or [list(network.parameters())], layer_decay, rate, betas, device)
     step_of = TrainingStep(network, loss, optimizer, make_fabric(device), CLIP)
-    schedule = Schedule(Budget(minutes=minutes), warmup, 1.0)
+    schedule = Schedule(budget, warmup, 1.0)
     start, step, fraction = None, 0, 0.0
     torch.manual_seed(seed)
     with Batches(read, device) as batches:
