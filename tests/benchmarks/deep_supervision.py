@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import affmae_kernels  # noqa: F401  loads triton safely before torch's optimizers can load it
@@ -54,7 +55,7 @@ def main() -> int:
             model,
             weighted(model, weights),
             lambda step: (sampler.batch(step),),
-            lambda tensors, generator: prepare(tensors[0], model.config, generator),
+            partial(prepare, model.config),
             budget=Budget(steps=given.steps),
             rate=RATE,
             betas=BETAS,
@@ -77,9 +78,9 @@ def weighted(model: MaskedAutoencoder, weights: Mapping[str, float]) -> Loss:
     return loss
 
 
-def prepare(images: Tensor, config: ModelConfig, generator: torch.Generator) -> tuple[Tensor, ...]:
+def prepare(config: ModelConfig, tensors: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
     """Augment and mask a batch as pretraining does."""
-    images = augment(images, jitter=JITTER, generator=generator)[0]
+    images = augment(tensors[0], jitter=JITTER, generator=generator)[0]
     grid = config.grid(*images.shape[-2:])
     return images, *draw_mask(len(images), grid, config.mask_ratio, config.mask_kind, images.device, generator)
 

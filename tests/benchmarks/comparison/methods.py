@@ -30,6 +30,7 @@ from napari_affmae.engine.losses import class_weights
 from napari_affmae.engine.pretrain import pretrain
 from napari_affmae.engine.segment import load_segmenter, segment
 from napari_affmae.engine.tiling import TiledPrediction
+from napari_affmae.engine.views import from_views
 from napari_affmae.events import Done, Event
 from napari_affmae.model.masking import draw_mask
 
@@ -44,8 +45,11 @@ Predict = Callable[[npt.NDArray[Any]], npt.NDArray[np.int64]]
 Learned = tuple[Predict, dict[str, Any]]
 """What a method learned, and figures about how."""
 
-PRETRAIN_JITTER, JITTER = 0.1, 0.15
-"""Intensity jitter of the other networks: our defaults."""
+PRETRAIN_JITTER = 0.1
+"""Intensity jitter in pretraining, of the other networks: our default."""
+
+SHARED = ("jitter", "deform", "focus", "average")
+"""Settings of our finetuning that all networks get, so that none is ahead by its augmentation or its loss."""
 
 MASK_RATIO = 0.5
 
@@ -119,7 +123,7 @@ class Methods:
         ids = [info.id for info in table]
 
         def predict(image: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-            labels = segment(model, image, device=self._device.type, tile=trial.tile).labels
+            labels = segment(model, image, device=self._device.type, tile=trial.tile, views=trial.views).labels
             return np.searchsorted(ids, labels).astype(np.int64)
 
         return predict, figures
@@ -215,14 +219,17 @@ class Methods:
         )
         network.to(self._device)
         weights = class_weights(sampler.class_pixels).to(self._device)
+        shared = FinetuneConfig(**{name: value for name, value in trial.chosen("finetune").items() if name in SHARED})
         # Whoever was pretrained keeps what it knows below, as ours does.
         depths = network.by_depth() if isinstance(network, VitSegmenter) else None
         pretrained = trial.method == "vit-mae" and trial.minutes > 0
         steps = fit(
             network,
-            segmentation_loss(self._compile(network), weights),
+            segmentation_loss(self._compile(network), weights, shared.focus),
             sampler.batch,
-            lambda tensors, generator: augment(tensors[0], tensors[1], jitter=JITTER, generator=generator),
+            lambda tensors, generator: augment(
+                tensors[0], tensors[1], jitter=shared.jitter, deform=shared.deform, generator=generator
+            ),
             budget=Budget(minutes=trial.labelled_minutes),
             rate=trial.settings.get("rate", rate),
             betas=(0.9, 0.999),
@@ -231,6 +238,7 @@ class Methods:
             device=self._device,
             groups=depths,
             layer_decay=trial.settings.get("layer_decay", 0.75 if pretrained else 1.0),
+            average=shared.average,
         )
 
         @torch.inference_mode()
@@ -243,7 +251,7 @@ class Methods:
         def predict(image: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
             source = ArraySource(image).normalised(normalisation)
             side = trial.tile
-            whole = TiledPrediction(tiles_of, source, tile=side, overlap=side // 4, batch=8, align=8)
+            whole = TiledPrediction(from_views(tiles_of, trial.views), source, tile=side, overlap=side // 4, batch=8, align=8)
             for _ in whole.run():
                 pass
             return whole.output.argmax(0)

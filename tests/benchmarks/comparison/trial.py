@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 
 from napari_affmae.bench.run import describe_machine
-from napari_affmae.config import PresetName
+from napari_affmae.config import PresetName, Views
 
 from .datasets import DATASETS, Dataset, Paint, Part
 
@@ -38,8 +38,8 @@ class Trial:
     tile, pretrain_batch, batch
         Side of the tiles in pixels, tiles per step of pretraining and of training on labels.
     settings
-        What differs from the defaults: fields of the product's settings with ``pretrain.`` or ``finetune.`` before them, or
-        ``rate`` and ``layer_decay`` of the other networks.
+        What differs from the defaults: fields of the product's settings with ``pretrain.``, ``model.`` or ``finetune.`` before
+        them, or ``segment.views``, or ``rate``, ``layer_decay`` and ``pretrain_rate`` of the other networks.
     part
         ``"test"``, or ``"val"`` to choose settings by.
     """
@@ -72,6 +72,12 @@ class Trial:
     def expected_minutes(self) -> float:
         """Return the minutes of training that the trial takes if nothing is reused; the forest has no clock."""
         return 0.0 if self.method == "forest" else self.minutes + self.finetune_minutes
+
+    @property
+    def views(self) -> Views:
+        """Return how many views of a tile are averaged: ``segment.views`` of the settings."""
+        views: Views = self.settings.get("segment.views", 1)
+        return views
 
     def chosen(self, job: str) -> dict[str, Any]:
         """Return the settings of a job, without their prefix."""
