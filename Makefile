@@ -12,10 +12,11 @@ THREADS ?= 1
 TEST_ENVIRONMENT := NAPARI_ENSURE_PLUGIN_MAIN_THREAD=1 OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) QT_API=pyqt6
 PYTEST_ARGUMENTS ?=
 QUALITY_ARGUMENTS ?=
+FIGURES_ARGUMENTS ?=
 SMALL := --device cpu --dataset em_isbi2012 --labels 2 --seed 0 --preset tiny --tile 128 --pretrain-batch 8 --batch 4 \
-    --minutes 0.8 --finetune-minutes 0.6
+    --minutes 0.6 --finetune-minutes 0.6
 
-.PHONY: help demo test lint format typecheck pytest bench quality quality-small install clean
+.PHONY: help demo test lint format typecheck pytest bench quality quality-small figures install clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -49,6 +50,10 @@ quality-small: install ## the same in under ten minutes on a CPU, one seed: make
 	OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) AFFMAE_DATA=$(DATA) $(BIN)/python tests/benchmarks/quality.py \
 	    $(SMALL) --out quality-small.jsonl
 	$(BIN)/python tests/benchmarks/quality.py --report quality-small.jsonl
+
+figures: install ## draw docs/figures: make figures DATA=folder FIGURES_ARGUMENTS="--model file --pair folder --lines file"
+	$(BIN)/python -m pip install --disable-pip-version-check -q matplotlib
+	AFFMAE_DATA=$(DATA) $(BIN)/python tests/benchmarks/figures.py $(FIGURES_ARGUMENTS)
 
 format: install ## put the code into shape
 	$(BIN)/ruff check --fix .
