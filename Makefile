@@ -16,7 +16,7 @@ FIGURES_ARGUMENTS ?=
 SMALL := --device cpu --dataset em_isbi2012 --labels 2 --seed 0 --preset tiny --tile 128 --pretrain-batch 8 --batch 4 \
     --minutes 0.6 --finetune-minutes 0.6
 
-.PHONY: help demo test lint format typecheck pytest bench quality quality-small figures install clean
+.PHONY: help demo test lint format typecheck pytest bench quality quality-small results figures install clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -44,6 +44,9 @@ bench: install ## steps of this machine against a compiled ViT-MAE; figures go t
 quality: install ## methods compared on real images: make quality DATA=folder; lines add up in quality.jsonl
 	$(BIN)/python -m pip install --disable-pip-version-check -q monai scikit-learn
 	AFFMAE_DATA=$(DATA) $(BIN)/python tests/benchmarks/quality.py $(QUALITY_ARGUMENTS)
+
+results: ## write docs/results.md from the lines in docs/results.jsonl
+	$(BIN)/python tests/benchmarks/quality.py --report docs/results.jsonl > docs/results.md
 
 quality-small: install ## the same in under ten minutes on a CPU, one seed: make quality-small DATA=folder
 	$(BIN)/python -m pip install --disable-pip-version-check -q monai scikit-learn

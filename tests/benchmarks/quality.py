@@ -63,6 +63,7 @@ def main() -> int:
             break
         labels = trial.labels or ALL
         told = f"{trial.method}, {trial.dataset}, {trial.minutes:g} min, {labels} labelled, seed {trial.seed}"
+        told += "".join(f", {name}={value}" for name, value in trial.settings.items())
         print(told, file=sys.stderr, flush=True)
         try:
             figures = run(methods, trial, root, device)
@@ -98,13 +99,15 @@ def run(methods: Methods, trial: Trial, root: Path, device: torch.device) -> dic
 
 
 def _trials(given: argparse.Namespace) -> Iterator[Trial]:
-    settings = dict(_setting(text) for text in given.set)
+    variants = [dict(_setting(text) for text in words) for words in given.set or [[]]]
     share, of = given.share
     # All methods of a seed before the next seed: whatever ends early is a fair comparison. What shares a pretrained model
     # stays on one card, so that no two processes make the same one.
     pretrained = itertools.product(given.dataset, given.minutes, given.seed, given.method)
     mine = (key for number, key in enumerate(pretrained) if number % of == share)
-    for (dataset, minutes, seed, method), labels, paint in itertools.product(mine, given.labels, given.paint):
+    for (dataset, minutes, seed, method), labels, paint, settings in itertools.product(
+        mine, given.labels, given.paint, variants
+    ):
         yield Trial(
             method=method,
             dataset=dataset,
@@ -156,7 +159,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--pretrain-batch", type=int, default=64)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--part", choices=("test", "val"), default="test", help="val to choose settings by")
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="for example finetune.learning_rate=5e-4")
+    parser.add_argument(
+        "--set",
+        nargs="*",
+        action="append",
+        metavar="NAME=VALUE",
+        help="settings to try, for example finetune.learning_rate=5e-4; each --set is a variant, an empty one the defaults",
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--eager", action="store_true", help="do not compile the other networks")
     parser.add_argument("--until", type=float, help="minutes; no trial is begun that would train for longer than that")

@@ -222,6 +222,16 @@ def test_shares_split_the_list_and_keep_a_pretrained_model_on_one_card(monkeypat
         trials("--share", "2/2")
 
 
+def test_each_set_is_a_variant() -> None:
+    quality = module("quality")
+    words = ["--method", "affmae", "--seed", "3", "--set", "--set", "finetune.deform=0.5", "segment.views=4"]
+    plain, changed = quality._trials(quality._parser().parse_args(words))
+    assert plain.settings == {}
+    assert changed.settings == {"finetune.deform": 0.5, "segment.views": 4}
+    assert changed.views == 4
+    assert changed.chosen("finetune") == {"deform": 0.5}
+
+
 def test_a_trial_that_fails_leaves_the_others_their_turn(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
@@ -153,7 +154,10 @@ class Methods:
             begun = Path(mkdtemp(prefix="pretrain-", dir=self._work))
             steps = _steps(job(begun, config.budget))
             (begun / STEPS_FILE).write_text(str(steps))
-            begun.rename(run)
+            if run.exists():  # another process was faster
+                shutil.rmtree(begun)
+            else:
+                begun.rename(run)
         return run, {"pretraining_steps": int((run / STEPS_FILE).read_text())}
 
     def _build_kernels(self, job: Callable[[Path, Budget], Iterator[Event]], key: tuple[Any, ...]) -> None:
