@@ -26,8 +26,10 @@ from pictures.sections import Section, sections
 
 from napari_affmae.model.mae import MaskedAutoencoder
 from napari_affmae.model.model_file import load_model
+from napari_affmae.model.segmenter import Segmenter
 
 OUT = Path(__file__).parents[2] / "docs" / "figures"
+SIDE = 512
 Draw = Callable[[], Figure]
 
 
@@ -50,14 +52,19 @@ def main() -> int:
 def _figures(given: argparse.Namespace) -> Iterator[tuple[str, Draw | str]]:
     """Yield the name of each figure and how to draw it, or what it lacks."""
 
-    def shown() -> list[Section]:
-        return sections(data_folder(given.root), given.dataset, "val", given.side)
+    def shown(model: MaskedAutoencoder | Segmenter) -> list[Section]:
+        # Tokens compete over the whole image, so a network is looked at in what it was trained and works on: a tile.
+        return sections(data_folder(given.root), given.dataset, "val", given.side or model.card.tile or SIDE)
 
-    yield "tokens", (lambda: tokens.draw(load_model(given.model), shown())) if given.model else "give a model with --model"
+    def survivors() -> Figure:
+        model = load_model(given.model)
+        return tokens.draw(model, shown(model))
+
+    yield "tokens", survivors if given.model else "give a model with --model"
     if given.pair:
         pair = {name: _pretrained(given.pair / f"{name}.safetensors") for name in VARIANTS}
-        yield "features", lambda: features.draw(pair, shown()[0])
-        yield "rank", lambda: rank.draw(pair, shown())
+        yield "features", lambda: features.draw(pair, shown(pair["with"])[0])
+        yield "rank", lambda: rank.draw(pair, shown(pair["with"]))
     else:
         yield "features, rank", "give the folder of deep_supervision.py with --pair"
     lines = [line for path in given.lines for line in read_lines(path)]
@@ -85,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--lines", type=Path, nargs="*", default=[], help="lines of quality.py")
     parser.add_argument("--run", type=Path, nargs="*", default=[], help="pretraining runs whose losses are drawn")
     parser.add_argument("--dataset", default="em_vnc_sstem", help="whose validation images are looked at")
-    parser.add_argument("--side", type=int, default=512, help="of the square that is looked at, in pixels")
+    parser.add_argument("--side", type=int, help="of the square that is looked at, in pixels; default: a tile of the model")
     parser.add_argument("--preset", choices=("tiny", "small", "base"), default="small", help="whose operations are counted")
     return parser
 

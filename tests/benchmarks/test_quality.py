@@ -205,6 +205,9 @@ def test_the_report_puts_the_forest_beside_the_networks_and_shows_patience() -> 
         assert "--method affmae forest --seed 0 1" in table
     assert "| AFFMAE, pretrained | 45.0 ± 7.1 | 45.0 ± 7.1 |" in patience
     assert notes.startswith("What did not help")
+    tried = report.document([trial_line("affmae", settings=chosen) for chosen in ({}, {"segment.views": 4})])
+    assert "--set --set segment.views=4\n" in tried
+    assert "| AFFMAE, pretrained (segment.views = 4) |" in tried
 
 
 def test_shares_split_the_list_and_keep_a_pretrained_model_on_one_card(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,9 +143,6 @@ def _facts(setting: Line, entries: Sequence[Line]) -> str:
 
 def _command(setting: Line, entries: Sequence[Line]) -> str:
     """Return the command that makes the lines of a table."""
-    given = {key: value for entry in entries for key, value in entry["settings"].items()}
-    if len({_changed(entry) for entry in entries}) > 1:
-        given = {}  # several commands, one for each row's settings
     methods = sorted({entry["method"] for entry in entries}, key=METHODS.index)
     words = ["python tests/benchmarks/quality.py --root DATA", f"--dataset {setting['dataset']}"]
     words += [f"--labels {'all' if setting['labels'] is None else setting['labels']}", f"--paint {setting['paint']}"]
@@ -155,8 +152,9 @@ def _command(setting: Line, entries: Sequence[Line]) -> str:
         words += [f"--preset {setting['preset']} --minutes {setting['minutes']:g}"]
         words += [f"--finetune-minutes {setting['finetune_minutes']:g} --tile {setting['tile']}"]
         words += [f"--pretrain-batch {setting['pretrain_batch']} --batch {setting['batch']}"]
-    if given:
-        words += ["--set " + " ".join(f"{name}={value}" for name, value in sorted(given.items()))]
+    variants = sorted({" ".join(f"{name}={value}" for name, value in sorted(e["settings"].items())) for e in entries})
+    if variants != [""]:
+        words += [f"--set {variant}".strip() for variant in variants]
     return "```\n" + " ".join(words) + "\n```"
 
 
