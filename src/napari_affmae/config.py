@@ -16,6 +16,7 @@ from .errors import ConfigError
 PresetName = Literal["tiny", "small", "base"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Merging = Literal["cluster", "l2norm"]
+Selection = Literal["global", "local"]
 MaskKind = Literal["perlin", "random"]
 PositionCode = Literal["grid", "batch"]
 OutputFormat = Literal["tiff", "ome-zarr"]
@@ -91,6 +92,9 @@ class ModelConfig(Settings):
         Width of the hidden layer of a block's MLP over the width of the stage.
     merging
         ``"cluster"`` merges neighbourhoods by learned scores; ``"l2norm"`` keeps the tokens of largest norm.
+    selection
+        With ``"cluster"``: whether the tokens that survive are the best of the whole image, as in the paper, or those that are
+        most above their neighbourhood's mean, so that no part of an image is emptied.
     decoder_dim, decoder_heads, decoder_ffn_dim
         Width, heads and hidden width of the decoder blocks; ``decoder_ffn_dim`` defaults to ``2 * decoder_dim``.
     mask_ratio
@@ -117,6 +121,7 @@ class ModelConfig(Settings):
     ds_rates: tuple[Rate, Rate, Rate, Rate] = (0.4, 0.4, 0.4, 0.4)
     mlp_ratio: Annotated[float, Field(gt=0)] = 2.0
     merging: Merging = "cluster"
+    selection: Selection = "global"
     decoder_dim: PositiveInt = 384
     decoder_heads: PositiveInt = 6
     decoder_ffn_dim: PositiveInt = 0
