@@ -12,12 +12,15 @@ THREADS ?= 1
 TEST_ENVIRONMENT := NAPARI_ENSURE_PLUGIN_MAIN_THREAD=1 OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) QT_API=pyqt6
 PYTEST_ARGUMENTS ?=
 QUALITY_ARGUMENTS ?=
+FIGURES_ARGUMENTS ?=
+SMALL := --device cpu --dataset em_isbi2012 --labels 2 --seed 0 --preset tiny --tile 128 --pretrain-batch 8 --batch 4 \
+    --minutes 0.6 --finetune-minutes 0.6
 
-.PHONY: help demo test lint format typecheck pytest bench quality install clean
+.PHONY: help demo test lint format typecheck pytest bench quality quality-small results figures install clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: install ## the whole loop on data it brings along; without a screen, pictures and layers go to demo-out/
 	$(VIRTUAL_SCREEN) $(BIN)/napari-affmae demo --out $(OUT) $(if $(SCREEN),,--headless)
@@ -41,6 +44,19 @@ bench: install ## steps of this machine against a compiled ViT-MAE; figures go t
 quality: install ## methods compared on real images: make quality DATA=folder; lines add up in quality.jsonl
 	$(BIN)/python -m pip install --disable-pip-version-check -q monai scikit-learn
 	AFFMAE_DATA=$(DATA) $(BIN)/python tests/benchmarks/quality.py $(QUALITY_ARGUMENTS)
+
+results: ## write docs/results.md from the lines in docs/results.jsonl
+	$(BIN)/python tests/benchmarks/quality.py --report docs/results.jsonl > docs/results.md
+
+quality-small: install ## the same in under ten minutes on a CPU, one seed: make quality-small DATA=folder
+	$(BIN)/python -m pip install --disable-pip-version-check -q monai scikit-learn
+	OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) AFFMAE_DATA=$(DATA) $(BIN)/python tests/benchmarks/quality.py \
+	    $(SMALL) --out quality-small.jsonl
+	$(BIN)/python tests/benchmarks/quality.py --report quality-small.jsonl
+
+figures: install ## draw docs/figures: make figures DATA=folder FIGURES_ARGUMENTS="--model file --pair folder --lines file"
+	$(BIN)/python -m pip install --disable-pip-version-check -q matplotlib
+	AFFMAE_DATA=$(DATA) $(BIN)/python tests/benchmarks/figures.py $(FIGURES_ARGUMENTS)
 
 format: install ## put the code into shape
 	$(BIN)/ruff check --fix .

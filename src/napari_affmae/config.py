@@ -16,9 +16,11 @@ from .errors import ConfigError
 PresetName = Literal["tiny", "small", "base"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Merging = Literal["cluster", "l2norm"]
+Selection = Literal["global", "local"]
 MaskKind = Literal["perlin", "random"]
 PositionCode = Literal["grid", "batch"]
 OutputFormat = Literal["tiff", "ome-zarr"]
+Views = Literal[1, 2, 4, 8]
 
 STAGES = 4
 STAGE_NAMES = ("res2", "res3", "res4", "res5")
@@ -90,6 +92,9 @@ class ModelConfig(Settings):
         Width of the hidden layer of a block's MLP over the width of the stage.
     merging
         ``"cluster"`` merges neighbourhoods by learned scores; ``"l2norm"`` keeps the tokens of largest norm.
+    selection
+        With ``"cluster"``: whether the tokens that survive are the best of the whole image, as in the paper, or those that are
+        most above their neighbourhood's mean, so that no part of an image is emptied.
     decoder_dim, decoder_heads, decoder_ffn_dim
         Width, heads and hidden width of the decoder blocks; ``decoder_ffn_dim`` defaults to ``2 * decoder_dim``.
     mask_ratio
@@ -116,6 +121,7 @@ class ModelConfig(Settings):
     ds_rates: tuple[Rate, Rate, Rate, Rate] = (0.4, 0.4, 0.4, 0.4)
     mlp_ratio: Annotated[float, Field(gt=0)] = 2.0
     merging: Merging = "cluster"
+    selection: Selection = "global"
     decoder_dim: PositiveInt = 384
     decoder_heads: PositiveInt = 6
     decoder_ffn_dim: PositiveInt = 0
@@ -309,7 +315,7 @@ class ApplyConfig(Settings):
         ``"tiff"``: ids; ``"ome-zarr"``: image, ids and class names in one.
     probabilities
         Whether the probability of each class is written, too.
-    tile, overlap, batch, device
+    tile, overlap, batch, device, views
         As in :func:`~napari_affmae.engine.segment.segment_events`.
     rescale
         Whether images are scaled to the model's pixel size if both are known.
@@ -323,6 +329,7 @@ class ApplyConfig(Settings):
     overlap: Annotated[int, Field(ge=0)] | None = None
     batch: PositiveInt | None = None
     device: DeviceName = "auto"
+    views: Views = 1
     rescale: bool = True
     refinement: Refinement = Refinement()
 
@@ -342,6 +349,13 @@ class FinetuneConfig(Settings):
         AdamW; the learning rate falls by ``layer_decay`` from each stage to the one below it. From scratch nothing decays.
     jitter
         As in :class:`PretrainConfig`.
+    deform
+        Strength of random turns, stretching and elastic waves, see :mod:`~napari_affmae.data.warp`; 0 for none.
+    focus
+        How much less a pixel counts that is known already, see :func:`~napari_affmae.engine.losses.masked_cross_entropy`.
+    average
+        Part that each step keeps of the moving average of the weights, which is what is scored and saved; 0 takes the last
+        weights as they are.
     held_out
         Part of the painted area kept back for the score, when every class can spare it; 0 trains on everything.
     seed, device, checkpoint_seconds
@@ -357,6 +371,9 @@ class FinetuneConfig(Settings):
     warmup: Annotated[float, Field(ge=0, le=0.5)] = 0.1
     clip: Annotated[float, Field(gt=0)] = 5.0
     jitter: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    deform: Annotated[float, Field(ge=0, le=1)] = 0.0
+    focus: Annotated[float, Field(ge=0, le=5)] = 0.0
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     held_out: Annotated[float, Field(ge=0, le=0.5)] = 0.2
     seed: Annotated[int, Field(ge=0)] = 0
     device: DeviceName = "auto"

@@ -16,6 +16,8 @@ import torch
 from scipy import ndimage
 from skimage.io import imsave
 
+from napari_affmae.config import Budget
+
 HERE = Path(__file__).parent
 
 
@@ -122,7 +124,7 @@ def test_a_network_is_trained_in_its_minutes() -> None:
 
     steps = fit.fit(
         network, loss, read, lambda tensors, generator: tensors,
-        minutes=0.01, rate=0.1, betas=(0.9, 0.999), warmup=0.1, seed=0, device=torch.device("cpu"),
+        budget=Budget(minutes=0.01), rate=0.1, betas=(0.9, 0.999), warmup=0.1, seed=0, device=torch.device("cpu"),
     )  # fmt: skip
     assert steps == len(losses) > 20
     assert losses[-1] < 0.2 * losses[0]
@@ -160,8 +162,97 @@ def test_a_small_comparison(root: Path, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(sys, "argv", ["quality.py", "--report", str(out)])
     assert module("quality").main() == 0
     table = capsys.readouterr().out
-    assert "2 labelled image(s), scribbles" in table
+    assert "2 labelled images, scribbles" in table
     assert "| AFFMAE, from scratch | 1 |" in table
+    kept = {path.name for path in (tmp_path / "runs").iterdir()}
+    assert len(kept) == 2, "the two pretrained models, and nothing of runs on labels"
+    assert any((tmp_path / "runs" / name / "model.safetensors").is_file() for name in kept)
+
+
+def trial_line(method: str, seed: int = 0, miou: float = 0.5, **changes: object) -> dict:
+    trial = module("comparison.trial")
+    figures = {"miou": miou, "iou": {"a": miou, "b": miou}, "boundary_f1": None, "steps": 7}
+    chosen = trial.Trial(method=method, seed=seed, **changes)
+    return trial.line(chosen, figures, torch.device("cpu"), "abc1234")
+
+
+def test_a_line_that_was_cut_costs_only_itself(tmp_path: Path) -> None:
+    lines = module("comparison.lines")
+    path = tmp_path / "new" / "lines.jsonl"
+    lines.append_line(path, {"a": 1})
+    with path.open("a") as file:
+        file.write('{"a": 2, "b')
+    lines.append_line(path, {"a": 3})
+    assert lines.read_lines(path) == [{"a": 1}, {"a": 3}]
+    assert lines.read_lines(tmp_path / "none") == []
+
+
+def test_the_forest_is_one_trial_whatever_the_networks_get() -> None:
+    identity = module("comparison.trial").identity
+    assert identity(trial_line("forest", minutes=2.0)) == identity(trial_line("forest", minutes=10.0, preset="tiny"))
+    assert identity(trial_line("forest", seed=1)) != identity(trial_line("forest"))
+    assert identity(trial_line("unet", minutes=2.0)) != identity(trial_line("unet", minutes=10.0))
+
+
+def test_the_report_puts_the_forest_beside_the_networks_and_shows_patience() -> None:
+    report = module("comparison.report")
+    lines = [trial_line("affmae", seed, 0.4 + 0.1 * seed, minutes=minutes) for seed in (0, 1) for minutes in (2.0, 10.0)]
+    text = report.document([*lines, trial_line("forest", minutes=0.0, preset="tiny")], "## What did not help\n\nNothing.")
+    two, ten, patience, notes = text.split("\n## ")[1:]
+    for table in (two, ten):
+        assert "| AFFMAE, pretrained | 0, 1 | 45.0 ± 7.1 | 45.0 | 45.0 | 7 |" in table
+        assert "| random forest on filters | 0 | 50.0 |" in table
+        assert "--method affmae forest --seed 0 1" in table
+    assert "| AFFMAE, pretrained | 45.0 ± 7.1 | 45.0 ± 7.1 |" in patience
+    assert notes.startswith("What did not help")
+    tried = report.document([trial_line("affmae", settings=chosen) for chosen in ({}, {"segment.views": 4})])
+    assert "--set --set segment.views=4\n" in tried
+    assert "| AFFMAE, pretrained (segment.views = 4) |" in tried
+
+
+def test_shares_split_the_list_and_keep_a_pretrained_model_on_one_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    quality = module("quality")
+
+    def trials(*words: str) -> list:
+        given = quality._parser().parse_args(["--labels", "1", "4", "--minutes", "0", "2", *words])
+        return list(quality._trials(given))
+
+    halves = [trials("--share", f"{part}/2") for part in (0, 1)]
+    assert sorted(map(repr, halves[0] + halves[1])) == sorted(map(repr, trials()))
+    models = [{(t.method, t.seed, t.minutes) for t in half} for half in halves]
+    assert not models[0] & models[1]
+    with pytest.raises(SystemExit):
+        trials("--share", "2/2")
+
+
+def test_each_set_is_a_variant() -> None:
+    quality = module("quality")
+    words = ["--method", "affmae", "--seed", "3", "--set", "--set", "finetune.deform=0.5", "segment.views=4"]
+    plain, changed = quality._trials(quality._parser().parse_args(words))
+    assert plain.settings == {}
+    assert changed.settings == {"finetune.deform": 0.5, "segment.views": 4}
+    assert changed.views == 4
+    assert changed.chosen("finetune") == {"deform": 0.5}
+
+
+def test_a_trial_that_fails_leaves_the_others_their_turn(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    quality = module("quality")
+
+    def run(methods: object, trial: object, *others: object) -> dict:
+        if trial.seed == 0:
+            raise RuntimeError("no kernel today")
+        return {"miou": 1.0}
+
+    monkeypatch.setattr(quality, "run", run)
+    out = tmp_path / "lines.jsonl"
+    command = ["quality.py", "--root", str(root), "--out", str(out), "--work", str(tmp_path / "runs"), "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", [*command, "--method", "unet", "--seed", "0", "1", "--commit", "abc1234"])
+    assert quality.main() == 1
+    (line,) = (json.loads(text) for text in out.read_text().splitlines())
+    assert (line["seed"], line["commit"]) == (1, "abc1234")
+    assert "no kernel today" in capsys.readouterr().err
 
 
 def test_forest_learns_brightness() -> None:

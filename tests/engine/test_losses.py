@@ -80,3 +80,18 @@ def test_weights_favour_rare_classes_but_not_without_limit() -> None:
     counts = torch.tensor([10_000, 2_500, 1, 0])
     assert ((weights * counts).sum() / counts.sum()).item() == pytest.approx(1)
     assert torch.equal(class_weights(np.array([5, 5])), torch.ones(2))
+
+
+def test_focus_is_cross_entropy_at_zero_and_forgets_what_is_known() -> None:
+    torch.manual_seed(0)
+    logits, targets = torch.randn(2, 3, 4, 4, requires_grad=True), torch.randint(-1, 3, (2, 4, 4))
+    weights = torch.tensor([1.0, 2.0, 0.5])
+    plain = masked_cross_entropy(logits, targets, weights)
+    torch.testing.assert_close(masked_cross_entropy(logits, targets, weights, focus=1e-9), plain)
+    painted = targets >= 0
+    p = logits.softmax(1).gather(1, targets.clamp_min(0)[:, None])[:, 0][painted]
+    expected = (weights[targets[painted]] * (1 - p) ** 2 * -p.log()).sum() / painted.sum()
+    focused = masked_cross_entropy(logits, targets, weights, focus=2.0)
+    torch.testing.assert_close(focused, expected)
+    (gradient,) = torch.autograd.grad(masked_cross_entropy(1e3 * logits, targets, weights, focus=2.0), logits)
+    assert gradient.isfinite().all()

@@ -11,7 +11,7 @@ from cyclopts.validators import Number
 
 from ..config import Budget, DeviceName, FinetuneConfig
 from ..control import JobControl
-from .options import AsJson, Device, Files, Foreground, ImageFolder, LabelFolder, Model, Sparse
+from .options import AsJson, Device, Files, Foreground, ImageFolder, LabelFolder, Model, Sparse, ViewCount
 from .output import print_result
 from .progress import counting, watch
 
@@ -35,6 +35,7 @@ def evaluate(
     steps: Annotated[
         int | None, Parameter(help="Steps of each training of --compare. [default: 400]", validator=Number(gte=1))
     ] = None,
+    views: ViewCount = 1,
     device: Device = None,
     json: AsJson = False,
 ) -> None:
@@ -51,7 +52,9 @@ def evaluate(
         print_result(_compared(model, labelled, steps, device or "auto"), json)
         return
     with counting("evaluate") as on_progress:
-        result = run_evaluation(model, examples, device=device or "auto", sparse=labelled.sparse, on_progress=on_progress)
+        result = run_evaluation(
+            model, examples, device=device or "auto", views=views, sparse=labelled.sparse, on_progress=on_progress
+        )
     figures = {
         "miou": result.miou,
         "iou": result.iou,

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from ..config import DeviceName
+from ..config import DeviceName, Views
 
 Images = Annotated[Path, Parameter(help="Folder of PNG, JPEG, TIFF or OME-Zarr images (subfolders too), or one such image.")]
 ImageFolder = Annotated[Path, Parameter(help="Folder of images, or one file.")]
@@ -21,6 +21,9 @@ OutputFolder = Annotated[Path, Parameter(help="Folder to write results to.")]
 Files = Annotated[str | None, Parameter(help='Use only these: a text file of names, or "split.csv:train".')]
 Device = Annotated[DeviceName | None, Parameter(help="auto takes CUDA, then MPS, then the CPU. [default: auto]")]
 Batch = Annotated[int | None, Parameter(help="Tiles per step; chosen by device if not given.", validator=Number(gte=1))]
+ViewCount = Annotated[
+    Views, Parameter(help="Average over so many mirrored and turned views of each tile, 1, 2, 4 or 8: better, slower.")
+]
 Sparse = Annotated[bool, Parameter(negative="", help="Labels are paint: 0 is not labelled, classes count from 1.")]
 Foreground = Annotated[bool, Parameter(negative="", help="Labels are instances: turn ids into background and foreground.")]
 Overwrite = Annotated[bool, Parameter(negative="", help="Replace results that are there already.")]

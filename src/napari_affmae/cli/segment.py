@@ -9,7 +9,7 @@ from cyclopts.validators import Number
 
 from ..config import ApplyConfig, OutputFormat
 from ..control import JobControl
-from .options import AsJson, Batch, Device, Files, Images, Model, OutputFolder, Overwrite
+from .options import AsJson, Batch, Device, Files, Images, Model, OutputFolder, Overwrite, ViewCount
 from .output import print_result
 from .progress import counting, watch
 from .refinement import RefinementOptions
@@ -33,6 +33,7 @@ def segment(
     ] = None,
     overlap: Annotated[int | None, Parameter(help="Overlap of the tiles in pixels.", validator=Number(gte=0))] = None,
     batch: Batch = None,
+    views: ViewCount = 1,
     device: Device = None,
     refinement: RefinementOptions | None = None,
     resume: Annotated[
@@ -54,7 +55,7 @@ def segment(
     segmenter = load_segmenter(model)
     config = ApplyConfig(
         format=format, probabilities=probabilities, tile=tile, overlap=overlap, batch=batch, device=device or "auto",
-        refinement=(refinement or RefinementOptions()).settings(),
+        views=views, refinement=(refinement or RefinementOptions()).settings(),
     )  # fmt: skip
     with counting("read") as on_progress:
         collection = scan(images, files, channels, on_progress=on_progress)

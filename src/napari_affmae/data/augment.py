@@ -1,4 +1,4 @@
-"""Augmentation of a batch: flips, quarter turns and intensity jitter, each drawn per sample."""
+"""Augmentation of a batch: flips, quarter turns, smooth deformation and intensity jitter, each drawn per sample."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ import affmae_kernels  # noqa: F401  loads triton safely before torch's optimize
 import torch
 from torch import Tensor
 
+from .warp import warp
+
 
 @overload
 def augment(images: Tensor, labels: None = None, *, jitter: float, generator: torch.Generator) -> tuple[Tensor, None]: ...
 @overload
-def augment(images: Tensor, labels: Tensor, *, jitter: float, generator: torch.Generator) -> tuple[Tensor, Tensor]: ...
 def augment(
-    images: Tensor, labels: Tensor | None = None, *, jitter: float, generator: torch.Generator
+    images: Tensor, labels: Tensor, *, jitter: float, generator: torch.Generator, deform: float = 0.0
+) -> tuple[Tensor, Tensor]: ...
+def augment(
+    images: Tensor, labels: Tensor | None = None, *, jitter: float, generator: torch.Generator, deform: float = 0.0
 ) -> tuple[Tensor, Tensor | None]:
-    """Flip, turn and jitter every sample of a batch by its own draw.
+    """Flip, turn, deform and jitter every sample of a batch by its own draw.
 
     Parameters
     ----------
@@ -28,10 +32,15 @@ def augment(
         Contrast in ``1 ± jitter``, brightness in ``± jitter`` standard deviations, the same for all channels of a sample.
     generator
         Source of all randomness; it may live on another device than the images.
+    deform
+        Strength of :func:`~napari_affmae.data.warp.warp`, 0 to 1; only images with labels are deformed.
     """
     codes = torch.randint(0, 8, (images.shape[0],), generator=generator, device=generator.device)
-    images = jitter_intensity(turn(images, codes.to(images.device)), jitter, generator)
-    return images, None if labels is None else turn(labels, codes.to(labels.device))
+    images = turn(images, codes.to(images.device))
+    labels = None if labels is None else turn(labels, codes.to(labels.device))
+    if labels is not None and deform > 0:
+        images, labels = warp(images, labels, deform, generator)
+    return jitter_intensity(images, jitter, generator), labels
 
 
 def turn(batch: Tensor, codes: Tensor) -> Tensor:

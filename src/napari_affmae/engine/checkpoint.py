@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -58,12 +59,19 @@ class Checkpoint:
     card: ModelCard
     weights: dict[str, Tensor]
     optimizer: dict[str, dict[str, Tensor]]
+    average: dict[str, Tensor]
 
 
 def save_checkpoint(
-    path: Path, job: Job, progressed: Progressed, card: ModelCard, model: nn.Module, optimizer: torch.optim.Optimizer
+    path: Path,
+    job: Job,
+    progressed: Progressed,
+    card: ModelCard,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint, whole or not at all; ``average`` is that of the weights by their names, where one is kept.
 
     Raises
     ------
@@ -74,6 +82,7 @@ def save_checkpoint(
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{key}.{name}"] = value
+    tensors |= {f"average.{name}": value for name, value in (average or {}).items()}
     header = {
         "format": _FORMAT,
         "job": job,
@@ -98,6 +107,7 @@ def load_checkpoint(path: Path, job: Job) -> Checkpoint:
         )
     weights: dict[str, Tensor] = {}
     optimizer: dict[str, dict[str, Tensor]] = {}
+    average: dict[str, Tensor] = {}
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(_KEY)
@@ -105,8 +115,8 @@ def load_checkpoint(path: Path, job: Job) -> Checkpoint:
                 raise ModelFileError(f"{path} is no checkpoint of napari-affmae; choose the folder of a run")
             for key in file.keys():  # noqa: SIM118  safe_open is not iterable
                 part, _, name = key.partition(".")
-                if part == "model":
-                    weights[name] = file.get_tensor(key)
+                if part in ("model", "average"):
+                    (weights if part == "model" else average)[name] = file.get_tensor(key)
                 else:
                     state, _, parameter = name.partition(".")
                     optimizer.setdefault(parameter, {})[state] = file.get_tensor(key)
@@ -116,7 +126,7 @@ def load_checkpoint(path: Path, job: Job) -> Checkpoint:
             "start a new run in another folder"
         ) from error
     progressed, card = _parse(path, text, job)
-    return Checkpoint(job, progressed, card, weights, optimizer)
+    return Checkpoint(job, progressed, card, weights, optimizer, average)
 
 
 def _parse(path: Path, text: str, job: Job) -> tuple[Progressed, ModelCard]:

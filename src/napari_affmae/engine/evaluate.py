@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..config import DeviceName
+from ..config import DeviceName, Views
 from ..data.labels import LabelledImage, to_targets
 from ..errors import LabelError
 from ..model.segmenter import Segmenter
@@ -50,6 +50,7 @@ def evaluate(
     examples: Sequence[LabelledImage],
     *,
     device: DeviceName = "auto",
+    views: Views = 1,
     sparse: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
@@ -63,6 +64,8 @@ def evaluate(
         Labelled images whose ids are those of the model's class table.
     device
         Where to compute.
+    views
+        As in :func:`~napari_affmae.engine.segment.segment_events`.
     sparse
         Whether 0 means not labelled.
     on_progress
@@ -85,7 +88,8 @@ def evaluate(
         raise LabelError("nothing is labelled, so there is nothing to compare with; give images with labels")
     confusion = Confusion(classes)
     for number, (example, target) in enumerate(zip(examples, targets, strict=True), start=1):
-        result = segment(network, example.record.read(), device=device, pixel_size=example.record.pixel_size)
+        image = example.record.read()
+        result = segment(network, image, device=device, pixel_size=example.record.pixel_size, views=views)
         confusion.add(to_targets(result.labels, classes, sparse=False), target)
         if on_progress is not None:
             on_progress(number, len(examples))

@@ -144,6 +144,7 @@ def finetune(
             ),
             seed=config.seed,
             checkpoint_seconds=config.checkpoint_seconds,
+            average=config.average,
         )
         if not task.scorer and config.held_out > 0:
             yield Notice("finetune", "there is too little paint to keep some of it back, so no score is measured on the way")
@@ -183,15 +184,17 @@ class _Finetuning(Task):
         return self.sampler.batch(step)
 
     def prepare(self, tensors: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
-        return augment(tensors[0], tensors[1], jitter=self._config.jitter, generator=generator)
+        config = self._config
+        return augment(tensors[0], tensors[1], jitter=config.jitter, deform=config.deform, generator=generator)
 
     def loss(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
         images, targets = tensors
-        return finetune_loss(self.model(images), targets, self._weights)
+        return finetune_loss(self.model(images), targets, self._weights, self._config.focus)
 
     def after_step(self, step: int, before: float, after: float) -> Iterator[Event]:
         if self.scorer and int(after * _SCORES) > int(before * _SCORES):
-            score = self.scorer.score(step, self._predict)
+            with self.result():
+                score = self.scorer.score(step, self._predict)
             self._last_score = {
                 "held_out_miou": score.miou,
                 "held_out_iou": dict(score.iou),

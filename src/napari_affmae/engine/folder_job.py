@@ -79,7 +79,7 @@ class FolderJob:
             events = segment_events(
                 self._network, image, tile=config.tile, overlap=config.overlap, batch=config.batch, device=config.device,
                 pixel_size=size if config.rescale else None, control=self._control, threads=self._threads,
-                into=whole if refining else counted,
+                views=config.views, into=whole if refining else counted,
             )  # fmt: skip
             for event in events:
                 if isinstance(event, Progress):

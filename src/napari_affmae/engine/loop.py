@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..events import CheckpointSaved, Done, Event, Job, Notice, Progress, Score,
 from ..model.mae import MaskedAutoencoder
 from ..model.model_file import save_model
 from ..model.segmenter import Segmenter
+from .average import WeightAverage
 from .batches import Arrays, Batches
 from .checkpoint import Checkpoint, Progressed, restore, save_checkpoint
 from .clock import Clock
@@ -46,11 +47,14 @@ class Task(ABC):
         The network, on its device.
     batch
         Tiles per step.
+    result
+        A context in which the network has the weights that the run will save; set by the loop.
     """
 
     job: Job
     model: MaskedAutoencoder | Segmenter
     batch: int
+    result: Callable[[], AbstractContextManager[None]] = nullcontext
 
     @abstractmethod
     def read(self, step: int) -> Arrays:
@@ -88,12 +92,15 @@ class LoopSettings:
     ----------
     checkpoint_seconds
         Least time between two checkpoints.
+    average
+        Decay of the average of the weights that is shown and saved in their place; 0 for the weights themselves.
     """
 
     schedule: Schedule
     optimizer: OptimizerSettings
     seed: int
     checkpoint_seconds: float
+    average: float = 0.0
 
 
 def train(
@@ -143,6 +150,11 @@ class Trainer:
             restore(start, task.model, self.optimizer)
             if self.done.scaler is not None:
                 self.fabric.strategy.precision.load_state_dict(self.done.scaler)
+        self.average = WeightAverage(task.model, settings.average) if settings.average > 0 else None
+        if self.average is not None:
+            if start is not None:
+                self.average.restore(start.average)
+            task.result = self.average.shown
         self.card = task.model.card
         self.clock = Clock(self.done.elapsed)
         self.health = _Health(device, self.done.skipped)
@@ -203,6 +215,8 @@ class Trainer:
         self.health.note(measured.pop(LEFT_OUT))
         self.clock.count(self.task.batch)
         self.done = replace(self.done, step=self.done.step + 1, elapsed=self.clock.elapsed)
+        if self.average is not None:
+            self.average.update(self.done.step)
         yield from self._progress(measured)
 
     def _try(self, tensors: tuple[Tensor, ...]) -> Measured | None:
@@ -309,10 +323,12 @@ class Trainer:
         # Each save starts from the card that the run began with: the history gets one record per run, not one per save.
         model.card = self.card
         spent = {"steps": self.done.step, "seconds": round(self.clock.elapsed, 1)}
-        save_model(model, self.folder.model, **self.task.provenance(), **spent)
+        with self.task.result():
+            save_model(model, self.folder.model, **self.task.provenance(), **spent)
         scaler = self.fabric.strategy.precision.state_dict() or None
         self.done = replace(self.done, elapsed=self.clock.elapsed, scaler=scaler)
-        save_checkpoint(self.folder.checkpoint, self.task.job, self.done, self.card, model, self.optimizer)
+        average = self.average.state() if self.average is not None else None
+        save_checkpoint(self.folder.checkpoint, self.task.job, self.done, self.card, model, self.optimizer, average)
         self.saved_step = self.done.step
 
     def _log(self, record: dict[str, Any]) -> Iterator[Event]:

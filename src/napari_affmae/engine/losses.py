@@ -29,7 +29,9 @@ def class_weights(pixels: npt.NDArray[np.int64]) -> Tensor:
     return (weights * counts.sum() / (weights * counts).sum()).float()
 
 
-def finetune_loss(output: SegmenterOutput, targets: Tensor, weights: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def finetune_loss(
+    output: SegmenterOutput, targets: Tensor, weights: Tensor, focus: float = 0.0
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the loss of a batch and its parts before weighting.
 
     Parameters
@@ -40,6 +42,8 @@ def finetune_loss(output: SegmenterOutput, targets: Tensor, weights: Tensor) -> 
         int64 ``[B, H, W]``: class indices, -1 where nothing is painted.
     weights
         ``[K]``, of the cross-entropy.
+    focus
+        As in :func:`masked_cross_entropy`.
 
     Returns
     -------
@@ -47,26 +51,39 @@ def finetune_loss(output: SegmenterOutput, targets: Tensor, weights: Tensor) -> 
         Scalars: ``res2 + 0.12 · res4 + 0.05 · res5``, each the sum of ``cross_entropy`` and ``dice``; the latter two are given
         for the main head.
     """
-    cross_entropy, dice = _both(output.logits, targets, weights)
+    cross_entropy, dice = _both(output.logits, targets, weights, focus)
     heads = {"res2": cross_entropy + dice}
     for name, logits in output.aux.items():
-        heads[name] = torch.stack(_both(logits, targets, weights)).sum()
+        heads[name] = torch.stack(_both(logits, targets, weights, focus)).sum()
     total = torch.stack([LOSS_WEIGHTS[name] * loss for name, loss in heads.items()]).sum()
     return total, {"cross_entropy": cross_entropy, "dice": dice, **heads}
 
 
-def _both(logits: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def _both(logits: Tensor, targets: Tensor, weights: Tensor, focus: float) -> tuple[Tensor, Tensor]:
     logits = logits.float()
-    return masked_cross_entropy(logits, targets, weights), soft_dice_loss(logits, targets)
+    return masked_cross_entropy(logits, targets, weights, focus), soft_dice_loss(logits, targets)
 
 
-def masked_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+def masked_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor, focus: float = 0.0) -> Tensor:
     """Return the weighted cross-entropy per painted pixel; 0 where nothing is painted.
 
     Divided by the number of painted pixels, not by the sum of their weights: parts of a batch then add up to the whole.
+
+    Parameters
+    ----------
+    logits, targets, weights
+        As in :func:`finetune_loss`.
+    focus
+        Each pixel counts by ``(1 - p) ** focus``, where p is the probability that its class got, so that what is known already
+        counts less; 0 for the plain cross-entropy. Source: T.-Y. Lin et al., "Focal loss" (ICCV 2017).
     """
-    total = functional.cross_entropy(logits, targets, weight=weights, ignore_index=IGNORE, reduction="sum")
-    return total / (targets != IGNORE).sum().clamp_min(1)
+    painted = (targets != IGNORE).sum().clamp_min(1)
+    if focus == 0:
+        return functional.cross_entropy(logits, targets, weight=weights, ignore_index=IGNORE, reduction="sum") / painted
+    surprise = functional.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="none")
+    doubt = -torch.expm1(-surprise)  # 1 - p; an exact 0 would have no gradient to the power of focus
+    weighted = weights[targets.clamp_min(0)] * doubt.clamp_min(1e-6) ** focus * surprise
+    return weighted.sum() / painted
 
 
 def soft_dice_loss(logits: Tensor, targets: Tensor) -> Tensor:

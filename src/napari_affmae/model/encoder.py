@@ -45,8 +45,11 @@ class EncoderStage(nn.Module):
         )
         self.merge: ClusterMerge | NormMerge | None = None
         if level + 1 < STAGES:
-            kind = ClusterMerge if config.merging == "cluster" else NormMerge
-            self.merge = kind(dim, config.embed_dims[level + 1], config.ds_rates[level])
+            next_dim, rate = config.embed_dims[level + 1], config.ds_rates[level]
+            if config.merging == "cluster":
+                self.merge = ClusterMerge(dim, next_dim, rate, config.selection)
+            else:
+                self.merge = NormMerge(dim, next_dim, rate)
 
     def forward(
         self, tokens: Tensor, positions: Tensor, grid: tuple[int, int], norm: Norm, scales: list[Scales]

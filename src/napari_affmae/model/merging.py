@@ -7,7 +7,9 @@ from collections.abc import Callable
 import torch
 from affmae_kernels import token_merge
 from torch import Tensor, nn
+from torch.nn import functional
 
+from ..config import Selection
 from .linear import Linear
 from .neighbourhood import Neighbourhood
 from .norm import Norm
@@ -26,15 +28,31 @@ def survivor_count(tokens: int, rate: float) -> int:
     return max(1, int(tokens * rate))
 
 
+def above_neighbours(values: Tensor, around: Neighbourhood) -> Tensor:
+    """Return values ``[B, n]`` of tokens less the mean of the tokens that each attends to; unchanged if that is all of them."""
+    if around.clusters is None:
+        return values
+    size, clusters = around.cluster_size, around.clusters
+
+    def sums(of: Tensor) -> Tensor:
+        batch, tokens = of.shape
+        by_cluster = functional.pad(of, (0, -tokens % size)).view(batch, -1, size).sum(-1)
+        return by_cluster.gather(1, clusters.flatten(1)).view(clusters.shape).sum(-1)
+
+    return values - sums(values) / sums(torch.ones_like(values))
+
+
 class ClusterMerge(nn.Module):
     """Score all tokens; the best survive, in their old order, and gather their attention neighbourhood.
 
-    The choice itself has no gradient: the scores learn because they weight what the survivors gather.
+    The choice itself has no gradient: the scores learn because they weight what the survivors gather. So nothing keeps them
+    from following the place of a token more than its content; ``selection="local"`` compares each with its neighbourhood only.
     """
 
-    def __init__(self, dim: int, next_dim: int, rate: float) -> None:
+    def __init__(self, dim: int, next_dim: int, rate: float, selection: Selection = "global") -> None:
         super().__init__()
         self.rate = rate
+        self.selection = selection
         self.score = nn.Linear(dim, 1)
         self.weight = nn.Linear(5, WEIGHTS)
         self.weight_norm = nn.LayerNorm(WEIGHTS)
@@ -48,9 +66,11 @@ class ClusterMerge(nn.Module):
         tokens, normed = last_block(stream).normed(norm)
         # Scores decide who survives, so half precision would change the network, not only its rounding.
         with torch.autocast(tokens.device.type, enabled=False):
-            scores = torch.sigmoid(self.score(tokens.to(self.score.weight.dtype))).squeeze(-1)
+            logits = self.score(tokens.to(self.score.weight.dtype)).squeeze(-1)
+            scores = torch.sigmoid(logits)
         count = survivor_count(tokens.shape[1], self.rate)
-        best = scores.detach().sort(dim=1, descending=True, stable=True).indices[:, :count]
+        rank = above_neighbours(logits.detach(), around) if self.selection == "local" else scores.detach()
+        best = rank.sort(dim=1, descending=True, stable=True).indices[:, :count]
         survivors = best.sort(dim=1).values
         merged = token_merge(
             tokens,

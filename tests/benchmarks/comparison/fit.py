@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_affmae.config import Budget
+from napari_affmae.engine.average import WeightAverage
 from napari_affmae.engine.batches import Arrays, Batches
 from napari_affmae.engine.device import make_fabric
 from napari_affmae.engine.losses import masked_cross_entropy, soft_dice_loss
@@ -23,12 +24,12 @@ WEIGHT_DECAY = 0.05
 Loss = Callable[[tuple[Tensor, ...]], tuple[Tensor, dict[str, Tensor]]]
 
 
-def segmentation_loss(network: nn.Module, weights: Tensor) -> Loss:
+def segmentation_loss(network: nn.Module, weights: Tensor, focus: float = 0.0) -> Loss:
     """Return the loss of our main head for a network that returns logits."""
 
     def loss(tensors: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
         logits = network(tensors[0]).float()
-        return masked_cross_entropy(logits, tensors[1], weights) + soft_dice_loss(logits, tensors[1]), {}
+        return masked_cross_entropy(logits, tensors[1], weights, focus) + soft_dice_loss(logits, tensors[1]), {}
 
     return loss
 
@@ -39,7 +40,7 @@ def fit(
     read: Callable[[int], Arrays],
     prepare: Callable[[tuple[Tensor, ...], torch.Generator], tuple[Tensor, ...]],
     *,
-    minutes: float,
+    budget: Budget,
     rate: float,
     betas: tuple[float, float],
     warmup: float,
@@ -47,8 +48,9 @@ def fit(
     device: torch.device,
     groups: Sequence[Sequence[nn.Parameter]] | None = None,
     layer_decay: float = 1.0,
+    average: float = 0.0,
 ) -> int:
-    """Train for some minutes and return the number of steps.
+    """Train for a budget and return the number of steps.
 
     The clock starts after the first step, so that compilation costs none of the time.
 
@@ -58,13 +60,14 @@ def fit(
         As the methods of :class:`~napari_affmae.engine.loop.Task`.
     groups, layer_decay
         Parameters from input to output, and the learning rate of a group over that of the next.
+    average
+        As in :class:`~napari_affmae.config.FinetuneConfig`; the network ends with the average.
     """
-    if minutes <= 0:
-        return 0
     network.to(device).train()
     optimizer = _adamw(groups or [list(network.parameters())], layer_decay, rate, betas, device)
     step_of = TrainingStep(network, loss, optimizer, make_fabric(device), CLIP)
-    schedule = Schedule(Budget(minutes=minutes), warmup, 1.0)
+    schedule = Schedule(budget, warmup, 1.0)
+    mean = WeightAverage(network, average) if average > 0 else None
     start, step, fraction = None, 0, 0.0
     torch.manual_seed(seed)
     with Batches(read, device) as batches:
@@ -73,11 +76,15 @@ def fit(
             generator = torch.Generator(device).manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
             measured = step_of(prepare(batches.get(step), generator))
             step += 1
+            if mean is not None:
+                mean.update(step)
             if start is None or step % 10 == 0:
                 measured["loss"].item()  # the card is a few steps behind otherwise
             start = start or time.perf_counter()
             fraction = schedule.fraction(step, time.perf_counter() - start)
     step_of.forget()
+    if mean is not None:
+        network.load_state_dict(mean.state(), strict=False)
     return step
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,7 @@ from napari_affmae.engine.losses import class_weights
 from napari_affmae.engine.pretrain import pretrain
 from napari_affmae.engine.segment import load_segmenter, segment
 from napari_affmae.engine.tiling import TiledPrediction
+from napari_affmae.engine.views import from_views
 from napari_affmae.events import Done, Event
 from napari_affmae.model.masking import draw_mask
 
@@ -43,10 +46,19 @@ Predict = Callable[[npt.NDArray[Any]], npt.NDArray[np.int64]]
 Learned = tuple[Predict, dict[str, Any]]
 """What a method learned, and figures about how."""
 
-PRETRAIN_JITTER, JITTER = 0.1, 0.15
-"""Intensity jitter of the other networks: our defaults."""
+PRETRAIN_JITTER = 0.1
+"""Intensity jitter in pretraining, of the other networks: our default."""
+
+SHARED = ("jitter", "deform", "focus", "average")
+"""Settings of our finetuning that all networks get, so that none is ahead by its augmentation or its loss."""
 
 MASK_RATIO = 0.5
+
+NEVER = 1e6
+"""Seconds between previews and checkpoints, which the other networks do not make."""
+
+STEPS_FILE = "steps"
+"""In the folder of a pretrained model of ours: how many steps it made."""
 
 
 class Methods:
@@ -69,6 +81,7 @@ class Methods:
         self._work = work
         self._device = device
         self._compiled = compiled and device.type == "cuda"
+        self._built: set[tuple[Any, ...]] = set()
         self._pool = cache(lambda dataset: unlabelled(root, dataset))
 
     def learn(self, trial: Trial) -> Learned:
@@ -89,7 +102,6 @@ class Methods:
         start: Path | str = SCRATCH + trial.preset
         if trial.method == "affmae" and trial.minutes > 0:
             start, figures = self._pretrained(trial)
-        run = self._new_folder(trial, "labels")
         settings = {"layer_decay": 1.0} if isinstance(start, str) else {}
         config = FinetuneConfig(
             budget=Budget(minutes=trial.labelled_minutes),
@@ -97,17 +109,22 @@ class Methods:
             batch=trial.batch,
             seed=trial.seed,
             device=self._device.type,
+            checkpoint_seconds=NEVER,
             **{"held_out": 0.0, **settings, **trial.chosen("finetune")},
         )
-        events = finetune(
-            start, examples, run, config, classes=trial.data.table(trial.paint), sparse=trial.paint == "scribbles"
-        )
-        figures["steps"] = _steps(events)
-        model = load_segmenter(run)
-        ids = [info.id for info in trial.data.table(trial.paint)]
+        table, sparse = trial.data.table(trial.paint), trial.paint == "scribbles"
+
+        def job(run: Path, budget: Budget) -> Iterator[Event]:
+            return finetune(start, examples, run, config.replace(budget=budget), classes=table, sparse=sparse)
+
+        self._build_kernels(job, ("labels", trial.preset, trial.tile, trial.batch, len(table)))
+        with TemporaryDirectory(prefix="labels-", dir=self._work) as folder:
+            figures["steps"] = _steps(job(Path(folder), config.budget))
+            model = load_segmenter(Path(folder))
+        ids = [info.id for info in table]
 
         def predict(image: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-            labels = segment(model, image, device=self._device.type, tile=trial.tile).labels
+            labels = segment(model, image, device=self._device.type, tile=trial.tile, views=trial.views).labels
             return np.searchsorted(ids, labels).astype(np.int64)
 
         return predict, figures
@@ -115,8 +132,7 @@ class Methods:
     def _pretrained(self, trial: Trial) -> tuple[Path, dict[str, Any]]:
         """Return the run folder of our pretrained model, and its number of steps."""
         run = self._work / self._key(trial)
-        done = run / "steps"
-        if not done.exists():
+        if not run.exists():
             pool = self._pool(trial.data)
             config = PretrainConfig(
                 model=ModelConfig.preset(trial.preset, pool.channels, **trial.chosen("model")),
@@ -125,11 +141,31 @@ class Methods:
                 batch=trial.pretrain_batch,
                 seed=trial.seed,
                 device=self._device.type,
-                preview_seconds=1e6,
+                preview_seconds=NEVER,
+                checkpoint_seconds=NEVER,
                 **trial.chosen("pretrain"),
             )
-            done.write_text(str(_steps(pretrain(pool, run, config))))
-        return run, {"pretraining_steps": int(done.read_text())}
+
+            def job(run: Path, budget: Budget) -> Iterator[Event]:
+                return pretrain(pool, run, config.replace(budget=budget))
+
+            self._build_kernels(job, ("pretrain", config.model.to_json(), trial.tile, trial.pretrain_batch))
+            # Under its name only when it is whole: a process that dies leaves nothing that looks like a model.
+            begun = Path(mkdtemp(prefix="pretrain-", dir=self._work))
+            steps = _steps(job(begun, config.budget))
+            (begun / STEPS_FILE).write_text(str(steps))
+            if run.exists():  # another process was faster
+                shutil.rmtree(begun)
+            else:
+                begun.rename(run)
+        return run, {"pretraining_steps": int((run / STEPS_FILE).read_text())}
+
+    def _build_kernels(self, job: Callable[[Path, Budget], Iterator[Event]], key: tuple[Any, ...]) -> None:
+        """Let a job make a few steps on a card before its clock starts: the other networks are compiled off the clock, too."""
+        if self._device.type == "cuda" and key not in self._built:
+            with TemporaryDirectory(prefix="kernels-", dir=self._work) as folder:
+                _steps(job(Path(folder), Budget(steps=3)))
+            self._built.add(key)
 
     def _vit(self, trial: Trial, examples: list[LabelledImage]) -> Learned:
         mae = new_vit_mae(trial.preset, self._channels(examples), trial.seed)
@@ -149,14 +185,16 @@ class Methods:
                     lambda batch: loss_of(*batch),
                     lambda step: (sampler.batch(step),),
                     _masked,
-                    minutes=trial.minutes,
+                    budget=Budget(minutes=trial.minutes),
                     rate=trial.settings.get("pretrain_rate", 5e-4),
                     betas=(0.9, 0.95),
                     warmup=0.05,
                     seed=trial.seed,
                     device=self._device,
                 )
-                torch.save({"weights": mae.state_dict(), "steps": steps}, file)
+                partial = file.with_suffix(".partial")
+                torch.save({"weights": mae.state_dict(), "steps": steps}, partial)
+                partial.rename(file)
             found = torch.load(file, map_location="cpu", weights_only=True)
             mae.load_state_dict(found["weights"])
             figures["pretraining_steps"] = found["steps"]
@@ -185,15 +223,18 @@ class Methods:
         )
         network.to(self._device)
         weights = class_weights(sampler.class_pixels).to(self._device)
+        shared = FinetuneConfig(**{name: value for name, value in trial.chosen("finetune").items() if name in SHARED})
         # Whoever was pretrained keeps what it knows below, as ours does.
         depths = network.by_depth() if isinstance(network, VitSegmenter) else None
         pretrained = trial.method == "vit-mae" and trial.minutes > 0
         steps = fit(
             network,
-            segmentation_loss(self._compile(network), weights),
+            segmentation_loss(self._compile(network), weights, shared.focus),
             sampler.batch,
-            lambda tensors, generator: augment(tensors[0], tensors[1], jitter=JITTER, generator=generator),
-            minutes=trial.labelled_minutes,
+            lambda tensors, generator: augment(
+                tensors[0], tensors[1], jitter=shared.jitter, deform=shared.deform, generator=generator
+            ),
+            budget=Budget(minutes=trial.labelled_minutes),
             rate=trial.settings.get("rate", rate),
             betas=(0.9, 0.999),
             warmup=0.1,
@@ -201,6 +242,7 @@ class Methods:
             device=self._device,
             groups=depths,
             layer_decay=trial.settings.get("layer_decay", 0.75 if pretrained else 1.0),
+            average=shared.average,
         )
 
         @torch.inference_mode()
@@ -213,7 +255,7 @@ class Methods:
         def predict(image: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
             source = ArraySource(image).normalised(normalisation)
             side = trial.tile
-            whole = TiledPrediction(tiles_of, source, tile=side, overlap=side // 4, batch=8, align=8)
+            whole = TiledPrediction(from_views(tiles_of, trial.views), source, tile=side, overlap=side // 4, batch=8, align=8)
             for _ in whole.run():
                 pass
             return whole.output.argmax(0)
@@ -243,13 +285,6 @@ class Methods:
         changed = "".join(f"-{name}-{value}" for name, value in sorted(settings.items()))
         parts = (trial.method, trial.dataset, trial.preset, trial.tile, trial.pretrain_batch, trial.minutes, trial.seed)
         return "-".join(map(str, parts)) + changed.replace("/", "_")
-
-    def _new_folder(self, trial: Trial, kind: str) -> Path:
-        """Return a folder that is not there yet."""
-        number = 0
-        while (folder := self._work / f"{kind}-{trial.method}-{number}").exists():
-            number += 1
-        return folder
 
     def _channels(self, examples: Sequence[LabelledImage]) -> int:
         return examples[0].record.channels

@@ -1,4 +1,4 @@
-"""Tables of trials as Markdown."""
+"""Results as Markdown: tables of methods, what patience buys, and the command that repeats each."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from .lines import Line
 from .trial import METHODS
-
-Line = dict[str, Any]
 
 NAMES = {
     "affmae": "AFFMAE, pretrained",
@@ -21,30 +20,69 @@ NAMES = {
     "forest": "random forest on filters",
 }
 
-SETTING = (
-    "dataset", "labels", "paint", "preset", "minutes", "finetune_minutes", "tile", "pretrain_batch", "batch", "part", "device"
-)  # fmt: skip
+DATA = ("dataset", "labels", "paint", "part")
+"""What the forest has in common with a table: it knows neither presets nor minutes, so it stands in all of the same data."""
+
+SETTING = (*DATA, "preset", "minutes", "finetune_minutes", "tile", "pretrain_batch", "batch", "device")
 """What lines of one table have in common."""
 
+BUDGETS = tuple(name for name in SETTING if name != "minutes")
+"""What lines of one table of patience have in common."""
 
-def report(lines: Sequence[Line]) -> str:
-    """Return all tables, those of the same setting in one."""
-    tables: dict[tuple[Any, ...], list[Line]] = defaultdict(list)
+HEADER = """# Results
+
+Written by `python tests/benchmarks/quality.py --report FILES > docs/results.md`; do not edit. Every trial stands as a JSON
+line in FILES, and the command under each table makes its lines again.
+
+How trials are made: images and their split are fixed; no image of the validation or test split, labelled or not, is ever
+learned from. All methods get the same labels, tiles, augmentation and minutes: what a pretrained network spends on
+unlabelled images, the others train on the labelled ones longer. Kernels are built and networks compiled off the clock. mIoU
+is the mean over the classes of the intersection over union in percent, from one confusion matrix pooled over all images;
+*outline F1* is that of the outline of the thin class (membranes) at 2 pixels. Where there are several seeds: mean ±
+standard deviation.
+"""
+
+
+def document(lines: Sequence[Line], notes: str = "") -> str:
+    """Return everything: tables, those of the same setting in one; what patience buys; and the notes, as they are."""
+    parts = [HEADER.strip(), *_tables(lines), *_patience(lines)]
+    return "\n\n".join([*parts, notes.strip()] if notes else parts)
+
+
+def patience(lines: Sequence[Line]) -> list[tuple[Line, dict[str, dict[float, list[float]]]]]:
+    """Return, for each setting with several lengths of pretraining, that setting and mIoU in percent by method and minutes."""
+    found = []
+    for setting, entries in _grouped([entry for entry in lines if entry["method"] != "forest"], BUDGETS):
+        scores: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for entry in entries:
+            if not entry["settings"]:
+                scores[entry["method"]][entry["minutes"]].append(100 * entry["miou"])
+        several = {method: dict(sorted(by.items())) for method, by in scores.items() if len(by) > 1}
+        if several:
+            found.append((setting, several))
+    return found
+
+
+def _grouped(lines: Sequence[Line], names: Sequence[str]) -> list[tuple[Line, list[Line]]]:
+    groups: dict[tuple[Any, ...], list[Line]] = defaultdict(list)
     for entry in lines:
         flat = {**entry, "device": entry["machine"]["device"]}
-        tables[tuple(flat[name] for name in SETTING)].append(entry)
-    return "\n\n".join(_table(dict(zip(SETTING, setting, strict=True)), entries) for setting, entries in tables.items())
+        groups[tuple(flat[name] for name in names)].append(entry)
+    return [(dict(zip(names, key, strict=True)), entries) for key, entries in groups.items()]
 
 
-def _table(setting: dict[str, Any], entries: Sequence[Line]) -> str:
-    labels = "all labelled images" if setting["labels"] is None else f"{setting['labels']} labelled image(s)"
-    title = f"### {setting['dataset']}, {labels}, {setting['paint']}"
-    commits = ", ".join(sorted({entry["commit"] for entry in entries}))
-    facts = (
-        f"{setting['minutes']:g} min of pretraining and {setting['finetune_minutes']:g} min of finetuning, preset "
-        f"{setting['preset']}, tiles of {setting['tile']}², batches of {setting['pretrain_batch']} and {setting['batch']}, "
-        f"scored on the {setting['part']} split; {setting['device']}, torch {entries[0]['machine']['torch']}, commit {commits}."
-    )
+def _tables(lines: Sequence[Line]) -> list[str]:
+    forests = [entry for entry in lines if entry["method"] == "forest"]
+    tables, used = [], set()
+    for setting, entries in _grouped([entry for entry in lines if entry["method"] != "forest"], SETTING):
+        same = [forest for forest in forests if all(forest[name] == setting[name] for name in DATA)]
+        used |= {id(forest) for forest in same}
+        tables.append(_table(setting, [*entries, *same]))
+    alone = [forest for forest in forests if id(forest) not in used]
+    return tables + [_table(setting, entries) for setting, entries in _grouped(alone, DATA)]
+
+
+def _table(setting: Line, entries: Sequence[Line]) -> str:
     names = list(entries[0]["iou"])
     thin = any(entry["boundary_f1"] is not None for entry in entries)
     head = ["method", "seeds", "mIoU", *names, *(["outline F1"] if thin else []), "steps"]
@@ -56,14 +94,82 @@ def _table(setting: dict[str, Any], entries: Sequence[Line]) -> str:
         rows.append(
             [
                 NAMES[method] + (f" ({changed})" if changed else ""),
-                str(len(group)),
+                ", ".join(str(entry["seed"]) for entry in sorted(group, key=lambda entry: entry["seed"])),
                 _spread(100 * entry["miou"] for entry in group),
                 *(f"{np.mean([100 * entry['iou'].get(name, 0) for entry in group]):.1f}" for name in names),
                 *([_spread(100 * entry["boundary_f1"] for entry in group)] if thin else []),
                 _steps(group),
             ]
         )
-    return "\n".join((title, "", facts, "", *("| " + " | ".join(row) + " |" for row in rows)))
+    title = f"## {setting['dataset']}, {_labels(setting)}, {setting['paint']}{_length(setting)}"
+    return "\n".join((title, "", _facts(setting, entries), "", *_rows(rows), "", _command(setting, entries)))
+
+
+def _patience(lines: Sequence[Line]) -> list[str]:
+    parts = []
+    for setting, scores in patience(lines):
+        minutes = sorted({value for by in scores.values() for value in by})
+        rows = [["method", *(f"{value:g} min" for value in minutes)], ["---"] * (1 + len(minutes))]
+        for method in sorted(scores, key=METHODS.index):
+            rows.append([NAMES[method], *(_spread(scores[method][m]) if m in scores[method] else "–" for m in minutes)])
+        parts.append(
+            "\n".join(
+                (
+                    f"## What patience buys: {setting['dataset']}, {_labels(setting)}, {setting['paint']}",
+                    "",
+                    f"mIoU after so many minutes of pretraining and {setting['finetune_minutes']:g} of finetuning; from "
+                    f"scratch, all of them are spent on the labels. Preset {setting['preset']}, {setting['device']}.",
+                    "",
+                    *_rows(rows),
+                )
+            )
+        )
+    if parts:
+        parts.append("![mIoU over minutes of pretraining](figures/patience.png)")
+    return parts
+
+
+def _facts(setting: Line, entries: Sequence[Line]) -> str:
+    where = "; ".join(sorted({f"{e['machine']['device']}, torch {e['machine']['torch']}" for e in entries}))
+    commits = ", ".join(sorted({entry["commit"] for entry in entries}))
+    budget = ""
+    if "minutes" in setting:
+        budget = (
+            f"{setting['minutes']:g} min of pretraining and {setting['finetune_minutes']:g} min of finetuning, preset "
+            f"{setting['preset']}, tiles of {setting['tile']}², batches of {setting['pretrain_batch']} and {setting['batch']}; "
+        )
+    return f"{budget}scored on the {setting['part']} split; {where}; commit {commits}."
+
+
+def _command(setting: Line, entries: Sequence[Line]) -> str:
+    """Return the command that makes the lines of a table."""
+    methods = sorted({entry["method"] for entry in entries}, key=METHODS.index)
+    words = ["python tests/benchmarks/quality.py --root DATA", f"--dataset {setting['dataset']}"]
+    words += [f"--labels {'all' if setting['labels'] is None else setting['labels']}", f"--paint {setting['paint']}"]
+    words += [f"--part {setting['part']}", "--method " + " ".join(methods)]
+    words += ["--seed " + " ".join(str(seed) for seed in sorted({entry["seed"] for entry in entries}))]
+    if "minutes" in setting:
+        words += [f"--preset {setting['preset']} --minutes {setting['minutes']:g}"]
+        words += [f"--finetune-minutes {setting['finetune_minutes']:g} --tile {setting['tile']}"]
+        words += [f"--pretrain-batch {setting['pretrain_batch']} --batch {setting['batch']}"]
+    variants = sorted({" ".join(f"{name}={value}" for name, value in sorted(e["settings"].items())) for e in entries})
+    if variants != [""]:
+        words += [f"--set {variant}".strip() for variant in variants]
+    return "```\n" + " ".join(words) + "\n```"
+
+
+def _labels(setting: Line) -> str:
+    if setting["labels"] is None:
+        return "all labelled images"
+    return f"{setting['labels']} labelled image{'s' if setting['labels'] != 1 else ''}"
+
+
+def _length(setting: Line) -> str:
+    return f", {setting['minutes']:g} min" if "minutes" in setting else ""
+
+
+def _rows(rows: Sequence[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(row) + " |" for row in rows]
 
 
 def _changed(entry: Line) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import platform
 import subprocess
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Any, Literal
 import torch
 
 from napari_affmae.bench.run import describe_machine
-from napari_affmae.config import PresetName
+from napari_affmae.config import PresetName, Views
 
 from .datasets import DATASETS, Dataset, Paint, Part
 
@@ -37,8 +38,8 @@ class Trial:
     tile, pretrain_batch, batch
         Side of the tiles in pixels, tiles per step of pretraining and of training on labels.
     settings
-        What differs from the defaults: fields of the product's settings with ``pretrain.`` or ``finetune.`` before them, or
-        ``rate`` and ``layer_decay`` of the other networks.
+        What differs from the defaults: fields of the product's settings with ``pretrain.``, ``model.`` or ``finetune.`` before
+        them, or ``segment.views``, or ``rate``, ``layer_decay`` and ``pretrain_rate`` of the other networks.
     part
         ``"test"``, or ``"val"`` to choose settings by.
     """
@@ -67,24 +68,47 @@ class Trial:
         """Return the minutes of training on labels."""
         return self.finetune_minutes + (0.0 if self.method in PRETRAINED else self.minutes)
 
+    @property
+    def expected_minutes(self) -> float:
+        """Return the minutes of training that the trial takes if nothing is reused; the forest has no clock."""
+        return 0.0 if self.method == "forest" else self.minutes + self.finetune_minutes
+
+    @property
+    def views(self) -> Views:
+        """Return how many views of a tile are averaged: ``segment.views`` of the settings."""
+        views: Views = self.settings.get("segment.views", 1)
+        return views
+
     def chosen(self, job: str) -> dict[str, Any]:
         """Return the settings of a job, without their prefix."""
         return {name.removeprefix(f"{job}."): value for name, value in self.settings.items() if name.startswith(f"{job}.")}
 
 
-def line(trial: Trial, figures: dict[str, Any], device: torch.device) -> dict[str, Any]:
+FOREST = ("method", "dataset", "labels", "paint", "seed", "part", "settings")
+"""What decides a trial of the forest: it knows neither presets nor tiles nor minutes, and runs on the CPU."""
+
+
+def identity(entry: dict[str, Any]) -> str:
+    """Return what makes two lines the same trial: its settings and the device."""
+    if entry["method"] == "forest":
+        return json.dumps({name: entry[name] for name in FOREST}, sort_keys=True)
+    names = Trial.__dataclass_fields__
+    return json.dumps({**{name: entry[name] for name in names}, "device": entry["machine"]["device"]}, sort_keys=True)
+
+
+def line(trial: Trial, figures: dict[str, Any], device: torch.device, commit: str) -> dict[str, Any]:
     """Return a trial and its figures as one JSON-able line, with what must be known to repeat it."""
     machine = {**describe_machine(device), "cpu": platform.processor() or platform.machine()}
     return {
         **dataclasses.asdict(trial),
         **figures,
         "machine": machine,
-        "commit": commit(),
+        "commit": commit,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def commit() -> str:
+def commit_of_code() -> str:
     """Return the commit of the code, with a ``+`` behind it if files differ from it; ``"unknown"`` without git."""
 
     def git(*words: str) -> str:
