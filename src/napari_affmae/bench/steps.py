@@ -32,7 +32,11 @@ def batch_of(size: int, side: int, device: torch.device) -> tuple[Tensor, Tensor
 
 def our_step(preset: PresetName, side: int, size: int, device: torch.device) -> Step:
     """Return our training step, as the engine makes it."""
-    model = MaskedAutoencoder(ModelConfig.preset(preset)).to(device)
+    return step_of(MaskedAutoencoder(ModelConfig.preset(preset)).to(device), side, size, device)
+
+
+def step_of(model: MaskedAutoencoder, side: int, size: int, device: torch.device) -> Step:
+    """Return the training step of a model on its device."""
     optimizer = make_optimizer(model, SETTINGS, device)
     step = TrainingStep(model, lambda batch: model.training_loss(*batch), optimizer, make_fabric(device), SETTINGS.clip)
     batch = batch_of(size, side, device)
