@@ -21,7 +21,7 @@ from napari_affmae.model.mae import MaskedAutoencoder
 from napari_affmae.model.model_file import save_model
 
 HERE = Path(__file__).parent
-OURS = ("figures", "deep_supervision", "pictures", "comparison")
+OURS = ("figures", "token_places", "deep_supervision", "pictures", "comparison")
 
 
 @pytest.fixture(autouse=True)
@@ -145,3 +145,14 @@ def test_every_figure_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert module("figures").main() == 0
     assert [path.name for path in (tmp_path / "few").iterdir()] == ["operations.png"]
     assert "tokens: not drawn, give a model with --model" in capsys.readouterr().err
+
+
+def test_asymmetry_is_what_a_raster_has_of_one_side() -> None:
+    places = module("token_places")
+    centre = np.pad(np.full((2, 2), 3.0), 1, constant_values=0.5)
+    assert places.asymmetry(centre) == pytest.approx(0)
+    ramp = np.tile([0.5, 0.8, 1.2, 1.5], (4, 1))
+    assert places.asymmetry(ramp) == pytest.approx(ramp.std())
+    counted = places.rasters(micro(), torch.randn(1, 64, 64))
+    assert counted.shape == (3, 4, 4)
+    np.testing.assert_allclose(counted.mean(axis=(1, 2)), 1)
