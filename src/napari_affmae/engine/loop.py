@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import affmae_kernels
 import torch
 from torch import Tensor
 
+from ..card import ModelCard
 from ..control import JobControl
-from ..errors import AffmaeError, DeviceError, StorageError
+from ..errors import AffmaeError, DeviceError, ModelFileError, StorageError
 from ..events import CheckpointSaved, Done, Event, Job, Notice, Progress, Score, Started
 from ..model.mae import MaskedAutoencoder
 from ..model.model_file import save_model
 from ..model.segmenter import Segmenter
+from ..model_header import read_card
 from .batches import Arrays, Batches
 from .checkpoint import Checkpoint, Progressed, restore, save_checkpoint
 from .clock import Clock
+from .curve import Curve
 from .device import describe_device, is_out_of_memory, make_fabric, seeded
 from .optimizer import OptimizerSettings, make_optimizer, set_learning_rate
 from .run_folder import RunFolder
@@ -46,11 +50,14 @@ class Task(ABC):
         The network, on its device.
     batch
         Tiles per step.
+    earlier
+        What the model's history says about this run from before it was resumed.
     """
 
     job: Job
     model: MaskedAutoencoder | Segmenter
     batch: int
+    earlier: Mapping[str, Any] = MappingProxyType({})
 
     @abstractmethod
     def read(self, step: int) -> Arrays:
@@ -144,6 +151,9 @@ class Trainer:
             if self.done.scaler is not None:
                 self.fabric.strategy.precision.load_state_dict(self.done.scaler)
         self.card = task.model.card
+        if start is not None:
+            task.earlier = _earlier_record(run, self.card)
+        self.curve = Curve.resumed(task.earlier.get("curve"))
         self.clock = Clock(self.done.elapsed)
         self.health = _Health(device, self.done.skipped)
         self.losses: dict[str, float] = {}
@@ -251,6 +261,7 @@ class Trainer:
         )
         yield event
         if fresh:
+            self.curve.add(event.step, event.loss)
             yield from self._log(
                 {
                     "step": event.step,
@@ -309,7 +320,7 @@ class Trainer:
         # Each save starts from the card that the run began with: the history gets one record per run, not one per save.
         model.card = self.card
         spent = {"steps": self.done.step, "seconds": round(self.clock.elapsed, 1)}
-        save_model(model, self.folder.model, **self.task.provenance(), **spent)
+        save_model(model, self.folder.model, **self.task.provenance(), curve=self.curve.record(), **spent)
         scaler = self.fabric.strategy.precision.state_dict() or None
         self.done = replace(self.done, elapsed=self.clock.elapsed, scaler=scaler)
         save_checkpoint(self.folder.checkpoint, self.task.job, self.done, self.card, model, self.optimizer)
@@ -334,6 +345,15 @@ class Trainer:
             "left_out_steps": self.done.skipped,
             **self.task.figures(),
         }
+
+
+def _earlier_record(run: RunFolder, start: ModelCard) -> Mapping[str, Any]:
+    """Return the record of a run that is resumed, from the model that it saved last; ``start`` is the card it began with."""
+    try:
+        history = read_card(run.model).card.history
+    except ModelFileError:  # the checkpoint is what a run goes on from; a lost model is only written again
+        return {}
+    return history[-1] if len(history) > len(start.history) else {}
 
 
 class _Health:
