@@ -55,7 +55,7 @@ def nearest(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int] | None 
     if points.dtype == torch.float64 or sites.dtype == torch.float64:
         return nearest_reference(points, sites, k)
     points, sites = points.float(), sites.float()
-    if torch.jit.is_tracing():
+    if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
         return nearest_recorded(points, sites, k, grid)
     limit = None if k <= MOST else f"{k} sites per point; the kernel keeps at most {MOST}"
     if runs_in_triton(points.device, points.dtype, limit):

@@ -24,8 +24,8 @@ def nearest_recorded(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int
 def _on_full_grid(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int]) -> Tensor:
     """Search sites that lie one on every cell, by one look at the window of half width ``k - 1`` around the closest cell.
 
-    That is enough: a site outside of the window has, on its way to that cell, k sites inside that are closer, and on a full grid
-    none of them is missing.
+    That is enough: a site outside of the window has, on its way to that cell, k sites inside that are closer, and on a full
+    grid none of them is missing.
     """
     batch, count = points.shape[:2]
     reach = k - 1

@@ -119,6 +119,7 @@ def index_grid(sites: Tensor, grid: tuple[int, int], margin: int) -> Tensor:
 
 
 def squared(points: Tensor, sites: Tensor) -> Tensor:
+    """Return all squared distances, ``[B, P, n]``."""
     dx = points[..., 0].unsqueeze(2) - sites[..., 0].unsqueeze(1)
     dy = points[..., 1].unsqueeze(2) - sites[..., 1].unsqueeze(1)
     return dx.square_().add_(dy.square_())

@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError
 from .. import __version__
 from ..errors import AffmaeError, ConfigError
 from .bench import bench
+from .card import card
 from .demo import demo
 from .doctor import doctor
 from .evaluate import evaluate
@@ -35,7 +36,7 @@ app = App(
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
 )
-for command in (demo, pretrain, finetune, segment, inspect, evaluate, import_checkpoint, bench, doctor):
+for command in (demo, pretrain, finetune, segment, inspect, evaluate, card, import_checkpoint, bench, doctor):
     app.command(command)
 app.command(project)
 

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from .. import __version__
-
 from ..config import Settings
 from ..data.fingerprint import summary
 from ..data.records import Skipped

@@ -91,6 +91,10 @@ def load_model(path: str | Path) -> MaskedAutoencoder | Segmenter:
     try:
         model.load_state_dict(safetensors.torch.load_file(path))
     except (SafetensorError, OSError, RuntimeError) as error:
-        raise ModelFileError(f"the weights in {path} are damaged or do not fit its settings: {error}") from error
+        why = str(error).strip().splitlines()[-1].strip()
+        raise ModelFileError(
+            f"the weights in {path} are damaged or do not fit its settings ({why}): copy the file again from where it came "
+            "from, or save the model again"
+        ) from error
     model.card = header.card
     return model.eval()

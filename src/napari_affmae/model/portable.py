@@ -1,4 +1,4 @@
-"""A segmenter as a file that any PyTorch can run, without this package: TorchScript of one tile, raw values in, probabilities out.
+"""A segmenter as a file that any PyTorch can run without this package: TorchScript of one tile, raw values to probabilities.
 
 The network's sorts and gathers follow the image, but their shapes follow from the tile's size alone, so that recording one
 forward pass records them all. That the record follows other images than the one it was made from is checked each time.
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.jit._trace import TracerWarning
 
 from ..card import Normalisation
 from ..errors import AffmaeError
@@ -63,7 +64,7 @@ def to_torchscript(segmenter: Segmenter, normalisation: Normalisation, tile: int
     tiles = [_noise(normalisation, tile, seed) for seed in range(2)]
     try:
         with torch.no_grad(), _quiet_tracing():
-            recorded = torch.jit.trace(portable, tiles[0], check_trace=False)
+            recorded = torch.jit.trace(portable, tiles[0], check_trace=False)  # type: ignore[no-untyped-call]
             _follow_device(recorded)
             worst = max(float((recorded(image) - portable(image)).abs().max()) for image in tiles)
     finally:
@@ -94,10 +95,10 @@ def _follow_device(recorded: torch.jit.ScriptModule) -> None:
     graph = recorded.graph
     torch._C._jit_pass_inline(graph)
     image = list(graph.inputs())[1]  # the first is the module
-    device = graph.create("prim::device", [image])
+    device = graph.create("prim::device", [image], 1)
     device.output().setType(torch._C.DeviceObjType.get())
     graph.prependNode(device)
-    for node in graph.findAllNodes("prim::Constant"):
+    for node in graph.findAllNodes("prim::Constant"):  # type: ignore[attr-defined]
         if node.output().type().kind() == "DeviceObjType":
             node.output().replaceAllUsesWith(device.output())
     torch._C._jit_pass_dce(graph)
@@ -107,6 +108,6 @@ def _follow_device(recorded: torch.jit.ScriptModule) -> None:
 def _quiet_tracing() -> Iterator[None]:
     """Silence what tracing says about sizes, which are fixed here, and about its own age: other programs read nothing newer."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", TracerWarning)
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=DeprecationWarning)
         yield
