@@ -74,10 +74,7 @@ def read_card(path: str | Path) -> ModelFileHeader:
             raise ModelFileError(
                 f"{path} is the checkpoint of a run, no model: choose {MODEL_FILE} beside it, or the run's folder"
             )
-        raise ModelFileError(
-            f"{path} was not written by napari-affmae: choose a model that was saved with it; a .pth of the paper is brought in "
-            "with napari-affmae import-checkpoint"
-        )
+        raise ModelFileError(f"{path} was not written by napari-affmae: choose a model that was saved with it; {_IMPORT}")
     return _parse(path, text)
 
 
