@@ -32,7 +32,7 @@ def _on_full_grid(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int]) 
     width = grid[1] + 2 * reach
     occupant = index_grid(sites, grid, reach)
     flat = points.reshape(-1, 2)
-    image = torch.arange(batch, device=points.device).repeat_interleave(count)
+    image = torch.arange(batch, device=points.device).view(batch, 1).expand(batch, count).reshape(-1)
     column = flat[:, 0].round().clamp(0, grid[1] - 1)
     row = flat[:, 1].round().clamp(0, grid[0] - 1)
     home = (image * (grid[0] + 2 * reach) + row.long() + reach) * width + column.long() + reach
