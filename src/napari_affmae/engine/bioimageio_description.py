@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +15,9 @@ from .. import __version__
 from ..config import ExportConfig
 from ..errors import ConfigError
 from ..model.segmenter import Segmenter
+from ..zoo import INSTALL
 from .confusion import unique_names
 from .segment import class_table_of
-
-INSTALL = 'pip install "napari-affmae[bioimageio]"'
-"""What to say to whom the library is missing."""
 
 METHOD = "AFFMAE: Scalable and Efficient Vision Pretraining for Desktop Graphics Cards", "10.48550/arXiv.2602.16249"
 
@@ -31,6 +28,8 @@ TILE_MARGIN = 8
 
 _ABSOLUTE_TOLERANCE = 0.009
 """Part of the largest probability; the format allows a hundredth."""
+
+_LONGEST_REASON = 200
 
 _DOI = re.compile(r"10\.\d{4,9}/\S+")
 _ADDRESS = re.compile(r"https?://\S+")
@@ -46,17 +45,6 @@ class PackageFiles:
     test_output: Path
     documentation: Path
     cover: Path
-
-
-def why_not_export() -> str | None:
-    """Return what to install first, or None if packages can be made here. Imports nothing."""
-    if all(importlib.util.find_spec("bioimageio") and _there(f"bioimageio.{part}") for part in ("spec", "core")):
-        return None
-    return f"Making such a package takes the Zoo's own library: {INSTALL}"
-
-
-def _there(name: str) -> bool:
-    return importlib.util.find_spec(name) is not None
 
 
 def describe_package(model: Segmenter, files: PackageFiles, tile: int, config: ExportConfig) -> Any:
@@ -117,11 +105,35 @@ def describe_package(model: Segmenter, files: PackageFiles, tile: int, config: E
             ),
         )
     except ValidationError as error:
-        places = "; ".join(f"{'.'.join(map(str, one['loc'][:2]))}: {one['msg']}" for one in error.errors()[:3])
+        places = "; ".join(
+            f"{'.'.join(map(str, one['loc'][:2]))}: {one['msg'][:_LONGEST_REASON]}" for one in error.errors()[:3]
+        )
         raise ConfigError(
             f"the package's description does not fit the format ({places}); change that, or install the libraries that "
             f"are known to work with {INSTALL}"
         ) from error
+
+
+def check_about(config: ExportConfig) -> None:
+    """Check what the user says before the long work begins.
+
+    Raises
+    ------
+    ConfigError
+        If an author, a citation or the licence does not fit the format.
+    """
+    from bioimageio.spec.model import v0_5 as zoo
+
+    for text in config.authors:
+        _author(zoo, text)
+    for text in config.cite:
+        _citation(zoo, text)
+    try:
+        zoo.LicenseId(config.licence)
+    except ValueError:  # the error itself lists hundreds of licences
+        raise ConfigError(
+            f"{config.licence!r} is no licence that the format knows: take an SPDX identifier such as CC-BY-4.0, CC0-1.0 or MIT"
+        ) from None
 
 
 def package_name(class_names: Sequence[str], config: ExportConfig) -> str:

@@ -26,8 +26,9 @@ from ..model.portable import PortableSegmenter, to_torchscript
 from ..model.segmenter import Segmenter
 from ..model_report import ModelReport, report
 from ..report_text import as_markdown
+from ..zoo import why_not_export
 from .bioimageio_check import CheckResult, check_package
-from .bioimageio_description import NOBODY, PackageFiles, describe_package, package_name, why_not_export
+from .bioimageio_description import NOBODY, PackageFiles, check_about, describe_package, package_name
 from .confusion import unique_names
 from .cover import write_cover
 from .device import limited_threads
@@ -109,6 +110,7 @@ def export(
     missing = why_not_export()
     if missing is not None:
         raise ConfigError(missing)
+    check_about(config)
     control = control or JobControl()
     out = Path(out)
     out = out if out.suffix == ".zip" else out.with_name(f"{out.name}.zip")

@@ -23,7 +23,7 @@ from ..words import thousands as thousands
 if TYPE_CHECKING:
     from ..data.records import ImageCollection, ImageRecord
 
-JobName = Literal["scan", "load", "pretrain", "finetune", "compare", "segment", "apply", "inspect"]
+JobName = Literal["scan", "load", "pretrain", "finetune", "compare", "segment", "apply", "inspect", "export"]
 
 JOB_WORDS: dict[JobName, str] = {
     "scan": "reading images",
@@ -34,6 +34,7 @@ JOB_WORDS: dict[JobName, str] = {
     "segment": "segmenting",
     "apply": "segmenting all images",
     "inspect": "looking inside",
+    "export": "exporting the model",
 }
 """How a running job is called in a sentence."""
 
@@ -229,6 +230,13 @@ def why_not_apply(state: LoopState) -> str | None:
     if state.images is None:
         return "Read a folder of images, or take the open layers, in step 1 first."
     return _busy(state)
+
+
+def why_not_export(state: LoopState, missing: str | None) -> str | None:
+    """Ask about making a package; ``missing`` says what is to be installed first, if anything."""
+    if state.segmenter is None:
+        return "There is no segmentation network yet: train on your paint, or load one."
+    return missing or _busy(state)
 
 
 def why_not_look(state: LoopState, view: str, needs_stage: bool) -> str | None:
