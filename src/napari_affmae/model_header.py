@@ -72,7 +72,7 @@ def read_card(path: str | Path) -> ModelFileHeader:
     if text is None:
         if CHECKPOINT_KEY in others:
             raise ModelFileError(
-                f"{path} is the checkpoint of a run, no model: choose {MODEL_FILE} beside it, or the run's folder"
+                f"{path} is a run's checkpoint and no model: choose {MODEL_FILE} beside it, or the folder of the run"
             )
         raise ModelFileError(f"{path} was not written by napari-affmae: choose a model that was saved with it; {_IMPORT}")
     return _parse(path, text)
@@ -153,7 +153,7 @@ def _parse(path: Path, text: str) -> ModelFileHeader:
             f"the settings in {path} are damaged, or of a newer version ({type(error).__name__}: {why}): "
             "update napari-affmae, or save the model again"
         ) from error
-    if (kind, num_classes is None) not in {("mae", True), ("segmenter", False)}:
+    if (kind, num_classes is None) not in [("mae", True), ("segmenter", False)]:
         raise ModelFileError(f"{path} holds a model of unknown kind {kind!r}; update napari-affmae")
     _check_card(path, config, num_classes, card)
     return ModelFileHeader(kind, config, num_classes, card)

@@ -105,9 +105,8 @@ def describe_package(model: Segmenter, files: PackageFiles, tile: int, config: E
             ),
         )
     except ValidationError as error:
-        places = "; ".join(
-            f"{'.'.join(map(str, one['loc'][:2]))}: {one['msg'][:_LONGEST_REASON]}" for one in error.errors()[:3]
-        )
+        reasons = [(".".join(map(str, one["loc"][:2])), one["msg"][:_LONGEST_REASON]) for one in error.errors()[:3]]
+        places = "; ".join(f"{place}: {reason}" for place, reason in reasons)
         raise ConfigError(
             f"the package's description does not fit the format ({places}); change that, or install the libraries that "
             f"are known to work with {INSTALL}"

@@ -75,7 +75,8 @@ def to_torchscript(segmenter: Segmenter, normalisation: Normalisation, tile: int
             "this is a defect of napari-affmae or of this version of PyTorch: please report it"
         )
     file = io.BytesIO()
-    torch.jit.save(recorded, file)
+    with _quiet_tracing():
+        torch.jit.save(recorded, file)
     return file.getvalue()
 
 
@@ -109,5 +110,5 @@ def _quiet_tracing() -> Iterator[None]:
     """Silence what tracing says about sizes, which are fixed here, and about its own age: other programs read nothing newer."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TracerWarning)
-        warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is ", category=DeprecationWarning)
         yield

@@ -42,9 +42,7 @@ class ExportPart(QWidget):
         self.cite = QLineEdit()
         self.cite.setPlaceholderText("optional, with a DOI: Doe 2026, 10.1234/abc")
         self.example = QCheckBox("Shown image as public example")
-        self.example.setToolTip(
-            "The package holds a test image for everybody to see: the middle of the shown one, or else a drawn one"
-        )
+        self.example.setToolTip("The package holds an image for everybody to see: the middle of the shown one, or a drawn one")
         self.export = QPushButton("Export …")
         self.stop = QPushButton("Stop")
         self.bar = JobBar("")
