@@ -42,9 +42,9 @@ def export(
     overwrite: Overwrite = False,
     json: AsJson = False,
 ) -> None:
-    """Write a segmentation network for other programs, such as Fiji, ilastik and bioimageio.core, and check that it runs there.
+    """Write a segmentation network for programs that read the format of the BioImage Model Zoo, and check that it runs there.
 
-    The native format stays the .safetensors file: only that can be trained further.
+    Keep the .safetensors file: only that can be trained further.
     """
     from ..data.scan import scan
     from ..engine.export import ExportResult

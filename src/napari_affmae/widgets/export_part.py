@@ -27,8 +27,8 @@ class ExportPart(QWidget):
         self._session = session
         settings = session.settings
         self.explanation = note(
-            "Fiji, ilastik and others run the model from one file in the format of the BioImage Model Zoo. "
-            "It cannot be trained further there: keep the saved model."
+            "One file in the format of the BioImage Model Zoo, for other programs to segment with. "
+            "It cannot be trained further: keep the saved model."
         )
         self.name = QLineEdit()
         self.name.setPlaceholderText("from the class names")
