@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_affmae.card import ClassInfo, ModelCard
@@ -60,7 +60,7 @@ def test_a_card_that_cannot_be_read_is_an_error_in_words(dock, engine, click) ->
 def test_without_a_model_there_is_nothing_to_share(make_dock) -> None:
     dock = make_dock()
     assert not dock.label.about.isEnabled()
-    assert not dock.pretrain.about.isVisible()
+    assert dock.pretrain.about.isHidden()
     assert not dock.label.share.export.isEnabled()
     assert "no segmentation network yet" in dock.label.share.export.toolTip()
 
@@ -83,7 +83,7 @@ def test_export_takes_what_was_typed_and_says_where_the_package_is(
     type_into(qtbot, share.authors, "Ada Lovelace; Analytical Institute | Charles B.")
     type_into(qtbot, share.cite, "Doe 2026, 10.1234/abc")
     click(share.export)
-    assert share.bar.isVisible()
+    assert not share.bar.isHidden()
     wait_idle(dock)
     ((model, path, config, sample),) = engine.exported
     assert (model, path, sample) == (dock.session.state.segmenter.path, out, None)
@@ -93,7 +93,7 @@ def test_export_takes_what_was_typed_and_says_where_the_package_is(
     assert config.licence == "CC-BY-4.0"
     assert str(out) in share.result.text()
     assert "without napari" in share.result.text()
-    assert not share.bar.isVisible()
+    assert share.bar.isHidden()
     # The next dock knows who the authors are.
     assert dock.session.store.load().export_authors.startswith("Ada Lovelace")
 
@@ -105,7 +105,7 @@ def test_the_shown_image_is_given_away_only_if_the_user_says_so(dock, engine, cl
     assert share.example.isEnabled()
     share.export_to(tmp_path / "a.zip")
     wait_idle(dock)
-    qtbot.mouseClick(share.example, Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(share.example, Qt.MouseButton.LeftButton, pos=QPoint(8, share.example.height() // 2))
     share.export_to(tmp_path / "b.zip")
     wait_idle(dock)
     assert [None if entry[3] is None else entry[3].name for entry in engine.exported] == [None, "cells"]
@@ -125,4 +125,4 @@ def test_stopping_and_failing_leave_the_part_ready(dock, engine, click, qtbot, w
     wait_idle(dock)
     assert dock.status.text() == "give an image to take statistics from"
     assert share.export.isEnabled()
-    assert not share.bar.isVisible()
+    assert share.bar.isHidden()
