@@ -3,8 +3,10 @@
 ============================  =====================================================================================
 :func:`nearest`               the k sites closest to each point, exact, ties to the lower index
 :func:`cluster_attention`     attention to whole clusters, with position bias, padding mask and a blank token
+:func:`cluster_tiles`         what several layers of that attention on the same clusters can share
 :func:`token_merge`           weighted sums over a survivor's neighbourhood
 :func:`deformable_attention`  sampling at free points, each interpolated from its 4 nearest tokens
+:func:`site_index`            what several of those, and of searches among the same sites, can share
 :func:`residual_norm`         residual sum, dropout or DropPath, and LayerNorm in one pass
 :func:`masked_norm_gelu`      hiding, LayerNorm and GELU between the convolutions of a patch embedding
 :func:`relu_dropout`          ReLU and dropout in one pass
@@ -26,19 +28,27 @@ from ._launch import CompileAhead  # noqa: E402
 from .activation.op import relu_dropout  # noqa: E402
 from .attention.op import cluster_attention  # noqa: E402
 from .deformable.op import deformable_attention  # noqa: E402
+from .linear.narrow import NarrowCopies  # noqa: E402
 from .linear.op import feed_forward, linear  # noqa: E402
 from .masked_norm.op import masked_norm_gelu  # noqa: E402
 from .merging.op import token_merge  # noqa: E402
 from .norm.op import residual_norm  # noqa: E402
 from .relative import relative_features  # noqa: E402
-from .search.op import nearest  # noqa: E402
+from .search.index import SiteIndex  # noqa: E402
+from .search.op import nearest, site_index  # noqa: E402
+from .tiles.op import cluster_tiles  # noqa: E402
+from .tiles.packing import ClusterTiles  # noqa: E402
 
 __all__ = [
+    "ClusterTiles",
     "CompileAhead",
     "KernelChoiceError",
     "KernelError",
+    "NarrowCopies",
     "OperatorReport",
+    "SiteIndex",
     "cluster_attention",
+    "cluster_tiles",
     "deformable_attention",
     "describe",
     "feed_forward",
@@ -49,5 +59,6 @@ __all__ = [
     "relu_dropout",
     "report",
     "residual_norm",
+    "site_index",
     "token_merge",
 ]

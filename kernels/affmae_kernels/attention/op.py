@@ -8,6 +8,8 @@ from torch import Tensor
 from .._autocast import to_autocast
 from .._check import check_same_device, check_shape
 from .._dispatch import runs_in_triton
+from ..tiles.op import cluster_tiles
+from ..tiles.packing import ClusterTiles, packing_limit
 from .dense import FEW, cluster_attention_dense
 from .reference import cluster_attention_reference
 from .registered import cluster_attention_op
@@ -27,6 +29,7 @@ def cluster_attention(
     bias: Tensor,
     blank_key: Tensor,
     blank_value: Tensor,
+    tiles: ClusterTiles | None = None,
 ) -> Tensor:
     r"""Let every token attend to the members of its neighbour clusters and to one learned blank token per head.
 
@@ -51,6 +54,8 @@ def cluster_attention(
         ``[H, 5]`` and ``[H]``, the linear map from relative features to a logit.
     blank_key, blank_value
         ``[H, d]``.
+    tiles
+        What :func:`~affmae_kernels.cluster_tiles` made of these clusters, for several layers to share; None computes it here.
 
     Returns
     -------
@@ -76,7 +81,9 @@ def cluster_attention(
     check_same_device(query=query, key=key, value=value, positions=positions)
     query, key, value = to_autocast(query, key, value)
     positions = positions.detach()
-    limit = None if dim <= WIDEST_HEAD else f"{dim} channels per head; the kernel keeps at most {WIDEST_HEAD}"
+    limit = packing_limit(clusters, cluster_size)
+    if dim > WIDEST_HEAD:
+        limit = f"{dim} channels per head; the kernel keeps at most {WIDEST_HEAD}"
     in_triton = runs_in_triton(query.device, query.dtype, limit)
     with torch.autocast(query.device.type, enabled=False):
         if not in_triton and clusters is not None and tokens <= FEW:
@@ -87,7 +94,8 @@ def cluster_attention(
             return cluster_attention_reference(
                 query, key, value, positions, clusters, cluster_size, bias_weight, bias, blank_key, blank_value
             )
+        meet = tiles or cluster_tiles(clusters, cluster_size, query) or (None,) * len(ClusterTiles._fields)
         mixed: Tensor = cluster_attention_op(
-            query, key, value, positions.float(), clusters, cluster_size, bias_weight, bias, blank_key, blank_value
+            query, key, value, positions.float(), clusters, cluster_size, bias_weight, bias, blank_key, blank_value, *meet
         )[0]
         return mixed

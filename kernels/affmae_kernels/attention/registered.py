@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from ..tiles.packing import ClusterTiles
+
 _GIVEN = (
     "Tensor query, Tensor key, Tensor value, Tensor positions, Tensor? clusters, int cluster_size, "
-    "Tensor bias_weight, Tensor bias, Tensor blank_key, Tensor blank_value"
+    "Tensor bias_weight, Tensor bias, Tensor blank_key, Tensor blank_value, "
+    "Tensor? lists, Tensor? counts, Tensor? times, Tensor? key_lists, Tensor? key_slots, Tensor? key_counts"
 )
 
 
@@ -19,12 +22,22 @@ _GIVEN = (
 )
 def cluster_attention_op(
     query: Tensor, key: Tensor, value: Tensor, positions: Tensor, clusters: Tensor | None, cluster_size: int,
-    bias_weight: Tensor, bias: Tensor, blank_key: Tensor, blank_value: Tensor,
+    bias_weight: Tensor, bias: Tensor, blank_key: Tensor, blank_value: Tensor, lists: Tensor | None, counts: Tensor | None,
+    times: Tensor | None, key_lists: Tensor | None, key_slots: Tensor | None, key_counts: Tensor | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Return the output ``[B, n, H, d]`` and the log-sum-exp float32 ``[B, H, n]`` that the backward pass starts from."""
+    """Return the output ``[B, n, H, d]`` and the log-sum-exp float32 ``[B, H, n]`` that the backward pass starts from.
+
+    The last six arguments are the fields of :class:`.ClusterTiles`, None if every token attends to all.
+    """
     from .triton_kernels import forward
 
-    return forward(query, key, value, positions, clusters, cluster_size, bias_weight, bias, blank_key, blank_value)
+    meet = _meetings(lists, counts, times, key_lists, key_slots, key_counts)
+    return forward(query, key, value, positions, clusters, cluster_size, bias_weight, bias, blank_key, blank_value, meet)
+
+
+def _meetings(*given: Tensor | None) -> ClusterTiles | None:
+    there = [tensor for tensor in given if tensor is not None]
+    return ClusterTiles(*there) if there else None
 
 
 @cluster_attention_op.register_fake
@@ -41,14 +54,16 @@ def _(query: Tensor, *given: Any) -> tuple[Tensor, Tensor]:
 )
 def cluster_attention_backward_op(
     grad: Tensor, query: Tensor, key: Tensor, value: Tensor, positions: Tensor, clusters: Tensor | None, cluster_size: int,
-    bias_weight: Tensor, bias: Tensor, blank_key: Tensor, blank_value: Tensor, output: Tensor, log_sum_exp: Tensor,
+    bias_weight: Tensor, bias: Tensor, blank_key: Tensor, blank_value: Tensor, lists: Tensor | None, counts: Tensor | None,
+    times: Tensor | None, key_lists: Tensor | None, key_slots: Tensor | None, key_counts: Tensor | None, output: Tensor,
+    log_sum_exp: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return the gradients of query, key, value, and of bias weight, bias and blank tokens side by side ``[H, 6 + 2d]``."""
+    """Return the gradients of query, key, value, and of bias weight, bias and blank tokens, one after the other."""
     from .triton_kernels import backward
 
     return backward(
-        grad, query, key, value, positions, clusters, cluster_size, bias_weight, bias, blank_key, blank_value, output,
-        log_sum_exp,
+        grad, query, key, value, positions, clusters, cluster_size, bias_weight, bias, blank_key, blank_value,
+        _meetings(lists, counts, times, key_lists, key_slots, key_counts), output, log_sum_exp,
     )  # fmt: skip
 
 
@@ -56,31 +71,28 @@ def cluster_attention_backward_op(
 def _(grad: Tensor, query: Tensor, *given: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     _, _, heads, dim = query.shape
     same = [query.new_empty(query.shape) for _ in range(3)]
-    return same[0], same[1], same[2], query.new_empty(heads, 6 + 2 * dim, dtype=torch.float32)
+    return same[0], same[1], same[2], query.new_empty(heads * (6 + 2 * dim), dtype=torch.float32)
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    query, key, value, positions, clusters, ctx.cluster_size, bias_weight, bias, blank_key, blank_value = inputs
+    *features, ctx.cluster_size, bias_weight, bias, blank_key, blank_value = inputs[:10]
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(
-        query, key, value, positions, clusters, bias_weight, bias, blank_key, blank_value, *(part.detach() for part in output)
+        *features, bias_weight, bias, blank_key, blank_value, *inputs[10:], *(part.detach() for part in output)
     )
 
 
 def _differentiate(ctx: Any, grad: Tensor | None, _unused: Tensor | None) -> tuple[Tensor | None, ...]:
     if grad is None:
-        return (None,) * 10
-    query, key, value, positions, clusters, bias_weight, bias, blank_key, blank_value, output, log_sum_exp = ctx.saved_tensors
+        return (None,) * 16
+    query, key, value, positions, clusters, bias_weight, bias, blank_key, blank_value, *known = ctx.saved_tensors
     grad_query, grad_key, grad_value, learned = cluster_attention_backward_op(
-        grad, query, key, value, positions, clusters, ctx.cluster_size, bias_weight, bias, blank_key, blank_value, output,
-        log_sum_exp,
-    )  # fmt: skip
-    dim = query.shape[-1]
-    grad_weight, grad_bias, grad_blank_key, grad_blank_value = learned.split((5, 1, dim, dim), dim=1)
-    return (
-        grad_query, grad_key, grad_value, None, None, None, grad_weight.to(bias_weight.dtype),
-        grad_bias.squeeze(1).to(bias.dtype), grad_blank_key.to(blank_key.dtype), grad_blank_value.to(blank_value.dtype),
-    )  # fmt: skip
+        grad, query, key, value, positions, clusters, ctx.cluster_size, bias_weight, bias, blank_key, blank_value, *known
+    )
+    weights = (bias_weight, bias, blank_key, blank_value)
+    parts = torch.split(learned, [weight.numel() for weight in weights])
+    grads = (part.view(weight.shape).to(weight.dtype) for part, weight in zip(parts, weights, strict=True))
+    return grad_query, grad_key, grad_value, None, None, None, *grads, *(None,) * 6
 
 
 cluster_attention_op.register_autograd(_differentiate, setup_context=_remember)

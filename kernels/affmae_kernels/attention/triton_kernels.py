@@ -1,8 +1,8 @@
 """Cluster attention on the matrix units: tiles of queries meet tiles of keys; logits never leave the chip.
 
-Four clusters are one tile. A query tile walks over the tiles that hold any of its neighbour clusters (see ``tiles``) and
-counts, for every query and key, how often the query lists the key's cluster: 0 masks, 2 weighs a cluster listed twice as the
-reference does. The position bias is five multiply-adds from two positions. The backward pass computes logits again from the
+Four clusters are one tile. A query tile walks over the tiles that hold any of its neighbour clusters (see ``tiles``) and reads,
+for every query and key, how often the query lists the key's cluster: 0 masks, 2 weighs a cluster listed twice as the reference
+does. The position bias is five multiply-adds from two positions. The backward pass computes logits again from the
 saved log-sum-exp; its maths is in ``kernels/README.md``.
 """
 
@@ -17,57 +17,31 @@ from torch import Tensor
 
 from .._blocks import LEAST_DOT, TILE, power_of_two, precision, tiles
 from .._launch import launch
+from .._offsets import offset_features
 from ..sums.triton_kernels import column_sum
-from ..tiles.triton_kernels import key_tiles_of_queries, query_tiles_of_keys
+from ..tiles.packing import ClusterTiles, packing_of
+from ..tiles.triton_kernels import shifts, times
 
 FEATURES = 6
 """Columns of the gradient of the bias: five features and the constant."""
 
 
 @triton.jit
-def _direction(dx, dy):
-    """Clip an offset and return it with its length and its unit direction (0 at length 0)."""
-    dx = tl.minimum(tl.maximum(dx, -127.0), 127.0)
-    dy = tl.minimum(tl.maximum(dy, -127.0), 127.0)
-    r = tl.sqrt(dx * dx + dy * dy)
-    inverse = tl.where(r > 0, 1.0 / tl.where(r > 0, r, 1.0), 0.0)
-    return dx, dy, r, dy * inverse, dx * inverse
-
-
-@triton.jit
 def _bias(dx, dy, p_weight, p_bias, i_head):
     """Return the position bias of a block of offsets."""
-    dx, dy, r, sine, cosine = _direction(dx, dy)
+    dx, dy, r, sine, cosine = offset_features(dx, dy)
     p_head = p_weight + i_head * 5
     total = tl.load(p_head).to(tl.float32) * dx + tl.load(p_head + 1).to(tl.float32) * dy
     total += tl.load(p_head + 2).to(tl.float32) * r + tl.load(p_head + 3).to(tl.float32) * sine
     return total + tl.load(p_head + 4).to(tl.float32) * cosine + tl.load(p_bias + i_head).to(tl.float32)
 
 
-@triton.jit
-def _times(p_clusters, row, o_query, m_query, b_cluster, C: tl.constexpr, KEYS_FIRST: tl.constexpr):
-    """Count how often each query lists each key's cluster, ``[queries, keys]`` or the other way round.
-
-    A key beyond the last token has cluster -2, and a query beyond the last one lists only -1: both count 0.
-    """
-    for near in tl.static_range(C):
-        b_listed = tl.load(p_clusters + (row + o_query) * C + near, mask=m_query, other=-1).to(tl.int32)
-        if KEYS_FIRST:
-            b_same = (b_cluster[:, None] == b_listed[None, :]).to(tl.float32)
-        else:
-            b_same = (b_listed[:, None] == b_cluster[None, :]).to(tl.float32)
-        if near == 0:
-            b_times = b_same
-        else:
-            b_times += b_same
-    return b_times
-
-
-@triton.jit(do_not_specialize=["tokens", "heads", "token_tiles"])
+@triton.jit(do_not_specialize=["tokens", "heads", "token_tiles", "width"])
 def _attention_forward(
-    p_query, p_key, p_value, p_place, p_clusters, p_weight, p_bias, p_blank_key, p_blank_value, p_out, p_lse, p_lists, p_counts,
-    tokens, heads, token_tiles, scale, q_batch, q_token, q_head, k_batch, k_token, k_head, v_batch, v_token, v_head,
-    CLUSTER: tl.constexpr, C: tl.constexpr, D: tl.constexpr, BD: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
+    p_query, p_key, p_value, p_place, p_times, p_weight, p_bias, p_blank_key, p_blank_value, p_out, p_lse, p_lists, p_counts,
+    tokens, heads, token_tiles, width, scale, q_batch, q_token, q_head, k_batch, k_token, k_head, v_batch, v_token, v_head,
+    LISTED: tl.constexpr, CLUSTER: tl.constexpr, BITS: tl.constexpr, MASK: tl.constexpr, TOP: tl.constexpr, D: tl.constexpr,
+    BD: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     i_tile, i_head, i_batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     o_query, o_dim = i_tile * TILE + tl.arange(0, TILE), tl.arange(0, BD)
@@ -85,12 +59,13 @@ def _attention_forward(
     b_sum = tl.full([TILE], 1.0, tl.float32)
     b_mix = tl.zeros([TILE, BD], tl.float32) + b_blank_value[None, :]
     steps = token_tiles
-    if C > 0:
+    if LISTED:
         steps = tl.load(p_counts + i_batch * token_tiles + i_tile)
     for step in range(steps):
         i_key_tile = step
-        if C > 0:
-            i_key_tile = tl.load(p_lists + (i_batch * token_tiles + i_tile) * token_tiles + step)
+        if LISTED:
+            i_entry = (i_batch * token_tiles + i_tile) * width + step
+            i_key_tile = tl.load(p_lists + i_entry)
         o_key = i_key_tile * TILE + tl.arange(0, TILE)
         m_key = o_key < tokens
         o_row = o_key[:, None].to(tl.int64)
@@ -104,9 +79,9 @@ def _attention_forward(
 
         b_logit = tl.dot(b_query, tl.trans(b_key), input_precision=PRECISION) * scale
         b_logit += _bias(b_kx[None, :] - b_x[:, None], b_ky[None, :] - b_y[:, None], p_weight, p_bias, i_head)
-        if C > 0:
-            b_cluster = tl.where(m_key, o_key // CLUSTER, -2)
-            b_times = _times(p_clusters, row, o_query, m_query, b_cluster, C, False)
+        if LISTED:
+            b_packed = tl.load(p_times + i_entry * TILE + tl.arange(0, TILE))
+            b_times = times(b_packed, shifts(i_key_tile * TILE, m_key, CLUSTER, TILE, BITS, TOP), MASK, False)
         else:
             b_times = (m_query[:, None] & m_key[None, :]).to(tl.float32)
         b_logit = tl.where(b_times > 0, b_logit, float("-inf"))
@@ -124,12 +99,13 @@ def _attention_forward(
     tl.store(p_lse + (i_batch * heads + i_head) * tokens + o_query, b_max + tl.log(b_sum), mask=m_query)
 
 
-@triton.jit(do_not_specialize=["tokens", "heads", "token_tiles"])
+@triton.jit(do_not_specialize=["tokens", "heads", "token_tiles", "width"])
 def _attention_backward_query(
-    p_query, p_key, p_value, p_place, p_clusters, p_weight, p_bias, p_blank_key, p_blank_value, p_out, p_grad, p_lse, p_delta,
+    p_query, p_key, p_value, p_place, p_times, p_weight, p_bias, p_blank_key, p_blank_value, p_out, p_grad, p_lse, p_delta,
     p_grad_query, p_partial, p_lists, p_counts,
-    tokens, heads, token_tiles, scale, q_batch, q_token, q_head, k_batch, k_token, k_head, v_batch, v_token, v_head,
-    CLUSTER: tl.constexpr, C: tl.constexpr, D: tl.constexpr, BD: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
+    tokens, heads, token_tiles, width, scale, q_batch, q_token, q_head, k_batch, k_token, k_head, v_batch, v_token, v_head,
+    LISTED: tl.constexpr, CLUSTER: tl.constexpr, BITS: tl.constexpr, MASK: tl.constexpr, TOP: tl.constexpr, D: tl.constexpr,
+    BD: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradients of the queries, and this tile's part of the gradients of bias and blank token.
 
@@ -174,12 +150,13 @@ def _attention_backward_query(
     w_cosine = tl.zeros([TILE], tl.float32)
     w_one = tl.zeros([TILE], tl.float32)
     steps = token_tiles
-    if C > 0:
+    if LISTED:
         steps = tl.load(p_counts + i_batch * token_tiles + i_tile)
     for step in range(steps):
         i_key_tile = step
-        if C > 0:
-            i_key_tile = tl.load(p_lists + (i_batch * token_tiles + i_tile) * token_tiles + step)
+        if LISTED:
+            i_entry = (i_batch * token_tiles + i_tile) * width + step
+            i_key_tile = tl.load(p_lists + i_entry)
         o_key = i_key_tile * TILE + tl.arange(0, TILE)
         m_key = o_key < tokens
         o_row = o_key[:, None].to(tl.int64)
@@ -190,9 +167,9 @@ def _attention_backward_query(
         )
         b_kx = tl.load(p_place + (row + o_key) * 2, mask=m_key, other=0.0)
         b_ky = tl.load(p_place + (row + o_key) * 2 + 1, mask=m_key, other=0.0)
-        if C > 0:
-            b_cluster = tl.where(m_key, o_key // CLUSTER, -2)
-            b_times = _times(p_clusters, row, o_query, m_query, b_cluster, C, False)
+        if LISTED:
+            b_packed = tl.load(p_times + i_entry * TILE + tl.arange(0, TILE))
+            b_times = times(b_packed, shifts(i_key_tile * TILE, m_key, CLUSTER, TILE, BITS, TOP), MASK, False)
         else:
             b_times = (m_query[:, None] & m_key[None, :]).to(tl.float32)
         offset_x, offset_y = b_kx[None, :] - b_x[:, None], b_ky[None, :] - b_y[:, None]
@@ -204,7 +181,7 @@ def _attention_backward_query(
         b_slope = b_weight * (b_pull - b_delta[:, None])
         b_grad_query += tl.dot(b_slope.to(b_key.dtype), b_key, input_precision=PRECISION)
 
-        dx, dy, r, sine, cosine = _direction(offset_x, offset_y)
+        dx, dy, r, sine, cosine = offset_features(offset_x, offset_y)
         b_dx += tl.sum(b_slope * dx, axis=1)
         b_dy += tl.sum(b_slope * dy, axis=1)
         b_r += tl.sum(b_slope * r, axis=1)
@@ -225,23 +202,26 @@ def _attention_backward_query(
     b_grad_blank_key = tl.sum(b_blank_slope[:, None] * b_query.to(tl.float32), axis=0) * scale
     b_grad_blank_value = tl.sum(b_blank[:, None] * b_grad.to(tl.float32), axis=0)
     tl.store(p_grad_query + o_flat, (b_grad_query * scale).to(p_grad_query.dtype.element_ty), mask=m_own)
-    p_mine = p_partial + ((i_batch * token_tiles + i_tile) * heads + i_head) * (6 + 2 * D)
+    # One after the other in memory: bias weights of all heads, biases, blank keys, blank values.
+    p_part = p_partial + (i_batch * token_tiles + i_tile) * heads * (6 + 2 * D)
+    p_mine = p_part + i_head * 5
     tl.store(p_mine, tl.sum(b_dx - b_drift * w_dx, axis=0))
     tl.store(p_mine + 1, tl.sum(b_dy - b_drift * w_dy, axis=0))
     tl.store(p_mine + 2, tl.sum(b_r - b_drift * w_r, axis=0))
     tl.store(p_mine + 3, tl.sum(b_sine - b_drift * w_sine, axis=0))
     tl.store(p_mine + 4, tl.sum(b_cosine - b_drift * w_cosine, axis=0))
-    tl.store(p_mine + 5, tl.sum(b_one - b_drift * w_one, axis=0))
-    tl.store(p_mine + 6 + o_dim, b_grad_blank_key, mask=m_dim)
-    tl.store(p_mine + 6 + D + o_dim, b_grad_blank_value, mask=m_dim)
+    tl.store(p_part + 5 * heads + i_head, tl.sum(b_one - b_drift * w_one, axis=0))
+    tl.store(p_part + 6 * heads + i_head * D + o_dim, b_grad_blank_key, mask=m_dim)
+    tl.store(p_part + (6 + D) * heads + i_head * D + o_dim, b_grad_blank_value, mask=m_dim)
 
 
-@triton.jit(do_not_specialize=["tokens", "heads", "token_tiles"])
+@triton.jit(do_not_specialize=["tokens", "heads", "token_tiles", "width"])
 def _attention_backward_key(
-    p_query, p_key, p_value, p_place, p_clusters, p_weight, p_bias, p_grad, p_lse, p_delta, p_grad_key, p_grad_value,
-    p_lists, p_counts,
-    tokens, heads, token_tiles, scale, q_batch, q_token, q_head, k_batch, k_token, k_head, v_batch, v_token, v_head,
-    CLUSTER: tl.constexpr, C: tl.constexpr, D: tl.constexpr, BD: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
+    p_query, p_key, p_value, p_place, p_times, p_weight, p_bias, p_grad, p_lse, p_delta, p_grad_key, p_grad_value,
+    p_lists, p_slots, p_counts,
+    tokens, heads, token_tiles, width, scale, q_batch, q_token, q_head, k_batch, k_token, k_head, v_batch, v_token, v_head,
+    LISTED: tl.constexpr, CLUSTER: tl.constexpr, BITS: tl.constexpr, MASK: tl.constexpr, TOP: tl.constexpr, D: tl.constexpr,
+    BD: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradients of keys and values: every key tile collects from the query tiles that meet it, in one fixed order."""
     i_tile, i_head, i_batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
@@ -254,16 +234,18 @@ def _attention_backward_key(
     b_value = tl.load(p_value + i_batch * v_batch + i_head * v_head + o_row * v_token + o_dim[None, :], mask=m_own, other=0.0)
     b_kx = tl.load(p_place + (row + o_key) * 2, mask=m_key, other=0.0)
     b_ky = tl.load(p_place + (row + o_key) * 2 + 1, mask=m_key, other=0.0)
-    b_cluster = tl.where(m_key, o_key // CLUSTER, -2)
+    b_shift = shifts(i_tile * TILE, m_key, CLUSTER, TILE, BITS, TOP)
     b_grad_key = tl.zeros([TILE, BD], tl.float32)
     b_grad_value = tl.zeros([TILE, BD], tl.float32)
     steps = token_tiles
-    if C > 0:
+    if LISTED:
         steps = tl.load(p_counts + i_batch * token_tiles + i_tile)
     for step in range(steps):
         i_query_tile = step
-        if C > 0:
-            i_query_tile = tl.load(p_lists + (i_batch * token_tiles + i_tile) * token_tiles + step)
+        if LISTED:
+            i_entry = (i_batch * token_tiles + i_tile) * token_tiles + step
+            i_query_tile = tl.load(p_lists + i_entry)
+            i_slot = tl.load(p_slots + i_entry).to(tl.int32)
         o_query = i_query_tile * TILE + tl.arange(0, TILE)
         m_query = o_query < tokens
         m_row = m_query[:, None] & m_dim[None, :]
@@ -276,8 +258,10 @@ def _attention_backward_key(
         b_delta = tl.load(p_delta + o_stat, mask=m_query, other=0.0)
         b_x = tl.load(p_place + (row + o_query) * 2, mask=m_query, other=0.0)
         b_y = tl.load(p_place + (row + o_query) * 2 + 1, mask=m_query, other=0.0)
-        if C > 0:
-            b_times = _times(p_clusters, row, o_query, m_query, b_cluster, C, True)
+        if LISTED:
+            i_packed = (i_batch * token_tiles + i_query_tile) * width + i_slot
+            b_packed = tl.load(p_times + i_packed * TILE + tl.arange(0, TILE))
+            b_times = times(b_packed, b_shift, MASK, True)
         else:
             b_times = (m_key[:, None] & m_query[None, :]).to(tl.float32)
 
@@ -295,16 +279,18 @@ def _attention_backward_key(
     tl.store(p_grad_value + o_flat, b_grad_value.to(p_grad_value.dtype.element_ty), mask=m_own)
 
 
-def _constants(query: Tensor, clusters: Tensor | None, cluster_size: int) -> dict[str, Any]:
+def _constants(query: Tensor, clusters: Tensor | None, cluster_size: int, *, forward: bool = False) -> dict[str, Any]:
     dim = query.shape[-1]
+    few = dim <= 32 and query.dtype != torch.float32
     return {
-        "CLUSTER": cluster_size,
-        "C": 0 if clusters is None else clusters.shape[-1],
+        "LISTED": clusters is not None,
+        **packing_of(clusters, cluster_size).constants,
         "D": dim,
         "BD": max(LEAST_DOT, power_of_two(dim)),
         "TILE": TILE,
         "PRECISION": precision(query.dtype),
-        "num_warps": 2 if dim <= 32 and query.dtype != torch.float32 else 4,
+        # The forward pass keeps little, so that one warp holds a tile and nothing has to cross warps.
+        "num_warps": (1 if forward else 2) if few else 4,
         "enable_fp_fusion": True,
     }
 
@@ -316,7 +302,7 @@ def _rows(tensor: Tensor) -> Tensor:
 
 def forward(
     query: Tensor, key: Tensor, value: Tensor, positions: Tensor, clusters: Tensor | None, cluster_size: int,
-    bias_weight: Tensor, bias: Tensor, blank_key: Tensor, blank_value: Tensor,
+    bias_weight: Tensor, bias: Tensor, blank_key: Tensor, blank_value: Tensor, meet: ClusterTiles | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Return the output ``[B, n, H, d]`` and the log-sum-exp of every query's logits, float32 ``[B, H, n]``."""
     batch, tokens, heads, dim = query.shape
@@ -324,25 +310,23 @@ def forward(
     output = torch.empty(batch, tokens, heads, dim, dtype=query.dtype, device=query.device)
     lse = torch.empty(batch, heads, tokens, dtype=torch.float32, device=query.device)
     count = tiles(tokens, TILE)
-    near = lists = counts = lse  # never read where every token attends to all
-    if clusters is not None:
-        near = clusters.contiguous()
-        _, lists, counts = key_tiles_of_queries(near, cluster_size, tokens, TILE, TILE)
+    known = _known(meet, lse)
     launch(
         "cluster_attention", query.device, _attention_forward, (count, heads, batch),
-        query, key, value, positions.contiguous(), near, bias_weight.contiguous(), bias.contiguous(),
-        blank_key.contiguous(), blank_value.contiguous(), output, lse, lists, counts,
-        tokens, heads, count, dim**-0.5, *query.stride()[:3], *key.stride()[:3], *value.stride()[:3],
-        **_constants(query, clusters, cluster_size),
+        query, key, value, positions.contiguous(), known.times, bias_weight.contiguous(), bias.contiguous(),
+        blank_key.contiguous(), blank_value.contiguous(), output, lse, known.lists, known.counts,
+        tokens, heads, count, known.lists.shape[-1], dim**-0.5, *query.stride()[:3], *key.stride()[:3], *value.stride()[:3],
+        **_constants(query, clusters, cluster_size, forward=True),
     )  # fmt: skip
     return output, lse
 
 
 def backward(
     grad: Tensor, query: Tensor, key: Tensor, value: Tensor, positions: Tensor, clusters: Tensor | None, cluster_size: int,
-    bias_weight: Tensor, bias: Tensor, blank_key: Tensor, blank_value: Tensor, output: Tensor, lse: Tensor,
+    bias_weight: Tensor, bias: Tensor, blank_key: Tensor, blank_value: Tensor, meet: ClusterTiles | None, output: Tensor,
+    lse: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return the gradients of query, key and value, and float32 ``[H, 6 + 2d]``: bias weight, bias, blank key, blank value."""
+    """Return the gradients of query, key and value, and float32 ``[H·(6 + 2d)]``: bias weight, bias, blank key, blank value."""
     batch, tokens, heads, dim = query.shape
     query, key, value, grad, positions = _rows(query), _rows(key), _rows(value), grad.contiguous(), positions.contiguous()
     bias_weight, bias = bias_weight.contiguous(), bias.contiguous()
@@ -351,23 +335,24 @@ def backward(
         torch.empty(query.shape, dtype=query.dtype, device=query.device) for _ in range(3)
     )  # the shapes are equal, the strides need not be
     delta = torch.empty_like(lse)
-    partial = torch.empty(batch * count, heads, FEATURES + 2 * dim, dtype=torch.float32, device=query.device)
-    row_lists = row_counts = key_lists = key_counts = near = lse  # never read where every token attends to all
-    if clusters is not None:
-        near = clusters.contiguous()
-        hits, row_lists, row_counts = key_tiles_of_queries(near, cluster_size, tokens, TILE, TILE)
-        key_lists, key_counts = query_tiles_of_keys(hits)
-    sizes = (tokens, heads, count, dim**-0.5, *query.stride()[:3], *key.stride()[:3], *value.stride()[:3])
+    partial = torch.empty(batch * count, heads * (FEATURES + 2 * dim), dtype=torch.float32, device=query.device)
+    known = _known(meet, lse)
+    strides = (*query.stride()[:3], *key.stride()[:3], *value.stride()[:3])
+    sizes = (tokens, heads, count, known.lists.shape[-1], dim**-0.5, *strides)
     constants = _constants(query, clusters, cluster_size)
     launch(
         "cluster_attention (backward)", query.device, _attention_backward_query, (count, heads, batch),
-        query, key, value, positions, near, bias_weight, bias, blank_key.contiguous(), blank_value.contiguous(), output,
-        grad, lse, delta, grad_query, partial, row_lists, row_counts, *sizes, **constants,
+        query, key, value, positions, known.times, bias_weight, bias, blank_key.contiguous(), blank_value.contiguous(),
+        output, grad, lse, delta, grad_query, partial, known.lists, known.counts, *sizes, **constants,
     )  # fmt: skip
     launch(
         "cluster_attention (backward)", query.device, _attention_backward_key, (count, heads, batch),
-        query, key, value, positions, near, bias_weight, bias, grad, lse, delta, grad_key, grad_value,
-        key_lists, key_counts, *sizes, **constants,
+        query, key, value, positions, known.times, bias_weight, bias, grad, lse, delta, grad_key, grad_value,
+        known.key_lists, known.key_slots, known.key_counts, *sizes, **constants,
     )  # fmt: skip
-    learned = column_sum(partial.view(batch * count, -1)).view(heads, FEATURES + 2 * dim)
-    return grad_query, grad_key, grad_value, learned
+    return grad_query, grad_key, grad_value, column_sum(partial)
+
+
+def _known(meet: ClusterTiles | None, unused: Tensor) -> ClusterTiles:
+    """Return which tiles meet; tensors that are never read where every token attends to all."""
+    return ClusterTiles(*(unused for _ in ClusterTiles._fields)) if meet is None else meet

@@ -8,6 +8,7 @@ from torch import Tensor
 from .._autocast import to_autocast
 from .._check import check_same_device, check_shape
 from .._dispatch import runs_in_triton
+from ..search.index import SiteIndex
 from ..search.op import nearest
 from .reference import POINT_NEIGHBOURS, deformable_attention_reference
 from .registered import deformable_attention_op
@@ -23,6 +24,7 @@ def deformable_attention(
     mixing: Tensor,
     power: Tensor,
     grid: tuple[int, int] | None = None,
+    index: SiteIndex | None = None,
 ) -> Tensor:
     r"""Sample the values at free points, each interpolated from its 4 nearest tokens, and mix the samples of a query.
 
@@ -45,6 +47,8 @@ def deformable_attention(
         Scalar tensor.
     grid
         As in :func:`~affmae_kernels.nearest`: ``(h, w)`` if the positions are different cells of a grid.
+    index
+        What :func:`~affmae_kernels.site_index` made of these positions and this grid; None computes it here.
 
     Returns
     -------
@@ -69,7 +73,8 @@ def deformable_attention(
     in_triton = runs_in_triton(value.device, value.dtype, limit)
     with torch.autocast(value.device.type, enabled=False):
         if in_triton:
-            sampled: Tensor = deformable_attention_op(value, positions.float(), points.float(), mixing, power, grid)[0]
+            known = index or (None,) * len(SiteIndex._fields)
+            sampled: Tensor = deformable_attention_op(value, positions.float(), points.float(), mixing, power, grid, *known)[0]
             return sampled
         flat = points.detach().flatten(1, 3)
         wide = torch.float64 if value.dtype == torch.float64 else torch.float32

@@ -9,28 +9,34 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from ..search.index import SiteIndex
 from .reference import POINT_NEIGHBOURS, index_dtype
 
 
 @torch.library.custom_op(
     "affmae::deformable_attention",
     mutates_args=(),
-    schema="(Tensor value, Tensor positions, Tensor points, Tensor mixing, Tensor power, int[]? grid) "
-    "-> (Tensor output, Tensor neighbours)",
+    schema="(Tensor value, Tensor positions, Tensor points, Tensor mixing, Tensor power, int[]? grid, "
+    "Tensor? cells, Tensor? near, Tensor? counts, Tensor? radii) -> (Tensor output, Tensor neighbours)",
 )
 def deformable_attention_op(
-    value: Tensor, positions: Tensor, points: Tensor, mixing: Tensor, power: Tensor, grid: list[int] | None
-) -> tuple[Tensor, Tensor]:
-    """Return the output ``[B, q, H, d]`` and each point's nearest tokens, int16 or int32 ``[B, q, H, P, 4]``."""
+    value: Tensor, positions: Tensor, points: Tensor, mixing: Tensor, power: Tensor, grid: list[int] | None,
+    cells: Tensor | None, near: Tensor | None, counts: Tensor | None, radii: Tensor | None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return the output ``[B, q, H, d]`` and each point's nearest tokens, int16 or int32 ``[B, q, H, P, 4]``.
+
+    The last four arguments are the fields of :class:`.SiteIndex`, or None.
+    """
     from .triton_kernels import forward
 
-    return forward(value, positions, points, mixing, power, None if grid is None else (grid[0], grid[1]))
+    index = None
+    if cells is not None and near is not None and counts is not None and radii is not None:
+        index = SiteIndex(cells, near, counts, radii)
+    return forward(value, positions, points, mixing, power, None if grid is None else (grid[0], grid[1]), index)
 
 
 @deformable_attention_op.register_fake
-def _(
-    value: Tensor, positions: Tensor, points: Tensor, mixing: Tensor, power: Tensor, grid: list[int] | None
-) -> tuple[Tensor, Tensor]:
+def _(value: Tensor, positions: Tensor, points: Tensor, mixing: Tensor, *given: Any) -> tuple[Tensor, Tensor]:
     batch, tokens, heads, dim = value.shape
     near = min(POINT_NEIGHBOURS, tokens)
     output = value.new_empty(batch, points.shape[1], heads, dim)
@@ -64,19 +70,19 @@ def _(
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    value, positions, points, mixing, power, _ = inputs
+    value, positions, points, mixing, power = inputs[:5]
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(value, positions, points, mixing, power, output[1].detach())
 
 
 def _differentiate(ctx: Any, grad: Tensor | None, _unused: Tensor | None) -> tuple[Tensor | None, ...]:
     if grad is None:
-        return (None,) * 6
+        return (None,) * 10
     value, positions, points, mixing, power, neighbours = ctx.saved_tensors
     grad_value, grad_points, grad_mixing, grad_power = deformable_attention_backward_op(
         grad, value, positions, points, mixing, power, neighbours
     )
-    return grad_value, None, grad_points, grad_mixing.to(mixing.dtype), grad_power.to(power.dtype), None
+    return grad_value, None, grad_points, grad_mixing.to(mixing.dtype), grad_power.to(power.dtype), *(None,) * 5
 
 
 deformable_attention_op.register_autograd(_differentiate, setup_context=_remember)

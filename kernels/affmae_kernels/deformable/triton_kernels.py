@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .._blocks import power_of_two, tiles
 from .._launch import launch
+from ..search.index import SiteIndex
 from ..search.triton_kernels import search
 from .reference import POINT_NEIGHBOURS, index_dtype
 
@@ -176,14 +177,15 @@ def _rows(tensor: Tensor) -> Tensor:
 
 
 def forward(
-    value: Tensor, positions: Tensor, points: Tensor, mixing: Tensor, power: Tensor, grid: tuple[int, int] | None
-) -> tuple[Tensor, Tensor]:
+    value: Tensor, positions: Tensor, points: Tensor, mixing: Tensor, power: Tensor, grid: tuple[int, int] | None,
+    index: SiteIndex | None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Return the output ``[B, q, H, d]`` and the ids of each point's nearest tokens, ``[B, q, H, P, 4]``."""
     batch, tokens, heads, dim = value.shape
     queries, samples = points.shape[1], points.shape[3]
     near = min(POINT_NEIGHBOURS, tokens)
     value, points, mixing, positions = _rows(value), points.contiguous(), mixing.contiguous(), positions.contiguous()
-    found = search(points.view(batch, -1, 2), positions, near, grid, index_dtype(tokens)).view(*mixing.shape, near)
+    found = search(points.view(batch, -1, 2), positions, near, grid, index_dtype(tokens), index).view(*mixing.shape, near)
     output = torch.empty(batch, queries, heads, dim, dtype=value.dtype, device=value.device)
     if queries:
         launch(

@@ -20,12 +20,13 @@ class Linear(torch.autograd.Function):
     """``tokens · weightᵀ + bias``; arguments as in :func:`~affmae_kernels.linear`."""
 
     @staticmethod
-    def forward(ctx: Any, tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Multiply; remember tokens and weights in the dtype of the product."""
-        narrow = weight.to(tokens.dtype)
+    def forward(
+        ctx: Any, tokens: Tensor, weight: Tensor, bias: Tensor | None, narrow: Tensor, narrow_bias: Tensor | None
+    ) -> Tensor:
+        """Multiply; remember tokens and weights in the dtype of the product, as which they are given, too."""
         ctx.save_for_backward(tokens, narrow)
         ctx.kinds = weight.dtype, None if bias is None else bias.dtype
-        return functional.linear(tokens, narrow, None if bias is None else bias.to(tokens.dtype))
+        return functional.linear(tokens, narrow, narrow_bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -37,7 +38,8 @@ class Linear(torch.autograd.Function):
             (grad @ weight).view(tokens.shape) if ctx.needs_input_grad[0] else None,
             _weight_gradient(grad, _rows(tokens), weight_dtype),
             None if bias_dtype is None else column_sum_op(grad).to(bias_dtype),
-        )
+            None, None,
+        )  # fmt: skip
 
 
 class FeedForward(torch.autograd.Function):
@@ -46,10 +48,12 @@ class FeedForward(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, tokens: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor | None, activation: str,
-        dropout: float, seed: Tensor | None,
+        dropout: float, seed: Tensor | None, *narrow: Tensor,
     ) -> Tensor:  # fmt: skip
-        """Compute both layers; remember tokens, weights and the seed, but nothing of the hidden layer."""
-        narrow = [given.to(tokens.dtype) for given in (weight1, bias1, weight2)]
+        """Compute both layers; remember tokens, weights and the seed, but nothing of the hidden layer.
+
+        ``narrow``: first weight and bias, and second weight, in the dtype of the products.
+        """
         ctx.save_for_backward(tokens, *narrow, seed)
         ctx.activation, ctx.dropout = activation, dropout
         ctx.kinds = weight1.dtype, None if bias2 is None else bias2.dtype
@@ -77,7 +81,7 @@ class FeedForward(torch.autograd.Function):
             column_sum_op(grad_hidden).to(weight_dtype),
             _weight_gradient(grad, hidden, weight_dtype),
             None if bias_dtype is None else column_sum_op(grad).to(bias_dtype),
-            None, None, None,
+            *(None,) * 6,
         )  # fmt: skip
 
 

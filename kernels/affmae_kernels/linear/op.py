@@ -13,6 +13,7 @@ from .._check import check_shape
 from .._dispatch import runs_in_triton
 from ..activation.op import relu_dropout
 from .functions import FeedForward, Linear
+from .narrow import narrowed
 
 Activation = Literal["gelu", "relu"]
 
@@ -46,7 +47,8 @@ def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if not runs_in_triton(tokens.device, tokens.dtype):
         return functional.linear(tokens, weight, bias)
     with torch.autocast(tokens.device.type, enabled=False):
-        product: Tensor = Linear.apply(tokens, weight, bias)  # type: ignore[no-untyped-call]
+        copies = narrowed(weight, tokens.dtype), None if bias is None else narrowed(bias, tokens.dtype)
+        product: Tensor = Linear.apply(tokens, weight, bias, *copies)  # type: ignore[no-untyped-call]
         return product
 
 
@@ -104,6 +106,7 @@ def feed_forward(
     if dropout > 0:
         seed = torch.randint(-(2**31), 2**31, (2,), device=tokens.device, dtype=torch.int32)
     with torch.autocast(tokens.device.type, enabled=False):
-        given = (tokens, weight1, bias1, weight2, bias2, activation, dropout, seed)
+        copies = (narrowed(given, tokens.dtype) for given in (weight1, bias1, weight2))
+        given = (tokens, weight1, bias1, weight2, bias2, activation, dropout, seed, *copies)
         product: Tensor = FeedForward.apply(*given)  # type: ignore[no-untyped-call]
         return product

@@ -8,6 +8,7 @@ from torch import Tensor
 from .._autocast import to_autocast
 from .._check import check_same_device, check_shape
 from .._dispatch import runs_in_triton
+from ..tiles.packing import packing_limit
 from .reference import token_merge_reference
 from .registered import token_merge_op
 
@@ -73,7 +74,9 @@ def token_merge(
     (tokens,) = to_autocast(tokens)
     positions = positions.detach()
     kinds = weight.shape[0]
-    limit = None if kinds == KINDS else f"{kinds} weights per neighbour; the kernel is written for {KINDS}"
+    limit = packing_limit(clusters, cluster_size)
+    if kinds != KINDS:
+        limit = f"{kinds} weights per neighbour; the kernel is written for {KINDS}"
     in_triton = runs_in_triton(tokens.device, tokens.dtype, limit)
     run = token_merge_op if in_triton else token_merge_reference
     with torch.autocast(tokens.device.type, enabled=False):

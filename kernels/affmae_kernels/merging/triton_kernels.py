@@ -1,8 +1,7 @@
-"""Token merge on the matrix units: the 4 weights of a survivor are 4 rows of one product with its neighbours.
+"""Token merge on the matrix units: each of the 4 kinds of weights is one product of a tile of survivors with its neighbours.
 
-Row ``4 i + c`` of a tile is weight ``c`` of survivor ``i``, so the product of a tile of weights ``[64, 32]`` with a tile of
-tokens ``[32, D]`` is a piece of the result ``[B, s·4, D]`` as it lies in memory. The weights are computed where they are used,
-forward and backward; neither they nor gathered tokens are ever written to memory. The backward pass is derived in
+The weights are computed where they are used, forward and backward; neither they nor gathered tokens are ever written to memory.
+What the kinds share (offsets, features, the norm's deviation) is computed once for all 4. The backward pass is derived in
 ``kernels/README.md``.
 """
 
@@ -17,23 +16,16 @@ from torch import Tensor
 
 from .._blocks import LEAST_DOT, SURVIVORS, TILE, power_of_two, precision, tiles
 from .._launch import launch
+from .._offsets import offset_features
 from ..sums.triton_kernels import column_sum
-from ..tiles.triton_kernels import key_tiles_of_queries, query_tiles_of_keys
+from ..tiles.packing import ClusterTiles, Packing, packing_of
+from ..tiles.triton_kernels import meetings, shifts, times
 
 KINDS = 4
 """Weights per neighbour; the kernels are written for this number."""
 
 WIDEST = 64
 """Channels that one program sums."""
-
-
-@triton.jit
-def _features(dx, dy):
-    dx = tl.minimum(tl.maximum(dx, -127.0), 127.0)
-    dy = tl.minimum(tl.maximum(dy, -127.0), 127.0)
-    r = tl.sqrt(dx * dx + dy * dy)
-    inverse = tl.where(r > 0, 1.0 / tl.where(r > 0, r, 1.0), 0.0)
-    return dx, dy, r, dy * inverse, dx * inverse
 
 
 @triton.jit
@@ -44,8 +36,8 @@ def _linear(p_row, dx, dy, r, sine, cosine):
 
 
 @triton.jit
-def _normalised(p_centred, b_kind, dx, dy, r, sine, cosine, eps):
-    """Return the LayerNorm (before scale and shift) of each row's own kind, and the inverse deviation, the same for all 4.
+def _units(p_centred, dx, dy, r, sine, cosine, eps):
+    """Return LayerNorm over the kinds before scale and shift, one block per kind, and the inverse deviation.
 
     The map is centred over kinds beforehand, which is the mean's part of LayerNorm.
     """
@@ -53,9 +45,15 @@ def _normalised(p_centred, b_kind, dx, dy, r, sine, cosine, eps):
     h1 = _linear(p_centred + 6, dx, dy, r, sine, cosine)
     h2 = _linear(p_centred + 12, dx, dy, r, sine, cosine)
     h3 = _linear(p_centred + 18, dx, dy, r, sine, cosine)
-    inverse = 1.0 / tl.sqrt((h0 * h0 + h1 * h1 + h2 * h2 + h3 * h3) * 0.25 + eps)
-    own = tl.where(b_kind == 0, h0, tl.where(b_kind == 1, h1, tl.where(b_kind == 2, h2, h3)))
-    return own * inverse, inverse
+    inverse = tl.rsqrt((h0 * h0 + h1 * h1 + h2 * h2 + h3 * h3) * 0.25 + eps)
+    return h0 * inverse, h1 * inverse, h2 * inverse, h3 * inverse, inverse
+
+
+@triton.jit
+def _weights(p_norm_weight, p_norm_bias, unit, KIND: tl.constexpr):
+    """Return the weights of one kind, before scores and counts."""
+    scale, shift = tl.load(p_norm_weight + KIND).to(tl.float32), tl.load(p_norm_bias + KIND).to(tl.float32)
+    return _gelu(unit * scale + shift)
 
 
 @triton.jit
@@ -68,69 +66,66 @@ def _gelu_slope(x):
     return 0.5 * (1.0 + tl.erf(x * 0.7071067811865476)) + x * tl.exp(-0.5 * x * x) * 0.3989422804014327
 
 
-@triton.jit
-def _times(p_near, row, o_survivor, m_survivor, b_cluster, C: tl.constexpr, KEYS_FIRST: tl.constexpr):
-    """Count how often each survivor lists each key's cluster; see ``attention``."""
-    for near in tl.static_range(C):
-        b_listed = tl.load(p_near + (row + o_survivor) * C + near, mask=m_survivor, other=-1).to(tl.int32)
-        if KEYS_FIRST:
-            b_same = (b_cluster[:, None] == b_listed[None, :]).to(tl.float32)
-        else:
-            b_same = (b_listed[:, None] == b_cluster[None, :]).to(tl.float32)
-        if near == 0:
-            b_times = b_same
-        else:
-            b_times += b_same
-    return b_times
-
-
-@triton.jit(do_not_specialize=["tokens", "survivors", "survivor_tiles", "token_tiles"])
+@triton.jit(do_not_specialize=["tokens", "survivors", "survivor_tiles", "token_tiles", "width"])
 def _merge_forward(
-    p_tokens, p_scores, p_place, p_own, p_near, p_centred, p_norm_weight, p_norm_bias, p_out, p_lists, p_counts,
-    tokens, survivors, survivor_tiles, token_tiles, eps,
-    CLUSTER: tl.constexpr, C: tl.constexpr, D: tl.constexpr, BD: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
-    PRECISION: tl.constexpr,
+    p_tokens, p_scores, p_place, p_own, p_times, p_centred, p_norm_weight, p_norm_bias, p_out, p_lists, p_counts,
+    tokens, survivors, survivor_tiles, token_tiles, width, eps,
+    LISTED: tl.constexpr, CLUSTER: tl.constexpr, BITS: tl.constexpr, MASK: tl.constexpr, TOP: tl.constexpr, D: tl.constexpr,
+    BD: tl.constexpr, SURVIVORS: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     i_tile, i_batch = tl.program_id(0), tl.program_id(2).to(tl.int64)
-    o_row, o_dim = tl.arange(0, ROWS), tl.program_id(1) * BD + tl.arange(0, BD)
-    b_kind, o_survivor = o_row % 4, i_tile * (ROWS // 4) + o_row // 4
+    o_own, o_dim = tl.arange(0, SURVIVORS), tl.program_id(1) * BD + tl.arange(0, BD)
+    o_survivor = i_tile * SURVIVORS + o_own
     m_survivor, m_dim = o_survivor < survivors, o_dim < D
     row = i_batch * survivors
     b_x = tl.load(p_own + (row + o_survivor) * 2, mask=m_survivor, other=0.0)
     b_y = tl.load(p_own + (row + o_survivor) * 2 + 1, mask=m_survivor, other=0.0)
-    b_scale, b_shift = tl.load(p_norm_weight + b_kind).to(tl.float32), tl.load(p_norm_bias + b_kind).to(tl.float32)
-    b_sum = tl.zeros([ROWS, BD], tl.float32)
+    b_sum0 = tl.zeros([SURVIVORS, BD], tl.float32)
+    b_sum1 = tl.zeros([SURVIVORS, BD], tl.float32)
+    b_sum2 = tl.zeros([SURVIVORS, BD], tl.float32)
+    b_sum3 = tl.zeros([SURVIVORS, BD], tl.float32)
     steps = token_tiles
-    if C > 0:
+    if LISTED:
         steps = tl.load(p_counts + i_batch * survivor_tiles + i_tile)
     for step in range(steps):
         i_key_tile = step
-        if C > 0:
-            i_key_tile = tl.load(p_lists + (i_batch * survivor_tiles + i_tile) * token_tiles + step)
+        if LISTED:
+            i_entry = (i_batch * survivor_tiles + i_tile) * width + step
+            i_key_tile = tl.load(p_lists + i_entry)
         o_key = i_key_tile * TILE + tl.arange(0, TILE)
         m_key = o_key < tokens
         flat = i_batch * tokens + o_key
         b_kx = tl.load(p_place + flat * 2, mask=m_key, other=0.0)
         b_ky = tl.load(p_place + flat * 2 + 1, mask=m_key, other=0.0)
-        b_score = tl.load(p_scores + flat, mask=m_key, other=0.0).to(tl.float32)
         b_token = tl.load(p_tokens + flat[:, None] * D + o_dim[None, :], mask=m_key[:, None] & m_dim[None, :], other=0.0)
-        dx, dy, r, sine, cosine = _features(b_kx[None, :] - b_x[:, None], b_ky[None, :] - b_y[:, None])
-        b_unit, _ = _normalised(p_centred, b_kind[:, None], dx, dy, r, sine, cosine, eps)
-        b_weight = _gelu(b_unit * b_scale[:, None] + b_shift[:, None]) * b_score[None, :]
-        if C > 0:
-            b_cluster = tl.where(m_key, o_key // CLUSTER, -2)
-            b_weight *= _times(p_near, row, o_survivor, m_survivor, b_cluster, C, False)
-        b_sum += tl.dot(b_weight.to(b_token.dtype), b_token, input_precision=PRECISION)
-    p_o = p_out + (row * 4 + i_tile * ROWS + o_row[:, None]) * D + o_dim[None, :]
-    tl.store(p_o, b_sum.to(p_out.dtype.element_ty), mask=m_survivor[:, None] & m_dim[None, :])
+        b_share = tl.load(p_scores + flat, mask=m_key, other=0.0).to(tl.float32)[None, :]
+        if LISTED:
+            b_packed = tl.load(p_times + i_entry * SURVIVORS + o_own)
+            b_share *= times(b_packed, shifts(i_key_tile * TILE, m_key, CLUSTER, TILE, BITS, TOP), MASK, False)
+        dx, dy, r, sine, cosine = offset_features(b_kx[None, :] - b_x[:, None], b_ky[None, :] - b_y[:, None])
+        u0, u1, u2, u3, _ = _units(p_centred, dx, dy, r, sine, cosine, eps)
+        b_w = (_weights(p_norm_weight, p_norm_bias, u0, 0) * b_share).to(b_token.dtype)
+        b_sum0 += tl.dot(b_w, b_token, input_precision=PRECISION)
+        b_w = (_weights(p_norm_weight, p_norm_bias, u1, 1) * b_share).to(b_token.dtype)
+        b_sum1 += tl.dot(b_w, b_token, input_precision=PRECISION)
+        b_w = (_weights(p_norm_weight, p_norm_bias, u2, 2) * b_share).to(b_token.dtype)
+        b_sum2 += tl.dot(b_w, b_token, input_precision=PRECISION)
+        b_w = (_weights(p_norm_weight, p_norm_bias, u3, 3) * b_share).to(b_token.dtype)
+        b_sum3 += tl.dot(b_w, b_token, input_precision=PRECISION)
+    p_o = p_out + (row + o_survivor[:, None]) * 4 * D + o_dim[None, :]
+    m_own = m_survivor[:, None] & m_dim[None, :]
+    tl.store(p_o, b_sum0.to(p_out.dtype.element_ty), mask=m_own)
+    tl.store(p_o + D, b_sum1.to(p_out.dtype.element_ty), mask=m_own)
+    tl.store(p_o + 2 * D, b_sum2.to(p_out.dtype.element_ty), mask=m_own)
+    tl.store(p_o + 3 * D, b_sum3.to(p_out.dtype.element_ty), mask=m_own)
 
 
-@triton.jit(do_not_specialize=["tokens", "survivors", "survivor_tiles", "token_tiles"])
+@triton.jit(do_not_specialize=["tokens", "survivors", "survivor_tiles", "token_tiles", "width"])
 def _merge_backward_token(
-    p_tokens, p_scores, p_place, p_own, p_near, p_centred, p_norm_weight, p_norm_bias, p_grad, p_grad_tokens, p_grad_scores,
-    p_lists, p_counts, tokens, survivors, survivor_tiles, token_tiles, eps,
-    CLUSTER: tl.constexpr, C: tl.constexpr, D: tl.constexpr, BD: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
-    PRECISION: tl.constexpr,
+    p_tokens, p_scores, p_place, p_own, p_times, p_centred, p_norm_weight, p_norm_bias, p_grad, p_grad_tokens, p_grad_scores,
+    p_lists, p_slots, p_counts, tokens, survivors, survivor_tiles, token_tiles, width, eps,
+    LISTED: tl.constexpr, CLUSTER: tl.constexpr, BITS: tl.constexpr, MASK: tl.constexpr, TOP: tl.constexpr, D: tl.constexpr,
+    BD: tl.constexpr, SURVIVORS: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradients of tokens and scores: ``u_j = sum_ic g_ijc grad_ic`` gives ``s_j u_j`` and ``x_j · u_j``."""
     i_tile, i_part, i_batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
@@ -140,30 +135,43 @@ def _merge_backward_token(
     row = i_batch * survivors
     b_kx = tl.load(p_place + flat * 2, mask=m_key, other=0.0)
     b_ky = tl.load(p_place + flat * 2 + 1, mask=m_key, other=0.0)
-    b_cluster = tl.where(m_key, o_key // CLUSTER, -2)
-    o_row = tl.arange(0, ROWS)
-    b_kind = o_row % 4
-    b_scale, b_shift = tl.load(p_norm_weight + b_kind).to(tl.float32), tl.load(p_norm_bias + b_kind).to(tl.float32)
+    b_place = shifts(i_tile * TILE, m_key, CLUSTER, TILE, BITS, TOP)
+    o_own = tl.arange(0, SURVIVORS)
     b_sum = tl.zeros([TILE, BD], tl.float32)
     steps = survivor_tiles
-    if C > 0:
+    if LISTED:
         steps = tl.load(p_counts + i_batch * token_tiles + i_tile)
     for step in range(steps):
         i_survivor_tile = step
-        if C > 0:
-            i_survivor_tile = tl.load(p_lists + (i_batch * token_tiles + i_tile) * survivor_tiles + step)
-        o_survivor = i_survivor_tile * (ROWS // 4) + o_row // 4
+        if LISTED:
+            i_entry = (i_batch * token_tiles + i_tile) * survivor_tiles + step
+            i_survivor_tile = tl.load(p_lists + i_entry)
+            i_slot = tl.load(p_slots + i_entry).to(tl.int32)
+        o_survivor = i_survivor_tile * SURVIVORS + o_own
         m_survivor = o_survivor < survivors
         b_x = tl.load(p_own + (row + o_survivor) * 2, mask=m_survivor, other=0.0)
         b_y = tl.load(p_own + (row + o_survivor) * 2 + 1, mask=m_survivor, other=0.0)
-        p_g = p_grad + (row * 4 + i_survivor_tile * ROWS + o_row[:, None]) * D + o_dim[None, :]
-        b_grad = tl.load(p_g, mask=m_survivor[:, None] & m_dim[None, :], other=0.0)
-        dx, dy, r, sine, cosine = _features(b_kx[:, None] - b_x[None, :], b_ky[:, None] - b_y[None, :])
-        b_unit, _ = _normalised(p_centred, b_kind[None, :], dx, dy, r, sine, cosine, eps)
-        b_weight = _gelu(b_unit * b_scale[None, :] + b_shift[None, :])
-        if C > 0:
-            b_weight *= _times(p_near, row, o_survivor, m_survivor, b_cluster, C, True)
-        b_sum += tl.dot(b_weight.to(b_grad.dtype), b_grad, input_precision=PRECISION)
+        if LISTED:
+            i_packed = (i_batch * survivor_tiles + i_survivor_tile) * width + i_slot
+            b_count = times(tl.load(p_times + i_packed * SURVIVORS + o_own), b_place, MASK, True)
+        else:
+            b_count = (m_key[:, None] & m_survivor[None, :]).to(tl.float32)
+        dx, dy, r, sine, cosine = offset_features(b_kx[:, None] - b_x[None, :], b_ky[:, None] - b_y[None, :])
+        u0, u1, u2, u3, _ = _units(p_centred, dx, dy, r, sine, cosine, eps)
+        p_g = p_grad + (row + o_survivor[:, None]) * 4 * D + o_dim[None, :]
+        m_grad = m_survivor[:, None] & m_dim[None, :]
+        b_grad = tl.load(p_g, mask=m_grad, other=0.0)
+        b_w = (_weights(p_norm_weight, p_norm_bias, u0, 0) * b_count).to(b_grad.dtype)
+        b_sum += tl.dot(b_w, b_grad, input_precision=PRECISION)
+        b_grad = tl.load(p_g + D, mask=m_grad, other=0.0)
+        b_w = (_weights(p_norm_weight, p_norm_bias, u1, 1) * b_count).to(b_grad.dtype)
+        b_sum += tl.dot(b_w, b_grad, input_precision=PRECISION)
+        b_grad = tl.load(p_g + 2 * D, mask=m_grad, other=0.0)
+        b_w = (_weights(p_norm_weight, p_norm_bias, u2, 2) * b_count).to(b_grad.dtype)
+        b_sum += tl.dot(b_w, b_grad, input_precision=PRECISION)
+        b_grad = tl.load(p_g + 3 * D, mask=m_grad, other=0.0)
+        b_w = (_weights(p_norm_weight, p_norm_bias, u3, 3) * b_count).to(b_grad.dtype)
+        b_sum += tl.dot(b_w, b_grad, input_precision=PRECISION)
     m_own = m_key[:, None] & m_dim[None, :]
     b_score = tl.load(p_scores + flat, mask=m_key, other=0.0).to(tl.float32)
     b_token = tl.load(p_tokens + flat[:, None] * D + o_dim[None, :], mask=m_own, other=0.0).to(tl.float32)
@@ -181,17 +189,18 @@ def _mean_over_kinds(b_values, ROWS: tl.constexpr, TILE: tl.constexpr):
     return tl.reshape(tl.broadcast_to(b_mean[:, None, :], (ROWS // 4, 4, TILE)), (ROWS, TILE))
 
 
-@triton.jit(do_not_specialize=["tokens", "survivors", "survivor_tiles", "token_tiles"])
+@triton.jit(do_not_specialize=["tokens", "survivors", "survivor_tiles", "token_tiles", "width"])
 def _merge_backward_weight(
-    p_tokens, p_scores, p_place, p_own, p_near, p_centred, p_norm_weight, p_norm_bias, p_grad, p_partial,
-    p_lists, p_counts, tokens, survivors, survivor_tiles, token_tiles, eps,
-    CLUSTER: tl.constexpr, C: tl.constexpr, D: tl.constexpr, BD: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
-    PRECISION: tl.constexpr,
+    p_tokens, p_scores, p_place, p_own, p_times, p_centred, p_norm_weight, p_norm_bias, p_grad, p_partial,
+    p_lists, p_counts, tokens, survivors, survivor_tiles, token_tiles, width, eps,
+    LISTED: tl.constexpr, CLUSTER: tl.constexpr, BITS: tl.constexpr, MASK: tl.constexpr, TOP: tl.constexpr, D: tl.constexpr,
+    BD: tl.constexpr, SURVIVORS: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Per row (survivor and kind): gradients of the 5 weights, the bias, and the norm's scale and shift, ``[B, s·4, 8]``."""
     i_tile, i_batch = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    ROWS: tl.constexpr = 4 * SURVIVORS  # row 4 i + c is weight c of survivor i
     o_row = tl.arange(0, ROWS)
-    b_kind, o_survivor = o_row % 4, i_tile * (ROWS // 4) + o_row // 4
+    b_kind, o_survivor = o_row % 4, i_tile * SURVIVORS + o_row // 4
     m_survivor = o_survivor < survivors
     row = i_batch * survivors
     b_x = tl.load(p_own + (row + o_survivor) * 2, mask=m_survivor, other=0.0)
@@ -206,12 +215,13 @@ def _merge_backward_weight(
     b_grad_scale = tl.zeros([ROWS], tl.float32)
     b_grad_shift = tl.zeros([ROWS], tl.float32)
     steps = token_tiles
-    if C > 0:
+    if LISTED:
         steps = tl.load(p_counts + i_batch * survivor_tiles + i_tile)
     for step in range(steps):
         i_key_tile = step
-        if C > 0:
-            i_key_tile = tl.load(p_lists + (i_batch * survivor_tiles + i_tile) * token_tiles + step)
+        if LISTED:
+            i_entry = (i_batch * survivor_tiles + i_tile) * width + step
+            i_key_tile = tl.load(p_lists + i_entry)
         o_key = i_key_tile * TILE + tl.arange(0, TILE)
         m_key = o_key < tokens
         flat = i_batch * tokens + o_key
@@ -226,11 +236,13 @@ def _merge_backward_weight(
         b_kx = tl.load(p_place + flat * 2, mask=m_key, other=0.0)
         b_ky = tl.load(p_place + flat * 2 + 1, mask=m_key, other=0.0)
         b_pull *= tl.load(p_scores + flat, mask=m_key, other=0.0).to(tl.float32)[None, :]
-        if C > 0:
-            b_cluster = tl.where(m_key, o_key // CLUSTER, -2)
-            b_pull *= _times(p_near, row, o_survivor, m_survivor, b_cluster, C, False)
-        dx, dy, r, sine, cosine = _features(b_kx[None, :] - b_x[:, None], b_ky[None, :] - b_y[:, None])
-        b_unit, b_inverse = _normalised(p_centred, b_kind[:, None], dx, dy, r, sine, cosine, eps)
+        if LISTED:
+            b_packed = tl.load(p_times + i_entry * SURVIVORS + o_row // 4)
+            b_pull *= times(b_packed, shifts(i_key_tile * TILE, m_key, CLUSTER, TILE, BITS, TOP), MASK, False)
+        dx, dy, r, sine, cosine = offset_features(b_kx[None, :] - b_x[:, None], b_ky[None, :] - b_y[:, None])
+        u0, u1, u2, u3, b_inverse = _units(p_centred, dx, dy, r, sine, cosine, eps)
+        b_own = b_kind[:, None]
+        b_unit = tl.where(b_own == 0, u0, tl.where(b_own == 1, u1, tl.where(b_own == 2, u2, u3)))
         b_slope = b_pull * _gelu_slope(b_unit * b_scale[:, None] + b_shift[:, None])
         b_grad_scale += tl.sum(b_slope * b_unit, axis=1)
         b_grad_shift += tl.sum(b_slope, axis=1)
@@ -260,22 +272,25 @@ def _centred(weight: Tensor, bias: Tensor) -> Tensor:
     return table - table.mean(0)
 
 
-def _surroundings(positions: Tensor, survivors: Tensor, clusters: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return the survivors' positions ``[B, s, 2]`` and the clusters that they list (any tensor if they list none)."""
+def _surroundings(
+    positions: Tensor, survivors: Tensor, clusters: Tensor | None, packed: Packing
+) -> tuple[Tensor, ClusterTiles]:
+    """Return the survivors' positions ``[B, s, 2]`` and which tiles meet (tensors that nobody reads if all do)."""
     own = positions.gather(1, survivors.unsqueeze(-1).expand(-1, -1, 2))
     if clusters is None:
-        return own, survivors
-    return own, clusters.gather(1, survivors.unsqueeze(-1).expand(-1, -1, clusters.shape[-1]))
+        return own, ClusterTiles(*(survivors for _ in ClusterTiles._fields))
+    near = clusters.gather(1, survivors.unsqueeze(-1).expand(-1, -1, clusters.shape[-1]))
+    return own, meetings(near, packed, positions.shape[1], SURVIVORS, TILE)
 
 
-def _constants(tokens: Tensor, clusters: Tensor | None, cluster_size: int) -> dict[str, Any]:
+def _constants(tokens: Tensor, clusters: Tensor | None, packed: Packing) -> dict[str, Any]:
     dim = tokens.shape[-1]
     return {
-        "CLUSTER": cluster_size,
-        "C": 0 if clusters is None else clusters.shape[-1],
+        "LISTED": clusters is not None,
+        **packed.constants,
         "D": dim,
         "BD": min(WIDEST, max(LEAST_DOT, power_of_two(dim))),
-        "ROWS": KINDS * SURVIVORS,
+        "SURVIVORS": SURVIVORS,
         "TILE": TILE,
         "PRECISION": precision(tokens.dtype),
         "num_warps": 4,
@@ -290,17 +305,15 @@ def forward(
     """Return the merged tokens ``[B, s, 4·D]``."""
     batch, count, dim = tokens.shape
     kept = survivors.shape[1]
-    own, near = _surroundings(positions, survivors, clusters)
-    lists = counts = near  # never read where survivors sum over all tokens
-    if clusters is not None:
-        _, lists, counts = key_tiles_of_queries(near, cluster_size, count, SURVIVORS, TILE)
-    constants = _constants(tokens, clusters, cluster_size)
+    packed = packing_of(clusters, cluster_size)
+    own, known = _surroundings(positions, survivors, clusters, packed)
+    constants = _constants(tokens, clusters, packed)
     output = torch.empty(batch, kept, KINDS * dim, dtype=tokens.dtype, device=tokens.device)
     launch(
         "token_merge", tokens.device, _merge_forward, (tiles(kept, SURVIVORS), tiles(dim, constants["BD"]), batch),
-        tokens.contiguous(), scores.contiguous(), positions.contiguous(), own, near, _centred(weight, bias),
-        norm_weight.contiguous(), norm_bias.contiguous(), output, lists, counts,
-        count, kept, tiles(kept, SURVIVORS), tiles(count, TILE), eps, **constants,
+        tokens.contiguous(), scores.contiguous(), positions.contiguous(), own, known.times, _centred(weight, bias),
+        norm_weight.contiguous(), norm_bias.contiguous(), output, known.lists, known.counts,
+        count, kept, tiles(kept, SURVIVORS), tiles(count, TILE), known.lists.shape[-1], eps, **constants,
     )  # fmt: skip
     return output
 
@@ -312,27 +325,24 @@ def backward(
     """Return the gradients of tokens and scores, and float32 ``[4, 8]``: weight, bias, norm weight, norm bias."""
     batch, count, dim = tokens.shape
     kept = survivors.shape[1]
-    own, near = _surroundings(positions, survivors, clusters)
-    row_lists = row_counts = key_lists = key_counts = near
-    if clusters is not None:
-        hits, row_lists, row_counts = key_tiles_of_queries(near, cluster_size, count, SURVIVORS, TILE)
-        key_lists, key_counts = query_tiles_of_keys(hits)
-    constants = _constants(tokens, clusters, cluster_size)
+    packed = packing_of(clusters, cluster_size)
+    own, known = _surroundings(positions, survivors, clusters, packed)
+    constants = _constants(tokens, clusters, packed)
     parts = tiles(dim, constants["BD"])
     given = (
-        tokens.contiguous(), scores.contiguous(), positions.contiguous(), own, near, _centred(weight, bias),
+        tokens.contiguous(), scores.contiguous(), positions.contiguous(), own, known.times, _centred(weight, bias),
         norm_weight.contiguous(), norm_bias.contiguous(), grad.contiguous(),
     )  # fmt: skip
-    sizes = (count, kept, tiles(kept, SURVIVORS), tiles(count, TILE), eps)
+    sizes = (count, kept, tiles(kept, SURVIVORS), tiles(count, TILE), known.lists.shape[-1], eps)
     grad_tokens = torch.empty(tokens.shape, dtype=tokens.dtype, device=tokens.device)
     grad_scores = torch.empty(parts, batch, count, dtype=torch.float32, device=tokens.device)
     partial = torch.empty(batch * kept, KINDS, 8, dtype=torch.float32, device=tokens.device)
     launch(
         "token_merge (backward)", tokens.device, _merge_backward_token, (tiles(count, TILE), parts, batch),
-        *given, grad_tokens, grad_scores, key_lists, key_counts, *sizes, **constants,
+        *given, grad_tokens, grad_scores, known.key_lists, known.key_slots, known.key_counts, *sizes, **constants,
     )  # fmt: skip
     launch(
         "token_merge (backward)", tokens.device, _merge_backward_weight, (tiles(kept, SURVIVORS), batch),
-        *given, partial, row_lists, row_counts, *sizes, **constants,
+        *given, partial, known.lists, known.counts, *sizes, **constants,
     )  # fmt: skip
     return grad_tokens, grad_scores.sum(0).to(scores.dtype), column_sum(partial.view(batch * kept, -1)).view(KINDS, 8)

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from .._check import check_same_device, check_shape
 from .._dispatch import runs_in_triton
+from .index import SiteIndex, is_indexed
 from .recorded import nearest_recorded
 from .reference import nearest_reference
-from .registered import nearest_op
+from .registered import nearest_op, site_index_op
 from .windows import DENSE, nearest_brute_force, nearest_on_grid
 
 MOST = 8
@@ -64,3 +65,28 @@ def nearest(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int] | None 
     if grid is not None and k <= 8 and sites.shape[1] >= DENSE * grid[0] * grid[1]:
         return nearest_on_grid(points, sites, k, grid)
     return nearest_brute_force(points, sites, k)
+
+
+@torch.no_grad()
+def site_index(sites: Tensor, k: int, grid: tuple[int, int]) -> SiteIndex | None:
+    """Prepare searches for up to ``k`` of the same sites, for several layers to share.
+
+    Parameters
+    ----------
+    sites, k, grid
+        As in :func:`nearest`.
+
+    Returns
+    -------
+    SiteIndex or None
+        To be handed to :func:`~affmae_kernels.deformable_attention`; None where the implementation that runs has no use for it.
+
+    Raises
+    ------
+    ValueError
+        If the sites are not ``[B, n, 2]``.
+    """
+    check_shape("sites", sites, (None, None, 2), "[B, n, 2]")
+    if not is_indexed(sites.shape[1], k, grid) or not runs_in_triton(sites.device, sites.dtype):
+        return None
+    return SiteIndex(*site_index_op(sites.float(), k, grid))

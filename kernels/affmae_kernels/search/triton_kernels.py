@@ -15,21 +15,23 @@ from torch import Tensor
 
 from .._blocks import tiles
 from .._launch import launch
+from . import index
+from .index import SiteIndex
 
 BLOCK = 64
-"""Points per program: they are neighbours in the image and need windows of about the same size."""
+"""Points per program that walks over all sites."""
+
+LOOK_UP = 32
+"""Points per program that looks into lists: one warp, which waits for the longest list among its own points only."""
+
+SIDE = 8
+"""Cells go to programs in squares of so many by so many: neighbours need windows of about the same size."""
+
+ACROSS = 16
+"""Cells of a row of the window that a program of cells looks into at a time."""
 
 REACH = 2
 """Half width, in cells, of the window that every point looks into before rings are added to it."""
-
-LISTED = 48
-"""Most sites in the list of a cell: in a grid without holes 21 are needed, at its border 30."""
-
-LARGEST = 1 << 16
-"""Most sites that the entries of the lists can number."""
-
-SPARSE = 16
-"""A window of the grid is cheaper than a walk over all sites when ``sites² > SPARSE · cells``: it has to hold a few sites."""
 
 
 @triton.jit
@@ -155,28 +157,28 @@ def _rings(
 ):
     """Look at a window of cells around each point, then at ring after ring, until no ring can hold a nearer site; K <= 4."""
     a0, a1, a2, a3 = _empty(BLOCK), _empty(BLOCK), _empty(BLOCK), _empty(BLOCK)
-    for cell in range((2 * REACH + 1) * (2 * REACH + 1)):
-        down, across = cell // (2 * REACH + 1) - REACH, cell % (2 * REACH + 1) - REACH
-        a0, a1, a2, a3 = _visit(p_image, b_x, b_y, b_column + across, b_row + down, height, width, a0, a1, a2, a3)
+    for down in range(-REACH, REACH + 1):
+        for across in tl.static_range(-REACH, REACH + 1):  # unrolled: the loads of a row travel together
+            a0, a1, a2, a3 = _visit(p_image, b_x, b_y, b_column + across, b_row + down, height, width, a0, a1, a2, a3)
     extent = tl.maximum(height, width)
     reach = REACH + 0
     undecided = _undecided(_last(a0, a1, a2, a3, K), b_outside, reach, extent)
     while undecided > 0:
         reach += 1
-        for step in range(8 * reach):
-            # The ring in four sides of 2·reach cells each.
-            side, along = step // (2 * reach), step % (2 * reach) - reach
-            across = tl.where(side == 0, along, tl.where(side == 1, reach, tl.where(side == 2, -along, -reach)))
-            down = tl.where(side == 0, -reach, tl.where(side == 1, along, tl.where(side == 2, reach, -along)))
-            a0, a1, a2, a3 = _visit(p_image, b_x, b_y, b_column + across, b_row + down, height, width, a0, a1, a2, a3)
+        for along in range(-reach, reach):
+            # One cell of each of the ring's four sides of 2·reach cells: four loads travel together.
+            a0, a1, a2, a3 = _visit(p_image, b_x, b_y, b_column + along, b_row - reach, height, width, a0, a1, a2, a3)
+            a0, a1, a2, a3 = _visit(p_image, b_x, b_y, b_column + reach, b_row + along, height, width, a0, a1, a2, a3)
+            a0, a1, a2, a3 = _visit(p_image, b_x, b_y, b_column - along, b_row + reach, height, width, a0, a1, a2, a3)
+            a0, a1, a2, a3 = _visit(p_image, b_x, b_y, b_column - reach, b_row - along, height, width, a0, a1, a2, a3)
         undecided = _undecided(_last(a0, a1, a2, a3, K), b_outside, reach, extent)
     return a0, a1, a2, a3
 
 
-@triton.jit(do_not_specialize=["cells", "height", "width"])
+@triton.jit(do_not_specialize=["height", "width"])
 def _search_around(
-    p_cells, p_near, p_counts, p_radii, cells, height, width,
-    K: tl.constexpr, MOST: tl.constexpr, BLOCK: tl.constexpr, REACH: tl.constexpr,
+    p_cells, p_near, p_counts, p_radii, height, width,
+    K: tl.constexpr, MOST: tl.constexpr, SIDE: tl.constexpr, ACROSS: tl.constexpr, REACH: tl.constexpr,
 ):  # fmt: skip
     """List for every cell the sites that can be among the K nearest of a point in it, and the radius that the list covers.
 
@@ -185,33 +187,43 @@ def _search_around(
     the border that they project to; a longer list there serves those up to 4 cells away.
     """
     i_batch = tl.program_id(1).to(tl.int64)
-    o_cell = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    m_cell = o_cell < cells
-    b_row, b_column = tl.minimum(o_cell // width, height - 1), o_cell % width
+    squares = (width + SIDE - 1) // SIDE
+    o_own = tl.arange(0, SIDE * SIDE)
+    b_row = tl.program_id(0) // squares * SIDE + o_own // SIDE
+    b_column = tl.program_id(0) % squares * SIDE + o_own % SIDE
+    m_cell = (b_row < height) & (b_column < width)
+    b_row, b_column = tl.minimum(b_row, height - 1), tl.minimum(b_column, width - 1)
     b_x, b_y = b_column.to(tl.float32), b_row.to(tl.float32)
+    cells = height * width
+    o_cell = i_batch * cells + b_row * width + b_column
     p_image = p_cells + i_batch * cells
-    a0, a1, a2, a3 = _rings(p_image, b_x, b_y, b_x * 0.0, b_column, b_row, height, width, K, BLOCK, REACH)
+    a0, a1, a2, a3 = _rings(p_image, b_x, b_y, b_x * 0.0, b_column, b_row, height, width, K, SIDE * SIDE, REACH)
     b_far = tl.sqrt(_distance(_last(a0, a1, a2, a3, K)))
     b_radius = b_far + 1.43
     m_border = (b_row == 0) | (b_column == 0) | (b_row == height - 1) | (b_column == width - 1)
     b_radius = tl.where(m_border, 0.72 + tl.sqrt((b_far + 0.72) * (b_far + 0.72) + 8.0 * b_far), b_radius)
     b_limit = b_radius * b_radius
     reach = tl.minimum(tl.max(tl.where(m_cell, b_radius, 0.0), axis=0), tl.maximum(height, width) + 0.0).to(tl.int32)
-    b_count = tl.zeros([BLOCK], tl.int32)
-    p_list = p_near + (i_batch * cells + o_cell) * MOST
-    side = 2 * reach + 1
-    for step in range(side * side):
-        down, across = step // side - reach, step % side - reach
-        m_there = m_cell & (b_column + across >= 0) & (b_column + across < width)
-        m_there = m_there & (b_row + down >= 0) & (b_row + down < height) & (down * down + across * across <= b_limit)
-        b_site = tl.load(p_image + (b_row + down) * width + b_column + across, mask=m_there, other=-1)
+    b_count = tl.zeros([SIDE * SIDE], tl.int32)
+    chunks = (2 * reach + ACROSS) // ACROSS
+    for step in range((2 * reach + 1) * chunks):
+        down = step // chunks - reach
+        o_across = step % chunks * ACROSS - reach + tl.arange(0, ACROSS)
+        b_there = b_column[:, None] + o_across[None, :]
+        m_there = (b_there >= 0) & (b_there < width) & (o_across <= reach)[None, :]
+        m_there = m_there & (m_cell & (b_row + down >= 0) & (b_row + down < height))[:, None]
+        m_there = m_there & ((down * down + o_across * o_across).to(tl.float32)[None, :] <= b_limit[:, None])
+        b_site = tl.load(p_image + ((b_row + down) * width)[:, None] + b_there, mask=m_there, other=-1)
         m_site = b_site >= 0
-        tl.store(p_list + b_count, (b_site << 16) | ((down + 128) << 8) | (across + 128), mask=m_site & (b_count < MOST))
-        b_count += m_site.to(tl.int32)
+        b_one = m_site.to(tl.int32)
+        b_slot = b_count[:, None] + tl.cumsum(b_one, axis=1) - 1
+        b_entry = (b_site << 16) | ((down + 128) << 8) | (o_across + 128)[None, :]
+        tl.store(p_near + o_cell[:, None] * MOST + b_slot, b_entry, mask=m_site & (b_slot < MOST))
+        b_count += tl.sum(b_one, axis=1)
     # A list that is too short covers nothing, and neither does one with offsets that do not fit into a byte.
     m_whole = (b_count <= MOST) & (reach < 128)
-    tl.store(p_counts + i_batch * cells + o_cell, tl.where(m_whole, b_count, 0), mask=m_cell)
-    tl.store(p_radii + i_batch * cells + o_cell, tl.where(m_whole, b_radius, 0.0), mask=m_cell)
+    tl.store(p_counts + o_cell, tl.where(m_whole, b_count, 0), mask=m_cell)
+    tl.store(p_radii + o_cell, tl.where(m_whole, b_radius, 0.0), mask=m_cell)
 
 
 @triton.jit(do_not_specialize=["points", "sites", "height", "width"])
@@ -247,7 +259,33 @@ def _search_listed(
     _store_four(p_out + flat * K, a0, a1, a2, a3, sites, m_point, K)
 
 
-def search(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int] | None, dtype: torch.dtype = torch.int32) -> Tensor:
+def make_index(sites: Tensor, k: int, grid: tuple[int, int]) -> SiteIndex:
+    """List the sites that matter to each cell; ``sites`` float32 ``[B, n, 2]``, ``k <= 4``."""
+    batch, total = sites.shape[:2]
+    height, width = grid
+    cells = height * width
+    made = SiteIndex(
+        cells=torch.full((batch, cells), -1, dtype=torch.int32, device=sites.device),
+        near=torch.empty(batch, cells, index.LISTED, dtype=torch.int32, device=sites.device),
+        counts=torch.empty(batch, cells, dtype=torch.int32, device=sites.device),
+        radii=torch.empty(batch, cells, dtype=torch.float32, device=sites.device),
+    )
+    launch(
+        "nearest", sites.device, _search_place, (tiles(total, BLOCK), batch),
+        sites.contiguous(), made.cells, total, cells, width, BLOCK=BLOCK, num_warps=2, enable_fp_fusion=False,
+    )  # fmt: skip
+    launch(
+        "nearest", sites.device, _search_around, (tiles(height, SIDE) * tiles(width, SIDE), batch),
+        made.cells, made.near, made.counts, made.radii, height, width,
+        K=k, MOST=index.LISTED, SIDE=SIDE, ACROSS=ACROSS, REACH=REACH, num_warps=4, enable_fp_fusion=False,
+    )  # fmt: skip
+    return made
+
+
+def search(
+    points: Tensor, sites: Tensor, k: int, grid: tuple[int, int] | None, dtype: torch.dtype = torch.int32,
+    known: SiteIndex | None = None,
+) -> Tensor:  # fmt: skip
     """Return the ids of the k nearest sites, ``[B, P, k]`` of an integer dtype, nearest first, ties to the lower index.
 
     Parameters
@@ -256,6 +294,8 @@ def search(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int] | None, 
         float32 ``[B, P, 2]`` and ``[B, n, 2]``, ``k <= min(n, 8)``.
     grid
         As in :func:`~affmae_kernels.nearest`.
+    known
+        The index of these sites for at least ``k``, if there is one already.
     """
     batch, count = points.shape[:2]
     total = sites.shape[1]
@@ -263,29 +303,16 @@ def search(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int] | None, 
     found = torch.empty(batch, count, k, dtype=dtype, device=points.device)
     if count == 0:
         return found
-    programs = (tiles(count, BLOCK), batch)
-    if grid is None or k > 4 or total * total <= SPARSE * grid[0] * grid[1] or total > LARGEST:
+    if grid is None or not index.is_indexed(total, k, grid):
         launch(
-            "nearest", points.device, _search_all, programs,
+            "nearest", points.device, _search_all, (tiles(count, BLOCK), batch),
             points, sites, found, count, total, K=k, BLOCK=BLOCK, num_warps=2, enable_fp_fusion=False
         )  # fmt: skip
         return found
-    height, width = grid
-    cells = torch.full((batch, height * width), -1, dtype=torch.int32, device=points.device)
+    known = known or make_index(sites, k, grid)
     launch(
-        "nearest", points.device, _search_place, (tiles(total, BLOCK), batch),
-        sites, cells, total, height * width, width, BLOCK=BLOCK, num_warps=2, enable_fp_fusion=False,
-    )  # fmt: skip
-    near = torch.empty(batch, height * width, LISTED, dtype=torch.int32, device=points.device)
-    counts = torch.empty(batch, height * width, dtype=torch.int32, device=points.device)
-    radii = torch.empty(batch, height * width, dtype=torch.float32, device=points.device)
-    constants = {"K": k, "MOST": LISTED, "BLOCK": BLOCK, "REACH": REACH, "num_warps": 2, "enable_fp_fusion": False}
-    launch(
-        "nearest", points.device, _search_around, (tiles(height * width, BLOCK), batch),
-        cells, near, counts, radii, height * width, height, width, **constants,
-    )  # fmt: skip
-    launch(
-        "nearest", points.device, _search_listed, programs,
-        points, cells, near, counts, radii, found, count, total, height, width, **constants,
+        "nearest", points.device, _search_listed, (tiles(count, LOOK_UP), batch),
+        points, *known, found, count, total, *grid,
+        K=k, MOST=index.LISTED, BLOCK=LOOK_UP, REACH=REACH, num_warps=1, enable_fp_fusion=False,
     )  # fmt: skip
     return found

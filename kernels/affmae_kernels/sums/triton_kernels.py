@@ -13,10 +13,10 @@ from .._launch import launch
 ROWS = 64
 """Rows that a program adds at a time."""
 
-COLUMNS = 128
+COLUMNS = 64
 """Columns per program."""
 
-PROGRAMS = 264
+PROGRAMS = 528
 """About as many programs as the first round needs to keep a graphics card busy."""
 
 

@@ -1,9 +1,10 @@
-"""Lists of the key tiles that a query tile needs, and of the query tiles that need a key tile.
+"""Lists of the key tiles that a query tile needs, and of the query tiles that need a key tile, made once for several layers.
 
-A query tile is ``QUERIES`` consecutive rows of ``clusters [B, q, c]``; a key tile is ``KEYS`` consecutive tokens. The table
-``hits [B, query tiles, key tiles]`` says who meets whom. Its rows are compacted into lists for the forward pass and for the
-gradient of queries; its columns, into lists for the gradients of keys: with them no kernel adds into memory that another one
-adds into, so sums have one order and need no atomics.
+A query tile is ``QUERIES`` consecutive rows of ``clusters [B, q, c]``; a key tile is ``KEYS`` consecutive tokens, which are a
+few clusters or parts of them. Each query tile lists the key tiles that it meets, and keeps next to every entry, per query, how
+often the query lists each cluster of that tile: a few bits per cluster, packed into one integer. The same table read by columns
+lists the query tiles of every key tile, for the gradients of keys: with them no kernel adds into memory that another one adds
+into, so sums have one order and need no atomics.
 """
 
 from __future__ import annotations
@@ -15,91 +16,106 @@ from torch import Tensor
 
 from .._blocks import power_of_two, tiles
 from .._launch import launch
+from .packing import ClusterTiles, Packing
 
-SCAN = 32
+SCAN = 16
 """Tiles that one step of a list-building program looks at."""
 
 
-@triton.jit(do_not_specialize=["queries", "tokens", "query_tiles", "key_tiles"])
+@triton.jit
+def shifts(start, m_key, CLUSTER: tl.constexpr, TILE: tl.constexpr, BITS: tl.constexpr, TOP: tl.constexpr):
+    """Return where in a packed integer the count of each key's cluster begins, for the tile of keys from ``start`` on.
+
+    A key that is not there gets the top bit, which is empty.
+    """
+    return tl.where(m_key, ((start + tl.arange(0, TILE)) // CLUSTER - start // CLUSTER) * BITS, TOP)
+
+
+@triton.jit
+def times(b_packed, b_shift, MASK: tl.constexpr, KEYS_FIRST: tl.constexpr):
+    """Return how often each query lists each key's cluster, float32 ``[queries, keys]`` or the other way round."""
+    b_place = b_shift.to(b_packed.dtype)
+    if KEYS_FIRST:  # noqa: SIM108 - Triton has no conditional blocks of two shapes
+        b_counts = (b_packed[None, :] >> b_place[:, None]) & MASK
+    else:
+        b_counts = (b_packed[:, None] >> b_place[None, :]) & MASK
+    return b_counts.to(tl.int32).to(tl.float32)
+
+
+@triton.jit(do_not_specialize=["queries", "tokens", "query_tiles", "key_tiles", "width"])
 def _tiles_mark(
-    p_clusters, p_hits, p_lists, p_counts, queries, tokens, query_tiles, key_tiles,
+    p_clusters, p_slots, p_lists, p_counts, p_times, queries, tokens, query_tiles, key_tiles, width,
     CLUSTER: tl.constexpr, C: tl.constexpr, CP: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr, SCAN: tl.constexpr,
+    BITS: tl.constexpr,
 ):  # fmt: skip
     i_tile, i_batch = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    o_entry = tl.arange(0, QUERIES * CP)
-    o_query, o_near = i_tile * QUERIES + o_entry // CP, o_entry % CP
-    m_entry = (o_query < queries) & (o_near < C)
-    b_first = tl.load(p_clusters + (i_batch * queries + o_query) * C + o_near, mask=m_entry, other=0).to(tl.int32) * CLUSTER
-    b_last = tl.minimum(b_first + CLUSTER, tokens)
-    b_last = tl.where(m_entry, b_last, b_first)  # an empty range meets no tile
+    o_own, o_near = tl.arange(0, QUERIES), tl.arange(0, CP)
+    o_query = i_tile * QUERIES + o_own
+    m_entry = (o_query < queries)[:, None] & (o_near < C)[None, :]
+    p_entry = p_clusters + (i_batch * queries + o_query)[:, None] * C + o_near[None, :]
+    b_cluster = tl.load(p_entry, mask=m_entry, other=0).to(tl.int32)
+    b_first = b_cluster * CLUSTER
+    b_last = tl.where(m_entry, tl.minimum(b_first + CLUSTER, tokens), b_first)  # an empty range meets no tile
 
-    row = (i_batch * query_tiles + i_tile) * key_tiles
+    i_row = i_batch * query_tiles + i_tile
     found = 0
     for start in range(0, key_tiles, SCAN):
         o_tile = start + tl.arange(0, SCAN)
         m_tile = o_tile < key_tiles
-        b_from = o_tile[None, :] * KEYS
-        b_meet = (b_first[:, None] < b_from + KEYS) & (b_last[:, None] > b_from)
-        b_hit = (tl.max(b_meet.to(tl.int32), axis=0) > 0) & m_tile
-        b_one = b_hit.to(tl.int32)
-        tl.store(p_hits + row + o_tile, b_one.to(tl.uint8), mask=m_tile)
-        tl.store(p_lists + row + found + tl.cumsum(b_one, axis=0) - 1, o_tile, mask=b_hit)
+        b_from = (o_tile * KEYS)[None, None, :]
+        b_meet = (b_first[:, :, None] < b_from + KEYS) & (b_last[:, :, None] > b_from)
+        b_place = tl.where(b_meet, b_cluster[:, :, None] - b_from // CLUSTER, 0) * BITS
+        b_times = tl.sum(b_meet.to(p_times.dtype.element_ty) << b_place.to(p_times.dtype.element_ty), axis=1)
+        b_one = ((tl.max((b_times > 0).to(tl.int32), axis=0) > 0) & m_tile).to(tl.int32)
+        b_slot = found + tl.cumsum(b_one, axis=0) - 1
+        tl.store(p_slots + i_row * key_tiles + o_tile, (b_one * (b_slot + 1)).to(tl.int16), mask=m_tile)
+        tl.store(p_lists + i_row * width + b_slot, o_tile, mask=b_one > 0)
+        p_packed = p_times + (i_row * width + b_slot)[None, :] * QUERIES + o_own[:, None]
+        tl.store(p_packed, b_times, mask=(b_one > 0)[None, :] & (o_own >= 0)[:, None])
         found += tl.sum(b_one, axis=0)
-    tl.store(p_counts + i_batch * query_tiles + i_tile, found)
+    tl.store(p_counts + i_row, found)
 
 
 @triton.jit(do_not_specialize=["query_tiles", "key_tiles"])
-def _tiles_turn(p_hits, p_lists, p_counts, query_tiles, key_tiles, SCAN: tl.constexpr):
+def _tiles_turn(p_slots, p_lists, p_key_slots, p_counts, query_tiles, key_tiles, SCAN: tl.constexpr):
     i_tile, i_batch = tl.program_id(0), tl.program_id(1).to(tl.int64)
     row = (i_batch * key_tiles + i_tile) * query_tiles
     found = 0
     for start in range(0, query_tiles, SCAN):
         o_tile = start + tl.arange(0, SCAN)
         m_tile = o_tile < query_tiles
-        b_one = tl.load(p_hits + (i_batch * query_tiles + o_tile) * key_tiles + i_tile, mask=m_tile, other=0).to(tl.int32)
-        tl.store(p_lists + row + found + tl.cumsum(b_one, axis=0) - 1, o_tile, mask=b_one > 0)
+        b_slot = tl.load(p_slots + (i_batch * query_tiles + o_tile) * key_tiles + i_tile, mask=m_tile, other=0).to(tl.int32)
+        b_one = (b_slot > 0).to(tl.int32)
+        o_entry = row + found + tl.cumsum(b_one, axis=0) - 1
+        tl.store(p_lists + o_entry, o_tile, mask=b_one > 0)
+        tl.store(p_key_slots + o_entry, (b_slot - 1).to(tl.int16), mask=b_one > 0)
         found += tl.sum(b_one, axis=0)
     tl.store(p_counts + i_batch * key_tiles + i_tile, found)
 
 
-def key_tiles_of_queries(
-    clusters: Tensor, cluster_size: int, tokens: int, queries_per_tile: int, keys_per_tile: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return who meets whom, and for each query tile the list of its key tiles in ascending order, and the list's length.
-
-    Parameters
-    ----------
-    clusters
-        int64 ``[B, q, c]``, contiguous.
-
-    Returns
-    -------
-    hits
-        uint8 ``[B, query tiles, key tiles]``.
-    lists, counts
-        int32 ``[B, query tiles, key tiles]``, of which the first ``counts [B, query tiles]`` entries are meant.
-    """
+def meetings(clusters: Tensor, packing: Packing, tokens: int, queries_per_tile: int, keys_per_tile: int) -> ClusterTiles:
+    """Return which tiles meet, for clusters int64 ``[B, q, c]``."""
     batch, queries, near = clusters.shape
+    device = clusters.device
     query_tiles, key_tiles = tiles(queries, queries_per_tile), tiles(tokens, keys_per_tile)
-    hits = torch.empty(batch, query_tiles, key_tiles, dtype=torch.uint8, device=clusters.device)
-    lists = torch.empty(batch, query_tiles, key_tiles, dtype=torch.int32, device=clusters.device)
-    counts = torch.empty(batch, query_tiles, dtype=torch.int32, device=clusters.device)
+    width = min(key_tiles, queries_per_tile * near * packing.tiles_per_cluster)
+    slots = torch.empty(batch, query_tiles, key_tiles, dtype=torch.int16, device=device)
+    made = ClusterTiles(
+        lists=torch.empty(batch, query_tiles, width, dtype=torch.int32, device=device),
+        counts=torch.empty(batch, query_tiles, dtype=torch.int32, device=device),
+        times=torch.empty(batch, query_tiles, width, queries_per_tile, dtype=packing.dtype, device=device),
+        key_lists=torch.empty(batch, key_tiles, query_tiles, dtype=torch.int32, device=device),
+        key_slots=torch.empty(batch, key_tiles, query_tiles, dtype=torch.int16, device=device),
+        key_counts=torch.empty(batch, key_tiles, dtype=torch.int32, device=device),
+    )
     launch(
-        "tile lists", clusters.device, _tiles_mark, (query_tiles, batch),
-        clusters, hits, lists, counts, queries, tokens, query_tiles, key_tiles,
-        CLUSTER=cluster_size, C=near, CP=power_of_two(near), QUERIES=queries_per_tile, KEYS=keys_per_tile, SCAN=SCAN,
-        enable_fp_fusion=True,
+        "tile lists", device, _tiles_mark, (query_tiles, batch),
+        clusters.contiguous(), slots, made.lists, made.counts, made.times, queries, tokens, query_tiles, key_tiles, width,
+        CLUSTER=packing.cluster_size, C=near, CP=power_of_two(near), QUERIES=queries_per_tile, KEYS=keys_per_tile, SCAN=SCAN,
+        BITS=packing.bits, enable_fp_fusion=True,
     )  # fmt: skip
-    return hits, lists, counts
-
-
-def query_tiles_of_keys(hits: Tensor) -> tuple[Tensor, Tensor]:
-    """Return for each key tile the list of query tiles that meet it, and its length: the columns of ``hits``."""
-    batch, query_tiles, key_tiles = hits.shape
-    lists = torch.empty(batch, key_tiles, query_tiles, dtype=torch.int32, device=hits.device)
-    counts = torch.empty(batch, key_tiles, dtype=torch.int32, device=hits.device)
     launch(
-        "tile lists", hits.device, _tiles_turn, (key_tiles, batch),
-        hits, lists, counts, query_tiles, key_tiles, SCAN=SCAN, enable_fp_fusion=True,
+        "tile lists", device, _tiles_turn, (key_tiles, batch),
+        slots, made.key_lists, made.key_slots, made.key_counts, query_tiles, key_tiles, SCAN=SCAN, enable_fp_fusion=True,
     )  # fmt: skip
-    return lists, counts
+    return made

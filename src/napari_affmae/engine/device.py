@@ -7,7 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
 import affmae_kernels
@@ -15,6 +15,7 @@ import torch
 from affmae_kernels import KernelChoiceError, KernelError
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment
+from torch import nn
 from torch.torch_version import TorchVersion
 
 from ..config import CARD_TILE, CPU_TILE, DeviceName, ModelConfig
@@ -116,6 +117,14 @@ def inference_autocast(device: torch.device) -> torch.autocast:
     precision = mixed_precision(device)
     dtype = torch.float16 if precision == "16-mixed" else torch.bfloat16
     return torch.autocast(device.type, dtype=dtype, enabled=precision != "32-true")
+
+
+def narrow_copies(model: nn.Module) -> AbstractContextManager[object]:
+    """Return the context in which a network's linear layers share one cast of all weights; for use inside autocast."""
+    device = next(model.parameters()).device.type
+    if not torch.is_autocast_enabled(device):
+        return nullcontext()
+    return affmae_kernels.NarrowCopies(model.parameters(), torch.get_autocast_dtype(device))
 
 
 @contextmanager

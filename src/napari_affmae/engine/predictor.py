@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..errors import DeviceError
 from ..model.segmenter import Segmenter
-from .device import describe_device, inference_autocast, is_out_of_memory
+from .device import describe_device, inference_autocast, is_out_of_memory, narrow_copies
 from .recording import Repeated, Tensors
 from .tiling import FloatArray
 
@@ -76,7 +76,7 @@ class Predictor:
         return self._forward((tiles.to(self._device),))
 
     def _probabilities(self, tiles: Tensors) -> Tensor:
-        with inference_autocast(self._device):
+        with inference_autocast(self._device), narrow_copies(self._model):
             logits: Tensor = self._model(tiles[0]).logits
         return logits.float().softmax(dim=1)
 

@@ -8,6 +8,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from .device import narrow_copies
 from .recording import Repeated, Tensors
 
 Measured = dict[str, Tensor]
@@ -99,7 +100,7 @@ class TrainingStep:
         whole = tensors[0].shape[0]
         for part in zip(*(tensor.chunk(self._passes) for tensor in tensors), strict=True):
             share = part[0].shape[0] / whole
-            with self._fabric.autocast():
+            with self._fabric.autocast(), narrow_copies(self._model):
                 loss, parts = self._loss(part)
             self._fabric.backward(loss * share)
             for name, value in {"loss": loss, **parts}.items():

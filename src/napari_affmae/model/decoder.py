@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import torch
-from affmae_kernels import deformable_attention, feed_forward
+from affmae_kernels import SiteIndex, deformable_attention, feed_forward, site_index
 from torch import Tensor, nn
 
 from ..config import STAGES, ModelConfig
 from .encoder import Stage
 from .geometry import position_code
-from .linear import Linear, Unbiased, together
+from .linear import Linear, Unbiased
 from .norm import Norm
 
 POINTS = 4
 """Sampling points per query and head."""
+
+NEIGHBOURS = 4
+"""Tokens that a sampling point is interpolated from."""
 
 DROPOUT = 0.1
 
@@ -21,36 +24,42 @@ DROPOUT = 0.1
 class DeformableAttention(nn.Module):
     """Multi-head attention that samples 4 learned points per head, each interpolated from its nearest tokens."""
 
-    def __init__(self, dim: int, heads: int) -> None:
+    def __init__(self, dim: int, heads: int, *, to_itself: bool) -> None:
         super().__init__()
         self.heads = heads
-        self.sampling_offsets = Linear(dim, heads * POINTS * 2)
-        self.mixing = Linear(dim, heads * POINTS)
-        self.value = Linear(dim, dim)
+        # One product for all that is made of the queries: offsets (x, y per point), mixing weights, and their own values.
+        self.sampling = Linear(dim, heads * POINTS * 3 + (dim if to_itself else 0))
+        self.value = None if to_itself else Linear(dim, dim)
         self.output = Unbiased(dim, dim)
         self.power = nn.Parameter(torch.ones(()))
 
     def forward(
-        self, queries: Tensor, query_places: Tensor, source: Tensor, source_places: Tensor, grid: tuple[int, int]
+        self,
+        queries: Tensor,
+        query_places: Tensor,
+        source: Tensor,
+        source_places: Tensor,
+        grid: tuple[int, int],
+        index: SiteIndex | None = None,
     ) -> Tensor:
         """Attend from queries ``[B, q, D]`` at ``[B, q, 2]`` to source tokens ``[B, n, D]`` at ``[B, n, 2]``.
 
-        The bias of ``output`` is still to be added.
+        ``index`` is that of the source's places, if it is known. The bias of ``output`` is still to be added.
         """
         batch, count, dim = queries.shape
-        if source is queries:
-            offsets, mixing, value = together(queries, self.sampling_offsets, self.mixing, self.value)
-        else:
-            offsets, mixing = together(queries, self.sampling_offsets, self.mixing)
-            value = self.value(source)
-        points = query_places[:, :, None, None] + offsets.view(batch, count, self.heads, POINTS, 2)
+        points = self.heads * POINTS
+        sizes = [2 * points, points] if self.value is not None else [2 * points, points, dim]
+        offsets, mixing, *own = torch.split(self.sampling(queries), sizes, dim=-1)
+        value = own[0] if self.value is None else self.value(source)
+        places = query_places[:, :, None, None] + offsets.view(batch, count, self.heads, POINTS, 2)
         sampled = deformable_attention(
             value.view(batch, source.shape[1], self.heads, dim // self.heads),
             source_places,
-            points,
+            places,
             mixing.view(batch, count, self.heads, POINTS).softmax(-1),
             self.power,
             grid,
+            index,
         )
         output: Tensor = self.output(sampled.reshape(batch, count, dim))
         return output
@@ -62,18 +71,29 @@ class DecoderBlock(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         dim = config.decoder_dim
-        self.self_attention = DeformableAttention(dim, config.decoder_heads)
+        self.self_attention = DeformableAttention(dim, config.decoder_heads, to_itself=True)
         self.norm1 = Norm(dim)
-        self.cross_attention = DeformableAttention(dim, config.decoder_heads)
+        self.cross_attention = DeformableAttention(dim, config.decoder_heads, to_itself=False)
         self.norm2 = Norm(dim)
         self.linear1 = Linear(dim, config.decoder_ffn_dim)
         self.linear2 = Unbiased(config.decoder_ffn_dim, dim)
         self.norm3 = Norm(dim)
 
-    def forward(self, queries: Tensor, places: Tensor, source: Tensor, source_places: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Transform queries ``[B, q, D]`` at ``[B, q, 2]`` that look at source tokens ``[B, n, D]`` at ``[B, n, 2]``."""
+    def forward(
+        self,
+        queries: Tensor,
+        places: Tensor,
+        source: Tensor,
+        source_places: Tensor,
+        grid: tuple[int, int],
+        index: SiteIndex | None,
+    ) -> Tensor:
+        """Transform queries ``[B, q, D]`` at ``[B, q, 2]`` that look at source tokens ``[B, n, D]`` at ``[B, n, 2]``.
+
+        ``index`` is that of the queries' places, which stay the same in all blocks.
+        """
         dropout = DROPOUT if self.training else 0.0
-        attended = self.self_attention(queries, places, queries, places, grid)
+        attended = self.self_attention(queries, places, queries, places, grid, index)
         _, queries = self.norm1.after(queries, attended, self.self_attention.output, dropout=dropout)
         attended = self.cross_attention(queries, places, source, source_places, grid)
         _, queries = self.norm2.after(queries, attended, self.cross_attention.output, dropout=dropout)
@@ -106,11 +126,12 @@ class Decoder(nn.Module):
         queries = self.query_token.to(dtype) + self.code(places, grid, dtype)
         if places.shape[1] == 0:  # an image of one patch: it stays visible, so there is nothing to ask
             return [queries] * STAGES
+        index = site_index(places, NEIGHBOURS, grid)
         results = []
         for stage, projection, block in zip(reversed(stages), self.projections, self.blocks, strict=True):
             source = projection(stage.tokens)
             source = source + self.code(stage.positions_xy, grid, dtype)
-            queries = block(queries, places, source, stage.positions_xy, grid)
+            queries = block(queries, places, source, stage.positions_xy, grid, index)
             results.append(queries)
         return results
 

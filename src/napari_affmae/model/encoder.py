@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor, nn
 
 from ..config import STAGES, ModelConfig
-from .blocks import Block
+from .blocks import Block, Scales
+from .drop_path import DropPaths
 from .merging import ClusterMerge, NormMerge
 from .neighbourhood import Neighbourhood
 from .norm import Norm
-
-MAX_DROP_PATH = 0.1
-"""DropPath rises linearly from 0 at the first block to this at the last."""
+from .residual import Residual
 
 
 @dataclass(frozen=True)
@@ -35,30 +35,33 @@ class Stage:
 class EncoderStage(nn.Module):
     """Blocks over one set of tokens and, except in the last stage, the merge to the next."""
 
-    def __init__(self, config: ModelConfig, level: int, drop_paths: list[float]) -> None:
+    def __init__(self, config: ModelConfig, level: int) -> None:
         super().__init__()
         dim = config.embed_dims[level]
         self.cluster_size = config.cluster_size
         self.neighbourhood = config.neighbourhood[level]
         self.blocks = nn.ModuleList(
-            Block(dim, config.num_heads[level], int(dim * config.mlp_ratio), drop_path) for drop_path in drop_paths
+            Block(dim, config.num_heads[level], int(dim * config.mlp_ratio)) for _ in range(config.depths[level])
         )
         self.merge: ClusterMerge | NormMerge | None = None
         if level + 1 < STAGES:
             kind = ClusterMerge if config.merging == "cluster" else NormMerge
             self.merge = kind(dim, config.embed_dims[level + 1], config.ds_rates[level])
 
-    def forward(self, tokens: Tensor, positions: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return this stage's tokens and positions, and the survivors' (the same again behind the last stage)."""
+    def forward(
+        self, tokens: Tensor, positions: Tensor, grid: tuple[int, int], norm: Norm, scales: list[Scales]
+    ) -> tuple[Stage, Tensor, Tensor]:
+        """Return this stage for the decoder, and the survivors' tokens and positions (the same again behind the last stage)."""
         tokens, around = Neighbourhood.arrange(tokens, positions, self.cluster_size, self.neighbourhood, grid)
-        blocks = list(self.blocks)
-        for block in blocks[:-1]:
-            tokens = block(tokens, around)
+        stream = Residual(tokens)
+        for block, factors in zip(self.blocks[:-1], scales[:-1], strict=True):
+            stream = block(stream, around, factors)
+        last = partial(self.blocks[-1], around=around, scales=scales[-1])
         if self.merge is None:
-            tokens = blocks[-1](tokens, around)
-            return tokens, around.positions, tokens, around.positions
-        tokens, merged, places = self.merge(tokens, around, blocks[-1])
-        return tokens, around.positions, merged, places
+            tokens, normed = last(stream).normed(norm)
+            return Stage(normed, around.positions), tokens, around.positions
+        normed, merged, places = self.merge(stream, around, last, norm)
+        return Stage(normed, around.positions), merged, places
 
 
 class Encoder(nn.Module):
@@ -66,13 +69,10 @@ class Encoder(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        total = sum(config.depths)
-        rates = [MAX_DROP_PATH * block / max(1, total - 1) for block in range(total)]
-        self.stages = nn.ModuleList()
-        for level, depth in enumerate(config.depths):
-            self.stages.append(EncoderStage(config, level, rates[:depth]))
-            rates = rates[depth:]
+        self.depths = config.depths
+        self.stages = nn.ModuleList(EncoderStage(config, level) for level in range(STAGES))
         self.norms = nn.ModuleList(Norm(dim) for dim in config.embed_dims)
+        self.drop_paths = DropPaths(sum(config.depths))
 
     def forward(self, tokens: Tensor, positions_xy: Tensor, grid: tuple[int, int]) -> list[Stage]:
         """Encode tokens.
@@ -92,7 +92,9 @@ class Encoder(nn.Module):
             Four stages, shallow to deep. The norm of a stage is for the decoder only; the next stage sees raw tokens.
         """
         outputs = []
-        for stage, norm in zip(self.stages, self.norms, strict=True):
-            here, places, tokens, positions_xy = stage(tokens, positions_xy, grid)
-            outputs.append(Stage(norm(here), places))
+        scales = self.drop_paths(tokens.shape[0])
+        for stage, norm, depth in zip(self.stages, self.norms, self.depths, strict=True):
+            own, scales = scales[:depth], scales[depth:]
+            output, tokens, positions_xy = stage(tokens, positions_xy, grid, norm, own)
+            outputs.append(output)
         return outputs

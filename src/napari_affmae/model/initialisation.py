@@ -24,9 +24,8 @@ def initialise(network: nn.Module) -> None:
         if isinstance(module, Block):
             _xavier(module.fc1)
         elif isinstance(module, ClusterAttention):
-            for layer in (module.q, module.kv):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
-                nn.init.zeros_(layer.bias)
+            nn.init.trunc_normal_(module.qkv.weight, std=0.02)
+            nn.init.zeros_(module.qkv.bias)
             nn.init.normal_(module.blank_key, std=0.2)
             nn.init.normal_(module.blank_value, std=0.2)
         elif isinstance(module, ClusterMerge):
@@ -37,10 +36,11 @@ def initialise(network: nn.Module) -> None:
         elif isinstance(module, Decoder):
             nn.init.normal_(module.query_token, std=0.02)
         elif isinstance(module, DeformableAttention):
-            nn.init.zeros_(module.sampling_offsets.weight)
-            module.sampling_offsets.bias.copy_(_star(module.heads).flatten())
-            nn.init.zeros_(module.mixing.weight)
-            nn.init.zeros_(module.mixing.bias)
+            # The rows behind these, values of the queries themselves, keep PyTorch's default.
+            star = _star(module.heads).flatten()
+            sampled = star.numel() * 3 // 2
+            nn.init.zeros_(module.sampling.weight[:sampled])
+            module.sampling.bias[:sampled] = torch.cat((star, torch.zeros(sampled - star.numel())))
     for head in getattr(network, "heads", {}).values():
         _xavier(head.linear)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import affmae_kernels
-import torch
 from torch import Tensor, nn
 
 
@@ -24,10 +23,3 @@ class Unbiased(nn.Linear):
     def forward(self, tokens: Tensor) -> Tensor:
         """Multiply ``[..., I]`` by the weights."""
         return affmae_kernels.linear(tokens, self.weight, None)
-
-
-def together(tokens: Tensor, *layers: Linear) -> tuple[Tensor, ...]:
-    """Return what each layer makes of the same tokens, as views into one product: tokens and their gradient pass once."""
-    weight = torch.cat([layer.weight for layer in layers])
-    bias = torch.cat([layer.bias for layer in layers])
-    return torch.split(affmae_kernels.linear(tokens, weight, bias), [layer.out_features for layer in layers], dim=-1)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from affmae_kernels import token_merge
 from torch import Tensor, nn
 
-from .blocks import Block
 from .linear import Linear
 from .neighbourhood import Neighbourhood
 from .norm import Norm
 from .patch_embedding import gather_tokens
+from .residual import Residual
 
 WEIGHTS = 4
 """Merge weights per neighbour."""
+
+LastBlock = Callable[[Residual], Residual]
+"""The last block of the stage, which runs inside the merge: what is chosen before it may be marked."""
 
 
 def survivor_count(tokens: int, rate: float) -> int:
@@ -36,9 +41,11 @@ class ClusterMerge(nn.Module):
         self.norm = Norm(WEIGHTS * dim)
         self.linear = Linear(WEIGHTS * dim, next_dim)
 
-    def forward(self, tokens: Tensor, around: Neighbourhood, last_block: Block) -> tuple[Tensor, Tensor, Tensor]:
-        """Run the stage's last block, then merge: the stage's tokens, and the survivors with their positions."""
-        tokens = last_block(tokens, around)
+    def forward(
+        self, stream: Residual, around: Neighbourhood, last_block: LastBlock, norm: Norm
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Run the stage's last block, then merge: the stage's normed tokens, and the survivors with their positions."""
+        tokens, normed = last_block(stream).normed(norm)
         # Scores decide who survives, so half precision would change the network, not only its rounding.
         with torch.autocast(tokens.device.type, enabled=False):
             scores = torch.sigmoid(self.score(tokens.to(self.score.weight.dtype))).squeeze(-1)
@@ -58,7 +65,7 @@ class ClusterMerge(nn.Module):
             self.weight_norm.bias,
             self.weight_norm.eps,
         )
-        return tokens, self.linear(self.norm(merged)), gather_tokens(around.positions, survivors)
+        return normed, self.linear(self.norm(merged)), gather_tokens(around.positions, survivors)
 
 
 class NormMerge(nn.Module):
@@ -71,12 +78,16 @@ class NormMerge(nn.Module):
         self.norm = Norm(dim)
         self.linear = Linear(dim, next_dim)
 
-    def forward(self, tokens: Tensor, around: Neighbourhood, last_block: Block) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, stream: Residual, around: Neighbourhood, last_block: LastBlock, norm: Norm
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """As :meth:`ClusterMerge.forward`."""
+        tokens = stream.added()
         count = survivor_count(tokens.shape[1], self.rate)
         norms = torch.linalg.vector_norm(tokens.detach().to(self.norm.weight.dtype), dim=-1)
         survivors = norms.sort(dim=1, descending=True, stable=True).indices[:, :count]
-        chosen = torch.zeros_like(norms, dtype=torch.bool).scatter_(1, survivors, 1)  # a trace cannot hold a bool here
-        tokens = last_block(tokens + self.selected * chosen.unsqueeze(-1), around)
+        # 1 and not True: a trace cannot hold a bool here.
+        chosen = torch.zeros_like(norms, dtype=torch.bool).scatter_(1, survivors, 1)
+        tokens, normed = last_block(Residual(tokens + self.selected * chosen.unsqueeze(-1))).normed(norm)
         kept = gather_tokens(tokens, survivors)
-        return tokens, self.linear(self.norm(kept)), gather_tokens(around.positions, survivors)
+        return normed, self.linear(self.norm(kept)), gather_tokens(around.positions, survivors)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+from affmae_kernels import ClusterTiles, cluster_tiles
 from torch import Tensor
 
 from .geometry import cluster_order, neighbour_clusters
@@ -23,11 +24,14 @@ class Neighbourhood:
         int64 ``[B, n, c]``, the clusters that each token attends to, or None for all tokens.
     cluster_size
         Tokens per cluster.
+    tiles
+        What the attention of every block prepares from the clusters alone.
     """
 
     positions: Tensor
     clusters: Tensor | None
     cluster_size: int
+    tiles: ClusterTiles | None
 
     @classmethod
     def arrange(
@@ -36,4 +40,5 @@ class Neighbourhood:
         """Bring tokens ``[B, n, D]`` into cluster order and find the neighbours of each."""
         order = cluster_order(positions, cluster_size, grid)
         tokens, positions = gather_tokens(tokens, order), gather_tokens(positions, order)
-        return tokens, cls(positions, neighbour_clusters(positions, cluster_size, neighbourhood), cluster_size)
+        clusters = neighbour_clusters(positions, cluster_size, neighbourhood)
+        return tokens, cls(positions, clusters, cluster_size, cluster_tiles(clusters, cluster_size, tokens))

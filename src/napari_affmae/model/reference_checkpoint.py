@@ -55,6 +55,17 @@ RENAMES = tuple(
     )
 )
 
+JOINED = (
+    (re.compile(r"\.attention\.q\."), (".attention.kv.",), ".attention.qkv."),
+    (
+        re.compile(r"\.self_attention\.sampling_offsets\."),
+        (".self_attention.mixing.", ".self_attention.value."),
+        ".self_attention.sampling.",
+    ),
+    (re.compile(r"\.cross_attention\.sampling_offsets\."), (".cross_attention.mixing.",), ".cross_attention.sampling."),
+)
+"""Layers that read the same tokens are one layer here: the name of the first, those of the others, and that of the whole."""
+
 UNUSED = re.compile(r"\.downsample\.global_(norm|linear)\.")
 """Tensors that the checkpoints hold and no computation reads."""
 
@@ -100,7 +111,7 @@ def load_reference_checkpoint(
     else:
         model = MaskedAutoencoder(config)
     try:
-        model.load_state_dict(renamed)
+        model.load_state_dict(_join(renamed))
     except RuntimeError as error:
         raise ModelFileError(
             f"the checkpoint's tensors do not fit this configuration; pass the config it was trained with. {error}"
@@ -138,6 +149,17 @@ def _rename(name: str) -> str:
     for pattern, replacement in RENAMES:
         name = pattern.sub(replacement, name)
     return name
+
+
+def _join(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Put the rows of layers that are one layer here below each other."""
+    joined = dict(state)
+    for first, others, whole in JOINED:
+        for name in [name for name in joined if first.search(name)]:
+            parts = [first.sub(other, name) for other in others]
+            if all(part in joined for part in parts):
+                joined[first.sub(whole, name)] = torch.cat([joined.pop(name), *(joined.pop(part) for part in parts)])
+    return joined
 
 
 def _rows(state: Mapping[str, Tensor], name: str) -> int:

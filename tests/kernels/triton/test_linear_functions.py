@@ -62,3 +62,25 @@ def test_column_sum(shape: tuple[int, int], device: torch.device) -> None:
     rows = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
     torch.testing.assert_close(column_sum_op(rows).double(), rows.double().sum(0), rtol=1e-5, atol=1e-4)
     assert torch.equal(column_sum_op(rows), column_sum_op(rows))
+
+
+def test_narrow_copies_change_no_bit(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # fresh memory need not be poisoned: autograd makes tensors of its own
+    monkeypatch.setenv("AFFMAE_KERNELS", "triton")
+    torch.manual_seed(0)
+    first, second = (torch.nn.Linear(48, 48).to(device) for _ in range(2))
+    tokens = torch.randn(3, 5, 48, device=device).half()
+
+    def step() -> list[torch.Tensor]:
+        hidden = affmae_kernels.linear(tokens, first.weight, first.bias)
+        result = affmae_kernels.feed_forward(hidden, first.weight, first.bias, second.weight, second.bias, "gelu")
+        learned = [*first.parameters(), *second.parameters()]
+        return [result.detach(), *torch.autograd.grad(result.float().square().sum(), learned)]
+
+    alone = step()
+    with affmae_kernels.NarrowCopies([*first.parameters(), *second.parameters()], torch.float16):
+        shared = step()
+    assert all(torch.equal(one, other) for one, other in zip(alone, shared, strict=True))
+    with torch.no_grad():
+        first.weight.zero_()  # behind the block nothing is remembered
+    assert not affmae_kernels.linear(tokens, first.weight, None).any()

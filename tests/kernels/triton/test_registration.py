@@ -11,7 +11,8 @@ from affmae_kernels._kernel_error import KernelError
 from affmae_kernels.attention.registered import cluster_attention_op
 from affmae_kernels.deformable.registered import deformable_attention_op
 from affmae_kernels.merging.registered import token_merge_op
-from affmae_kernels.search.registered import nearest_op
+from affmae_kernels.search.registered import nearest_op, site_index_op
+from affmae_kernels.tiles.op import cluster_tiles_op
 from torch.utils.flop_counter import FlopCounterMode
 
 CHECKS = ("test_schema", "test_autograd_registration", "test_faketensor")
@@ -29,10 +30,21 @@ def arguments(make: Any, device: torch.device) -> dict[str, tuple[Any, ...]]:
     survivors = torch.tensor([[1, 5]], device=device)
     points = (draw(1, 3, 2, 4, 2, seed=2, learns=False) + 2).requires_grad_()
     return {
-        "attention": (*heads, place, listed, 4, *learned),
+        "attention": (*heads, place, listed, 4, *learned, *cluster_tiles_op(listed, 4)),
+        "attention to all": (*heads, place, None, 4, *learned, *(None,) * 6),
+        "tiles": (listed, 4),
         "merge": (draw(1, 9, 6, seed=1), draw(1, 9, seed=2), place, survivors, listed, 4, *norm, 1e-5),
-        "deformable": (heads[0], place, points, draw(1, 3, 2, 4, seed=3), draw(seed=8), [5, 5]),
+        "deformable": (
+            heads[0],
+            place,
+            points,
+            draw(1, 3, 2, 4, seed=3),
+            draw(seed=8),
+            [5, 5],
+            *site_index_op(place, 4, [5, 5]),
+        ),
         "nearest": (place + 0.3, place, 4, [5, 5]),
+        "index": (place, 4, [5, 5]),
     }
 
 
@@ -40,9 +52,12 @@ def arguments(make: Any, device: torch.device) -> dict[str, tuple[Any, ...]]:
     ("name", "op"),
     [
         ("attention", cluster_attention_op),
+        ("attention to all", cluster_attention_op),
+        ("tiles", cluster_tiles_op),
         ("merge", token_merge_op),
         ("deformable", deformable_attention_op),
         ("nearest", nearest_op),
+        ("index", site_index_op),
     ],
 )
 def test_opcheck(name: str, op: Any, make: Any, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,14 +70,14 @@ def test_operations_are_counted(make: Any, device: torch.device, monkeypatch: py
     given = arguments(make, device)
     counter = FlopCounterMode(display=False)
     with counter:
-        cluster_attention(*given["attention"]).sum().backward()
+        cluster_attention(*given["attention"][:10]).sum().backward()
     forward = 4 * 9 * 2 * (2 * 4 + 1) * 4
     assert counter.get_total_flops() == forward + forward * 5 // 2
     with counter:
         token_merge(*given["merge"]).sum().backward()
     assert counter.get_total_flops() == 3 * 2 * 2 * (2 * 4) * 4 * 6
     with counter:
-        deformable_attention(*given["deformable"]).sum().backward()
+        deformable_attention(*given["deformable"][:6]).sum().backward()
     assert counter.get_total_flops() == 3 * 2 * (3 * 2 * 4) * 4 * 4
 
 
@@ -81,7 +96,7 @@ def test_a_kernel_that_fails_says_which_and_what_to_do(
 
 
 def test_autocast_decides_the_precision_of_features(make: Any, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = arguments(make, device)["deformable"]
+    given = arguments(make, device)["deformable"][:6]
     for implementation in ("pytorch", "triton"):
         monkeypatch.setenv("AFFMAE_KERNELS", implementation)
         with torch.autocast(device.type, torch.bfloat16):
