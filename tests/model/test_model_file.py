@@ -58,6 +58,35 @@ def test_round_trip(segmenter: Segmenter, tmp_path: Path) -> None:
     assert [item.name for item in path.parent.iterdir()] == ["mine.safetensors"], "nothing else is left behind"
 
 
+@torch.no_grad()
+def test_a_file_from_before_layers_were_joined(segmenter: Segmenter, tmp_path: Path) -> None:
+    path = save_model(segmenter, tmp_path / "m.safetensors")
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    points = CONFIG.decoder_heads * 4
+    parts = {
+        ".attention.qkv.": ([".attention.q.", ".attention.kv."], [8, 16]),
+        ".self_attention.sampling.": (
+            [f".self_attention.{n}." for n in ("sampling_offsets", "mixing", "value")],
+            [2 * points, points, 8],
+        ),
+        ".cross_attention.sampling.": (
+            [f".cross_attention.{n}." for n in ("sampling_offsets", "mixing")],
+            [2 * points, points],
+        ),
+    }
+    weights = safetensors.torch.load_file(path)
+    for whole, (names, rows) in parts.items():
+        joined = [name for name in weights if whole in name and (whole != ".attention.qkv." or "encoder" in name)]
+        assert joined
+        for name in joined:
+            rest = weights.pop(name).split(rows)
+            weights |= {name.replace(whole, part): value.clone() for part, value in zip(names, rest, strict=True)}
+    safetensors.torch.save_file(weights, path, metadata=metadata)
+    picture = torch.randn(1, 1, 20, 24)
+    assert torch.equal(load_model(path)(picture).logits, segmenter(picture).logits)
+
+
 def test_a_run_folder_is_a_model(segmenter: Segmenter, tmp_path: Path) -> None:
     save_model(segmenter, tmp_path)
     assert load_model(tmp_path).card == CARD
