@@ -6,6 +6,7 @@ the engine applies the statistics, the widgets show the classes.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -24,6 +25,14 @@ class PixelSize(Settings):
         """Return ``(y, x)`` in nanometres."""
         factor = {"nanometer": 1.0, "micrometer": 1e3, "millimeter": 1e6}[self.unit]
         return self.y * factor, self.x * factor
+
+    def in_words(self) -> str:
+        """Return the size for people, for example ``"4.6 nm"`` or ``"1.5 × 1.25 µm"``."""
+        y, x = self.nanometres()
+        unit, factor = ("nm", 1.0) if max(y, x) < 1000 else ("µm", 1e-3)
+        if math.isclose(y, x, rel_tol=1e-3):
+            return f"{y * factor:.4g} {unit}"
+        return f"{y * factor:.4g} × {x * factor:.4g} {unit}"
 
 
 class Normalisation(Settings):

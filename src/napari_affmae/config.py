@@ -424,3 +424,31 @@ class LiveConfig(Settings):
     cache_bytes: Annotated[int, Field(ge=0)] = 1 << 29
     seed: Annotated[int, Field(ge=0)] = 0
     device: DeviceName = "auto"
+
+
+class ExportConfig(Settings):
+    """What goes into an exported package besides the network.
+
+    Attributes
+    ----------
+    name, description
+        For people; None makes them from the class names.
+    authors
+        Who made the model: ``"Name"`` or ``"Name; affiliation"``.
+    licence
+        SPDX identifier of the licence of the weights.
+    cite
+        What to cite besides the method, each with a DOI or an address in it.
+    tile
+        Side of the tiles that the package takes, in pixels; None takes that of the training.
+    check
+        Whether the package is run by ``bioimageio.core`` before it is put into place.
+    """
+
+    name: str | None = None
+    description: str | None = None
+    authors: tuple[str, ...] = ()
+    licence: str = "CC-BY-4.0"
+    cite: tuple[str, ...] = ()
+    tile: Annotated[int, Field(ge=16)] | None = None
+    check: bool = True

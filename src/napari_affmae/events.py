@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-Job = Literal["pretrain", "finetune", "segment", "inspect", "live"]
+Job = Literal["pretrain", "finetune", "segment", "inspect", "live", "export"]
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,22 @@ class Score(Event):
     miou: float
     iou: Mapping[str, float]
     pixels: int
+
+
+@dataclass(frozen=True)
+class PartBegun(Event):
+    """A job of few long parts turns to the next one.
+
+    Attributes
+    ----------
+    what
+        What it does now, for people.
+    fraction
+        Part of the work that is done, 0 to 1.
+    """
+
+    what: str
+    fraction: float
 
 
 @dataclass(frozen=True)

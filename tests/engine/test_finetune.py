@@ -88,7 +88,10 @@ def test_a_run_from_start_to_end(
     assert [info.id for info in model.card.classes] == [0, 1]
     assert model.card.tile == 32
     assert model.card.pixel_size == mae.card.pixel_size
-    assert model.card.history[-1]["job"] == "finetune"
+    record = model.card.history[-1]
+    assert record["job"] == "finetune"
+    assert len(record["data"]["images"]["hashes"]) == len(record["data"]["labels"]["hashes"]) == 2
+    assert set(record["versions"]) == {"napari-affmae", "torch", "python"}
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [line["miou"] for line in lines if "miou" in line] == [event.miou for event in scores]
     # The model that was passed in belongs to the caller.

@@ -112,6 +112,8 @@ def test_prediction_is_that_of_the_saved_model(open_session, images, paint, tmp_
     saved = load_model(path)
     assert saved.card.classes == CLASSES
     assert saved.card.history[-1]["job"] == "live"
+    data = saved.card.history[-1]["data"]
+    assert data["images"]["count"] == len(data["images"]["hashes"]) == len(data["labels"]["hashes"])
     later = segment(path, images.records[0].array, tile=32, overlap=session.overlap, device="cpu")
     np.testing.assert_array_equal(shown, later.labels)
     assert len(session.model.card.history) == len(saved.card.history) - 1

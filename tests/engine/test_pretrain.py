@@ -21,6 +21,7 @@ from PIL import Image
 
 from napari_affmae.config import Budget, PretrainConfig
 from napari_affmae.control import JobControl
+from napari_affmae.data.fingerprint import fingerprint
 from napari_affmae.data.records import ImageCollection
 from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.engine import loop, run_folder
@@ -131,6 +132,12 @@ def test_resuming_reproduces_the_uninterrupted_losses_bit_for_bit(
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
     lines = (tmp_path / "cut" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["loss"] for line in lines] == whole
+    # Nor does the history tell whether the run was interrupted.
+    (record,), (unbroken,) = (read_card(tmp_path / name).card.history for name in ("cut", "whole"))
+    assert record["curve"] == unbroken["curve"]
+    assert record["curve"]["steps"] == [1, 2, 3, 4, 5, 6]
+    assert record["data"] == unbroken["data"]
+    assert record["data"]["images"]["hashes"] == sorted({fingerprint(image.read()) for image in collection.records})
 
 
 def test_a_finished_run_is_done_at_once_and_goes_on_with_a_larger_budget(

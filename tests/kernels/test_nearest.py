@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from affmae_kernels import nearest
+from affmae_kernels.search.recorded import nearest_recorded
 from affmae_kernels.search.reference import nearest_reference
 from affmae_kernels.search.windows import nearest_brute_force, nearest_on_grid
 from torch import Tensor
@@ -30,15 +33,28 @@ def test_grid_search_is_exact(grid: tuple[int, int], part: float) -> None:
     points = torch.cat((inside, on_lattice, between), dim=1)
     k = min(4, sites.shape[1])
     assert torch.equal(nearest_on_grid(points, sites, k, grid), nearest_reference(points, sites, k))
+    assert torch.equal(nearest_recorded(points, sites, k, grid), nearest_reference(points, sites, k))
 
 
 @pytest.mark.parametrize(("points", "sites", "k"), [(1, 1, 1), (7, 3, 2), (513, 129, 8), (31, 8, 8)])
 def test_brute_force_is_exact(points: int, sites: int, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("affmae_kernels.search.windows.CHUNK", 1000)
+    monkeypatch.setattr("affmae_kernels.search.recorded.CHUNK", 1000)
     generator = torch.Generator().manual_seed(1)
     at = torch.randint(0, 12, (2, points, 2), generator=generator).float()
     places = torch.randint(0, 12, (2, sites, 2), generator=generator).float()  # many ties, and duplicate sites
     assert torch.equal(nearest_brute_force(at, places, k), nearest_reference(at, places, k))
+    assert torch.equal(nearest_recorded(at, places, k, None), nearest_reference(at, places, k))
+
+
+def test_a_recorded_search_follows_other_points() -> None:
+    generator = torch.Generator().manual_seed(2)
+    sites = occupied(1, (9, 12), 108, generator)
+    points, others = (torch.rand(1, 60, 2, generator=generator) * 16 - 2 for _ in range(2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        recorded = torch.jit.trace(lambda at: nearest(at, sites, 4, (9, 12)), (points,), check_trace=False)
+    assert torch.equal(recorded(others), nearest(others, sites, 4, (9, 12)))
 
 
 def test_fewer_sites_than_asked() -> None:

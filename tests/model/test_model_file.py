@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import torch
 from napari_affmae import MaskedAutoencoder, ModelConfig, Segmenter, load_model, load_reference_checkpoint, save_model
 from napari_affmae.card import ClassInfo, ModelCard, Normalisation, PixelSize
 from napari_affmae.errors import ModelFileError, StorageError
-from napari_affmae.model_header import read_card
+from napari_affmae.model_header import CHECKPOINT_KEY, KEY, read_card
 
 CONFIG = ModelConfig(
     patch_size=4,
@@ -56,6 +58,35 @@ def test_round_trip(segmenter: Segmenter, tmp_path: Path) -> None:
     assert [item.name for item in path.parent.iterdir()] == ["mine.safetensors"], "nothing else is left behind"
 
 
+@torch.no_grad()
+def test_a_file_from_before_layers_were_joined(segmenter: Segmenter, tmp_path: Path) -> None:
+    path = save_model(segmenter, tmp_path / "m.safetensors")
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    points = CONFIG.decoder_heads * 4
+    parts = {
+        ".attention.qkv.": ([".attention.q.", ".attention.kv."], [8, 16]),
+        ".self_attention.sampling.": (
+            [f".self_attention.{n}." for n in ("sampling_offsets", "mixing", "value")],
+            [2 * points, points, 8],
+        ),
+        ".cross_attention.sampling.": (
+            [f".cross_attention.{n}." for n in ("sampling_offsets", "mixing")],
+            [2 * points, points],
+        ),
+    }
+    weights = safetensors.torch.load_file(path)
+    for whole, (names, rows) in parts.items():
+        joined = [name for name in weights if whole in name and (whole != ".attention.qkv." or "encoder" in name)]
+        assert joined
+        for name in joined:
+            rest = weights.pop(name).split(rows)
+            weights |= {name.replace(whole, part): value.clone() for part, value in zip(names, rest, strict=True)}
+    safetensors.torch.save_file(weights, path, metadata=metadata)
+    picture = torch.randn(1, 1, 20, 24)
+    assert torch.equal(load_model(path)(picture).logits, segmenter(picture).logits)
+
+
 def test_a_run_folder_is_a_model(segmenter: Segmenter, tmp_path: Path) -> None:
     save_model(segmenter, tmp_path)
     assert load_model(tmp_path).card == CARD
@@ -89,6 +120,62 @@ def test_somebody_else_s_file(tmp_path: Path) -> None:
         load_model(path)
     path.write_text("hello, I am a text")
     with pytest.raises(ModelFileError, match="damaged or not a safetensors file"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("m.safetensors", b"PK\x03\x04 and so on", "is a zip file: .* load the .safetensors that it was made from"),
+        ("m.pth", b"\x80\x02 a pickle", r"another program: .* \.pth of the paper is brought in with .* import-checkpoint"),
+        ("m.h5", b"\x89HDF\r\n", "another program: choose a .safetensors file"),
+        ("m.safetensors", b"", "damaged or not a safetensors file .*: copy it again .* or save the model again"),
+    ],
+)
+def test_a_foreign_file_says_what_to_do(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelFileError, match=message):
+        load_model(tmp_path / name)
+
+
+def test_a_checkpoint_is_no_model(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    safetensors.torch.save_file({"model.weight": torch.zeros(2)}, path, metadata={CHECKPOINT_KEY: "{}"})
+    with pytest.raises(ModelFileError, match=r"a run's checkpoint and no model: choose model\.safetensors beside it"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_header_that_was_tampered_with(segmenter: Segmenter, tmp_path: Path, seed: int) -> None:
+    path = save_model(segmenter, tmp_path / "m.safetensors")
+    weights = safetensors.torch.load_file(path)
+    with safetensors.safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()[KEY])
+    rng = np.random.default_rng(seed)
+    there = header
+    while True:  # go down to some value and replace it
+        key = list(there)[rng.integers(len(there))] if isinstance(there, dict) else int(rng.integers(len(there)))
+        if not isinstance(there[key], dict | list) or not there[key] or rng.random() < 0.2:
+            break
+        there = there[key]
+    there[key] = [None, -7, "word", [], {}, 3, 1e9, ["a"], {"b": 1}][rng.integers(9)]
+    safetensors.torch.save_file(weights, path, metadata={KEY: json.dumps(header)})
+    # Either it still is a model, or the error is one that says what to do; never a traceback of another kind.
+    with suppress(ModelFileError):
+        assert load_model(path).card.tile
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classes": CARD.classes[:1]}, "1 names for 2 classes"),
+        ({"normalisation": Normalisation(low=(0, 0), high=(1, 1), mean=(0, 0), std=(1, 1))}, "statistics of 2 channels for 1"),
+    ],
+)
+def test_a_card_of_another_network(segmenter: Segmenter, change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    segmenter.card = segmenter.card.replace(**change)
+    path = save_model(segmenter, tmp_path / "m.safetensors")
+    with pytest.raises(ModelFileError, match=f"does not fit its network \\({message}\\): save the model again"):
         load_model(path)
 
 

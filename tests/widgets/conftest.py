@@ -17,8 +17,11 @@ from skimage.io import imsave
 from napari_affmae.card import ModelCard, PixelSize
 from napari_affmae.config import PretrainConfig
 from napari_affmae.data.records import ImageCollection
+from napari_affmae.engine.bioimageio_check import CheckResult
 from napari_affmae.engine.compare import Comparison
-from napari_affmae.events import CheckpointSaved, Done, Preview, Progress, Score, Started
+from napari_affmae.engine.export import ExportResult
+from napari_affmae.events import CheckpointSaved, Done, PartBegun, Preview, Progress, Score, Started
+from napari_affmae.model_report import ModelReport, ScoreReport, TrainingReport
 from napari_affmae.widgets import dock as dock_module
 from napari_affmae.widgets import settings_store
 from napari_affmae.widgets.jobs import Engine
@@ -65,6 +68,8 @@ class FakeEngine(Engine):
         self.segment_pixel_size: PixelSize | None = None
         self.model_pixel_size: PixelSize | None = None
         self.config: PretrainConfig | None = None
+        self.missing: str | None = None
+        self.exported: list[Any] = []
 
     def _train(self, job, run, control, channels):
         run.mkdir(parents=True, exist_ok=True)
@@ -144,6 +149,32 @@ class FakeEngine(Engine):
 
     def read_model(self, path):
         return self.models[Path(path)]
+
+    def model_report(self, path):
+        if self.fail_with is not None:
+            raise self.fail_with
+        score = ScoreReport(0.7, {"background": 0.9, "structure": 0.5}, 1234, 20, "strokes")
+        pretrained = TrainingReport("pretrain", "Pretrained on 3 images", (("steps", "20"),), (), (), None, frozenset())
+        steps, losses = tuple(range(1, 31)), tuple(1 / step for step in range(1, 31))
+        trained = TrainingReport("finetune", "Trained on 1 image", (("steps", "30"),), steps, losses, score, frozenset())
+        return ModelReport(Path(path), "Segmentation network, 2 classes", (("network", "small"),), (pretrained, trained))
+
+    def why_not_export(self):
+        return self.missing
+
+    def export(self, model, out, config, *, sample, control):
+        self.calls.append("export")
+        self.exported.append((model, out, config, sample))
+        if self.fail_with is not None:
+            raise self.fail_with
+        for part in range(self.steps):
+            yield PartBegun("export", "recording the network", part / self.steps)
+            time.sleep(self.step_seconds)
+            if control.stop_requested:
+                yield Done("export", 0, None, stopped=True)
+                return
+        check = CheckResult(True, (), (), 1.0)
+        yield Done("export", 0, out, result=ExportResult(out, "mine", 256, check))
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from torch import Tensor
 from .._check import check_same_device, check_shape
 from .._dispatch import runs_in_triton
 from .index import SiteIndex, is_indexed
+from .recorded import nearest_recorded
 from .reference import nearest_reference
 from .registered import nearest_op, site_index_op
 from .windows import DENSE, nearest_brute_force, nearest_on_grid
@@ -55,6 +56,8 @@ def nearest(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int] | None 
     if points.dtype == torch.float64 or sites.dtype == torch.float64:
         return nearest_reference(points, sites, k)
     points, sites = points.float(), sites.float()
+    if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+        return nearest_recorded(points, sites, k, grid)
     limit = None if k <= MOST else f"{k} sites per point; the kernel keeps at most {MOST}"
     if runs_in_triton(points.device, points.dtype, limit):
         found: Tensor = nearest_op(points, sites, k, grid).long()

@@ -26,7 +26,7 @@ def nearest_brute_force(points: Tensor, sites: Tensor, k: int) -> Tensor:
     """Return the ids of the k nearest sites, int64 ``[B, P, k]``, from a table of all distances, in chunks of points."""
     step = max(1, CHUNK // max(1, points.shape[0] * sites.shape[1]))
     index = torch.arange(sites.shape[1], device=points.device)
-    found = [_smallest(_squared(chunk, sites), index, k) for chunk in torch.split(points, step, dim=1)]
+    found = [_smallest(squared(chunk, sites), index, k) for chunk in torch.split(points, step, dim=1)]
     return torch.cat(found, dim=1)
 
 
@@ -49,7 +49,7 @@ def nearest_on_grid(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int]
     batch, count = points.shape[:2]
     margin = max(REACHES)
     padded_width = grid[1] + 2 * margin
-    occupant = _index_grid(sites, grid, margin)
+    occupant = index_grid(sites, grid, margin)
     flat = points.reshape(-1, 2)
     image = torch.arange(batch, device=points.device).repeat_interleave(count)
     column = flat[:, 0].round().clamp(0, grid[1] - 1)
@@ -105,7 +105,7 @@ def _look_around(points: Tensor, cell: Tensor, side: Tensor, occupants: Tensor, 
     return best.values & INDEX, farthest < (side.numel() / 2) ** 2
 
 
-def _index_grid(sites: Tensor, grid: tuple[int, int], margin: int) -> Tensor:
+def index_grid(sites: Tensor, grid: tuple[int, int], margin: int) -> Tensor:
     """Return which site occupies each cell of the grid, -1 for none, flat, with a border of empty cells."""
     batch, count = sites.shape[:2]
     padded_width = grid[1] + 2 * margin
@@ -118,7 +118,8 @@ def _index_grid(sites: Tensor, grid: tuple[int, int], margin: int) -> Tensor:
     return occupant
 
 
-def _squared(points: Tensor, sites: Tensor) -> Tensor:
+def squared(points: Tensor, sites: Tensor) -> Tensor:
+    """Return all squared distances, ``[B, P, n]``."""
     dx = points[..., 0].unsqueeze(2) - sites[..., 0].unsqueeze(1)
     dy = points[..., 1].unsqueeze(2) - sites[..., 1].unsqueeze(1)
     return dx.square_().add_(dy.square_())

@@ -13,9 +13,11 @@ from cyclopts import App, CycloptsError
 from .. import __version__
 from ..errors import AffmaeError, ConfigError
 from .bench import bench
+from .card import card
 from .demo import demo
 from .doctor import doctor
 from .evaluate import evaluate
+from .export import export
 from .finetune import finetune
 from .import_checkpoint import import_checkpoint
 from .inspect import inspect
@@ -35,7 +37,7 @@ app = App(
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
 )
-for command in (demo, pretrain, finetune, segment, inspect, evaluate, import_checkpoint, bench, doctor):
+for command in (demo, pretrain, finetune, segment, inspect, evaluate, card, export, import_checkpoint, bench, doctor):
     app.command(command)
 app.command(project)
 

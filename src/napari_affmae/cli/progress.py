@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from ..control import JobControl
-from ..events import Done, Event, ImageBegun, Notice, Score, Started
+from ..events import Done, Event, ImageBegun, Notice, PartBegun, Score, Started
 from ..events import Progress as Step
 from .interrupt import Interrupted, stop_on_interrupt
 
@@ -42,6 +42,8 @@ def watch(events: Iterable[Event], control: JobControl, stream: TextIO | None = 
         for event in events:
             if isinstance(event, Step):
                 reporter.advance(event.job, event.fraction, describe_step(event))
+            elif isinstance(event, PartBegun):
+                reporter.advance(event.job, event.fraction, event.what)
             elif line := describe(event):
                 reporter.say(line)
             if isinstance(event, Done):

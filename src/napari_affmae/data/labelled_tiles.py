@@ -130,6 +130,11 @@ class LabelledSampler:
             if (target >= 0).any()
         )
 
+    @property
+    def fingerprints(self) -> list[str]:
+        """Fingerprints of the images that tiles were cut from so far."""
+        return list(self._cache.fingerprints.values())
+
     def batch(self, step: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Return images float32 ``[B, C, T, T]`` and targets int64 ``[B, T, T]`` of a step; -1 is to be ignored.
 

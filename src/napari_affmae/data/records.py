@@ -213,8 +213,4 @@ class ImageCollection:
         if size is None:
             stated = any(record.pixel_size is not None for record in self.records)
             return "pixel sizes differ" if stated else "pixel size not stated"
-        y, x = size.nanometres()
-        unit, factor = ("nm", 1.0) if max(y, x) < 1000 else ("µm", 1e-3)
-        if same_pixel_size(size, size.replace(x=size.y)):
-            return f"{y * factor:.4g} {unit} per pixel"
-        return f"{y * factor:.4g} × {x * factor:.4g} {unit} per pixel"
+        return f"{size.in_words()} per pixel"

@@ -64,6 +64,11 @@ class TileSampler:
         """Number of tiles that cover every image once."""
         return sum(math.ceil(record.height / self._tile) * math.ceil(record.width / self._tile) for record in self._records)
 
+    @property
+    def fingerprints(self) -> list[str]:
+        """Fingerprints of the images that tiles were cut from so far."""
+        return list(self._cache.fingerprints.values())
+
     def batch(self, step: int) -> npt.NDArray[np.float32]:
         """Return the tiles of a step, float32 ``[B, C, T, T]``.
 

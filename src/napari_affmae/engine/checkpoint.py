@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from ..card import ModelCard
 from ..errors import AffmaeError, ModelFileError
 from ..events import Job
+from ..model_header import CHECKPOINT_KEY
 from .run_folder import write_whole
 
-_KEY = "napari_affmae_checkpoint"
 _FORMAT = 1
 
 
@@ -90,7 +90,7 @@ def save_checkpoint(
         "card": card.model_dump(mode="json"),
     }
     on_cpu = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
-    write_whole(path, save(on_cpu, metadata={_KEY: json.dumps(header)}))
+    write_whole(path, save(on_cpu, metadata={CHECKPOINT_KEY: json.dumps(header)}))
 
 
 def load_checkpoint(path: Path, job: Job) -> Checkpoint:
@@ -110,7 +110,7 @@ def load_checkpoint(path: Path, job: Job) -> Checkpoint:
     average: dict[str, Tensor] = {}
     try:
         with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(_KEY)
+            text = (file.metadata() or {}).get(CHECKPOINT_KEY)
             if text is None:
                 raise ModelFileError(f"{path} is no checkpoint of napari-affmae; choose the folder of a run")
             for key in file.keys():  # noqa: SIM118  safe_open is not iterable

@@ -14,6 +14,7 @@ from ..card import ClassInfo, ModelCard, Normalisation, PixelSize
 from ..config import PRESETS, FinetuneConfig, ModelConfig
 from ..control import JobControl
 from ..data.augment import augment
+from ..data.fingerprint import label_fingerprint
 from ..data.labels import LabelledImage, LabelledSampler, class_table, pair_labels
 from ..data.normalisation import measure
 from ..data.records import ImageCollection, Skipped
@@ -29,7 +30,7 @@ from .loop import LoopSettings, Task, train
 from .losses import class_weights, finetune_loss
 from .optimizer import OptimizerSettings
 from .predictor import Predictor
-from .provenance import describe_run, listed
+from .provenance import describe_data, describe_run, listed
 from .run_folder import RunFolder
 from .schedule import Schedule
 from .scoring import Scorer
@@ -169,6 +170,7 @@ class _Finetuning(Task):
         before = start.progressed.batch if start is not None else None
         self._config = config
         self._names = [example.name for example in examples]
+        self._labels = [label_fingerprint(example.labels) for example in examples]
         self.batch = config.batch or before or default_batch(device, model.config, tile, whole=True)
         self.model = model.to(device)
         self.sampler = LabelledSampler(
@@ -207,7 +209,8 @@ class _Finetuning(Task):
             yield Notice("finetune", self._predict.notices.pop(0))
 
     def provenance(self) -> dict[str, Any]:
-        return describe_run("finetune", self._names, self._config, self.figures())
+        data = describe_data(len(self._names), self.sampler.fingerprints, self._labels, self.earlier)
+        return describe_run("finetune", self._names, self._config, self.figures(), data)
 
     def figures(self) -> dict[str, Any]:
         pixels = [int(count) for count in self.sampler.class_pixels]

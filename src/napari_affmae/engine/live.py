@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from ..card import ClassInfo
 from ..config import LiveConfig
 from ..control import LiveControl
 from ..data.augment import augment
+from ..data.fingerprint import fingerprint, label_fingerprint
 from ..data.label_images import LabelledImage
 from ..data.labelled_tiles import LabelledSampler
 from ..data.records import ImageCollection, ImageRecord
-from ..errors import LabelError
+from ..errors import DataError, LabelError
 from ..events import Event, LivePrediction, LiveRound, LiveStep
 from ..model.model_file import load_model, save_model
 from ..model.segmenter import Segmenter
@@ -35,7 +37,7 @@ from .image_source import ArraySource
 from .live_paint import Paint, Window
 from .live_steps import LiveSteps
 from .live_tiles import Canvas, Region, TiledImage, finished_bands
-from .provenance import describe_run
+from .provenance import describe_data, describe_run
 from .schedule import LEAST
 from .segment import check_channels
 
@@ -53,6 +55,9 @@ _LOOK_WINDOWS = 3
 _FINE_WARM_UP = 0.2
 _SECONDS_BETWEEN_PARTS = 0.5
 """The rest of an image is handed out in bands, at most this often."""
+
+_MOST_HASHED = 1 << 26
+"""Pixels up to which an image with paint is read whole to hash it for the model's history."""
 
 ADVICE = "lower the tile size, choose a smaller preset"
 
@@ -141,6 +146,7 @@ class LiveSession:
         self._rounds = 0
         self._drawn = 0
         self._fine_steps = 0
+        self._hashes: dict[str, str] = {}
         self._begin()
 
     def _begin(self) -> None:
@@ -334,13 +340,24 @@ class LiveSession:
             If it cannot be written.
         """
         figures = {"rounds": self._rounds, "painted_pixels": self.paint.pixels.tolist()}
-        record = describe_run("live", [example.name for example in self._examples], self.config, figures)
+        labels = [label_fingerprint(example.labels) for example in self._examples]
+        data = describe_data(len(self._examples), self._fingerprints(), labels)
+        record = describe_run("live", [example.name for example in self._examples], self.config, figures, data)
         card = self.model.card
         try:
             return save_model(self.model, path, **record)
         finally:
             # The history gets one record per session, not one per save.
             self.model.card = card
+
+    def _fingerprints(self) -> list[str]:
+        """Return the fingerprints of the images with paint; those that are too large to hold are read part by part only."""
+        records = [example.record for example in self._examples if example.record.height * example.record.width <= _MOST_HASHED]
+        for record in records:
+            if record.name not in self._hashes:
+                with suppress(DataError):  # an image that vanished is no reason to lose the model
+                    self._hashes[record.name] = fingerprint(record.read())
+        return [self._hashes[record.name] for record in records if record.name in self._hashes]
 
     @property
     def _tiled(self) -> dict[str, TiledImage]:

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import affmae_kernels
 import torch
 from torch import Tensor
 
+from ..card import ModelCard
 from ..control import JobControl
-from ..errors import AffmaeError, DeviceError, StorageError
+from ..errors import AffmaeError, DeviceError, ModelFileError, StorageError
 from ..events import CheckpointSaved, Done, Event, Job, Notice, Progress, Score, Started
 from ..model.mae import MaskedAutoencoder
 from ..model.model_file import save_model
 from ..model.segmenter import Segmenter
 from .average import WeightAverage
+from ..model_header import read_card
 from .batches import Arrays, Batches
 from .checkpoint import Checkpoint, Progressed, restore, save_checkpoint
 from .clock import Clock
+from .curve import Curve
 from .device import describe_device, is_out_of_memory, make_fabric, seeded
 from .optimizer import OptimizerSettings, make_optimizer, set_learning_rate
 from .run_folder import RunFolder
@@ -49,12 +53,15 @@ class Task(ABC):
         Tiles per step.
     result
         A context in which the network has the weights that the run will save; set by the loop.
+    earlier
+        What the model's history says about this run from before it was resumed.
     """
 
     job: Job
     model: MaskedAutoencoder | Segmenter
     batch: int
     result: Callable[[], AbstractContextManager[None]] = nullcontext
+    earlier: Mapping[str, Any] = MappingProxyType({})
 
     @abstractmethod
     def read(self, step: int) -> Arrays:
@@ -156,6 +163,9 @@ class Trainer:
                 self.average.restore(start.average)
             task.result = self.average.shown
         self.card = task.model.card
+        if start is not None:
+            task.earlier = _earlier_record(run, self.card)
+        self.curve = Curve.resumed(task.earlier.get("curve"))
         self.clock = Clock(self.done.elapsed)
         self.health = _Health(device, self.done.skipped)
         self.losses: dict[str, float] = {}
@@ -265,6 +275,7 @@ class Trainer:
         )
         yield event
         if fresh:
+            self.curve.add(event.step, event.loss)
             yield from self._log(
                 {
                     "step": event.step,
@@ -324,7 +335,7 @@ class Trainer:
         model.card = self.card
         spent = {"steps": self.done.step, "seconds": round(self.clock.elapsed, 1)}
         with self.task.result():
-            save_model(model, self.folder.model, **self.task.provenance(), **spent)
+            save_model(model, self.folder.model, **self.task.provenance(), curve=self.curve.record(), **spent)
         scaler = self.fabric.strategy.precision.state_dict() or None
         self.done = replace(self.done, elapsed=self.clock.elapsed, scaler=scaler)
         average = self.average.state() if self.average is not None else None
@@ -350,6 +361,15 @@ class Trainer:
             "left_out_steps": self.done.skipped,
             **self.task.figures(),
         }
+
+
+def _earlier_record(run: RunFolder, start: ModelCard) -> Mapping[str, Any]:
+    """Return the record of a run that is resumed, from the model that it saved last; ``start`` is the card it began with."""
+    try:
+        history = read_card(run.model).card.history
+    except ModelFileError:  # the checkpoint is what a run goes on from; a lost model is only written again
+        return {}
+    return history[-1] if len(history) > len(start.history) else {}
 
 
 class _Health:

@@ -28,7 +28,7 @@ from .device import default_batch, default_tile, device_errors, limited_threads,
 from .loop import LoopSettings, Task, train
 from .optimizer import OptimizerSettings
 from .preview import Previewer
-from .provenance import describe_run, listed
+from .provenance import describe_data, describe_run, listed
 from .run_folder import RunFolder
 from .schedule import Schedule
 
@@ -177,7 +177,8 @@ class _Pretraining(Task):
             self._shown_at = time.perf_counter()
 
     def provenance(self) -> dict[str, Any]:
-        return describe_run("pretrain", self._names, self._config, self.figures())
+        data = describe_data(len(self._names), self.sampler.fingerprints, earlier=self.earlier)
+        return describe_run("pretrain", self._names, self._config, self.figures(), data)
 
     def figures(self) -> dict[str, Any]:
         return {"images": len(self._names), "batch": self.batch}

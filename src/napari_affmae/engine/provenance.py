@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from .. import __version__
 from ..config import Settings
+from ..data.fingerprint import summary
 from ..data.records import Skipped
 
 _NAMES = 20
@@ -17,16 +19,41 @@ _NAMES = 20
 _REASONS = 3
 
 
-def describe_run(job: str, names: Sequence[str], settings: Settings, figures: dict[str, Any]) -> dict[str, Any]:
-    """Return a JSON-able record: job, data, settings, versions, figures."""
+def describe_run(
+    job: str, names: Sequence[str], settings: Settings, figures: dict[str, Any], data: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return a JSON-able record: job, data (see :func:`describe_data`), settings, versions, figures."""
     return {
         "job": job,
         "images": len(names),
         "names": list(names[:_NAMES]),
+        "data": dict(data or {}),
         "settings": settings.model_dump(mode="json"),
-        "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
+        "versions": {"napari-affmae": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
         "figures": figures,
     }
+
+
+def describe_data(
+    count: int, images: Iterable[str], labels: Iterable[str] | None = None, earlier: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return a JSON-able record of what a run learns from.
+
+    Parameters
+    ----------
+    count
+        Number of images.
+    images, labels
+        Fingerprints of the images that were read so far, and of the labels, if there are any.
+    earlier
+        The run's record from before it was resumed: what it had read belongs to it.
+    """
+    before = (earlier or {}).get("data", {}).get("images", {}).get("hashes", ())
+    data = {"images": summary([*before, *images], count)}
+    if labels is not None:
+        labels = list(labels)
+        data["labels"] = summary(labels, len(labels))
+    return data
 
 
 def listed(skipped: Sequence[Skipped]) -> str:

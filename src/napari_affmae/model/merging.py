@@ -106,7 +106,8 @@ class NormMerge(nn.Module):
         count = survivor_count(tokens.shape[1], self.rate)
         norms = torch.linalg.vector_norm(tokens.detach().to(self.norm.weight.dtype), dim=-1)
         survivors = norms.sort(dim=1, descending=True, stable=True).indices[:, :count]
-        chosen = torch.zeros_like(norms, dtype=torch.bool).scatter_(1, survivors, True)
+        # 1 and not True: a trace cannot hold a bool here.
+        chosen = torch.zeros_like(norms, dtype=torch.bool).scatter_(1, survivors, 1)
         tokens, normed = last_block(Residual(tokens + self.selected * chosen.unsqueeze(-1))).normed(norm)
         kept = gather_tokens(tokens, survivors)
         return normed, self.linear(self.norm(kept)), gather_tokens(around.positions, survivors)

@@ -14,8 +14,12 @@ from safetensors import SafetensorError
 from .. import __version__
 from ..errors import ModelFileError, StorageError
 from ..model_header import FORMAT, KEY, MODEL_FILE, locate_model, read_card
+from .joined_layers import join_layers
 from .mae import MaskedAutoencoder
 from .segmenter import Segmenter
+
+_LONGEST_REASON = 300
+"""Characters of an error that may list every tensor of the network."""
 
 
 def save_model(model: MaskedAutoencoder | Segmenter, path: str | Path, **provenance: Any) -> Path:
@@ -89,8 +93,12 @@ def load_model(path: str | Path) -> MaskedAutoencoder | Segmenter:
     model: MaskedAutoencoder | Segmenter
     model = MaskedAutoencoder(header.config) if header.num_classes is None else Segmenter(header.config, header.num_classes)
     try:
-        model.load_state_dict(safetensors.torch.load_file(path))
+        model.load_state_dict(join_layers(safetensors.torch.load_file(path)))
     except (SafetensorError, OSError, RuntimeError) as error:
-        raise ModelFileError(f"the weights in {path} are damaged or do not fit its settings: {error}") from error
+        why = str(error).strip().splitlines()[-1].strip()[:_LONGEST_REASON]
+        raise ModelFileError(
+            f"the weights in {path} are damaged or do not fit its settings ({why}): copy the file again from where it came "
+            "from, or save the model again"
+        ) from error
     model.card = header.card
     return model.eval()

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..config import FourSizes, ModelConfig
 from ..errors import ModelFileError
 from .decoder import POINTS
+from .joined_layers import join_layers
 from .mae import MaskedAutoencoder
 from .segmenter import Segmenter
 
@@ -54,17 +55,6 @@ RENAMES = tuple(
         (r"^aux_head_(res\d)(?:\.1|_head)\.", r"heads.\1.linear."),
     )
 )
-
-JOINED = (
-    (re.compile(r"\.attention\.q\."), (".attention.kv.",), ".attention.qkv."),
-    (
-        re.compile(r"\.self_attention\.sampling_offsets\."),
-        (".self_attention.mixing.", ".self_attention.value."),
-        ".self_attention.sampling.",
-    ),
-    (re.compile(r"\.cross_attention\.sampling_offsets\."), (".cross_attention.mixing.",), ".cross_attention.sampling."),
-)
-"""Layers that read the same tokens are one layer here: the name of the first, those of the others, and that of the whole."""
 
 UNUSED = re.compile(r"\.downsample\.global_(norm|linear)\.")
 """Tensors that the checkpoints hold and no computation reads."""
@@ -111,7 +101,7 @@ def load_reference_checkpoint(
     else:
         model = MaskedAutoencoder(config)
     try:
-        model.load_state_dict(_join(renamed))
+        model.load_state_dict(join_layers(renamed))
     except RuntimeError as error:
         raise ModelFileError(
             f"the checkpoint's tensors do not fit this configuration; pass the config it was trained with. {error}"
@@ -149,17 +139,6 @@ def _rename(name: str) -> str:
     for pattern, replacement in RENAMES:
         name = pattern.sub(replacement, name)
     return name
-
-
-def _join(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Put the rows of layers that are one layer here below each other."""
-    joined = dict(state)
-    for first, others, whole in JOINED:
-        for name in [name for name in joined if first.search(name)]:
-            parts = [first.sub(other, name) for other in others]
-            if all(part in joined for part in parts):
-                joined[first.sub(whole, name)] = torch.cat([joined.pop(name), *(joined.pop(part) for part in parts)])
-    return joined
 
 
 def _rows(state: Mapping[str, Tensor], name: str) -> int:

@@ -18,7 +18,8 @@ from qtpy.QtWidgets import (
 )
 
 from ..events import Progress
-from .state import count
+from ..words import count
+from ..words import duration as duration
 
 SPACING = 6
 
@@ -159,13 +160,3 @@ class JobBar(QProgressBar):
         # Qt reads %p and %v in the format.
         self.setFormat(text.replace("%", "%%") if "%p" in text or "%v" in text else text)
         self.setVisible(True)
-
-
-def duration(seconds: float) -> str:
-    """Return seconds for people: ``"42 s"``, ``"3:05 min"``, ``"2:10 h"``."""
-    total = max(0, round(seconds))
-    if total < 60:
-        return f"{total} s"
-    if total < 3600:
-        return f"{total // 60}:{total % 60:02} min"
-    return f"{total // 3600}:{total % 3600 // 60:02} h"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..card import ClassInfo, PixelSize
-from ..config import ApplyConfig, DeviceName, FinetuneConfig, LiveConfig, PretrainConfig, Refinement
+from ..config import ApplyConfig, DeviceName, ExportConfig, FinetuneConfig, LiveConfig, PretrainConfig, Refinement
 from ..control import JobControl
 from ..data.records import ImageCollection, ImageRecord, Skipped
 from ..errors import AffmaeError, DataError
@@ -25,6 +25,7 @@ from .state import ModelOnDisk
 
 if TYPE_CHECKING:
     from ..data.label_images import LabelledImage
+    from ..model_report import ModelReport
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,26 @@ class Engine:
         from ..engine.refine import refine
 
         return refine(labels, classes, settings, probabilities)
+
+    def model_report(self, path: Path) -> ModelReport:
+        """See :func:`napari_affmae.model_report.report`."""
+        from ..model_report import report
+
+        return report(path)
+
+    def why_not_export(self) -> str | None:
+        """See :func:`napari_affmae.zoo.why_not_export`."""
+        from ..zoo import why_not_export
+
+        return why_not_export()
+
+    def export(
+        self, model: Path, out: Path, config: ExportConfig, *, sample: ImageRecord | None, control: JobControl
+    ) -> Iterator[Event]:
+        """See :func:`napari_affmae.engine.export.export`."""
+        from ..engine.export import export
+
+        return export(model, out, config, sample=sample, overwrite=True, control=control, threads=job_threads())
 
     def read_model(self, path: Path) -> ModelOnDisk:
         """Read the header of a model file; see :func:`napari_affmae.model_header.read_card`."""

@@ -12,9 +12,11 @@ from ..card import PixelSize
 from ..config import ApplyConfig, Budget, FinetuneConfig
 from ..errors import StorageError
 from ..events import Done, Progress, Score
+from .about_button import AboutButton
 from .apply_part import ApplyPart
 from .class_panel import ClassPanel
 from .compare_part import ComparePart
+from .export_part import ExportPart
 from .forms import JobBar, form_layout, note, row, set_live, set_note, step_layout
 from .image_bar import ImageBar
 from .jobs import ImageDone, ImageFailed, Working, finetune_job, segment_job
@@ -90,9 +92,15 @@ class LabelStep(QWidget):
         self.probabilities = QCheckBox("Show the probability of each class")
         self.probabilities.setChecked(settings.probabilities)
         self.save_model = QPushButton("Save model …")
+        self.about = AboutButton(session, lambda state: state.segmenter)
         self.refine = RefinePart(session)
         self.apply = ApplyPart(session, self.refine.active, self.rescale.isChecked)
-        self.parts = Section("Refine", self.refine), Section("Apply to all images", self.apply)
+        self.share = ExportPart(session)
+        self.parts = (
+            Section("Refine", self.refine),
+            Section("Apply to all images", self.apply),
+            Section("Share", self.share),
+        )
         self._lay_out()
         self._connect()
         self._render()
@@ -117,7 +125,7 @@ class LabelStep(QWidget):
         layout.addLayout(row(self.segment, self.segment_visible))
         layout.addWidget(self.segment_slices)
         layout.addWidget(self.probabilities)
-        layout.addWidget(self.save_model)
+        layout.addLayout(row(self.save_model, self.about))
         for part in self.parts:
             layout.addWidget(part)
 

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFileDialog, QPushButton, 
 
 from ..config import CARD_TILE, CPU_TILE, PRESETS, Budget, DeviceName, ModelConfig, PresetName, PretrainConfig
 from ..events import CheckpointSaved, Done, Preview, Progress
+from .about_button import AboutButton
 from .forms import JobBar, PathField, form_layout, note, row, set_live, set_note, step_layout
 from .jobs import ModelRead, load_job, pretrain_job
 from .loss_curve import LossCurve
@@ -71,6 +72,7 @@ class PretrainStep(QWidget):
         self.curve = LossCurve()
         self.load = QPushButton("Load a model file instead …")
         self.model_note = note()
+        self.about = AboutButton(session, lambda state: state.pretrained)
         self._lay_out()
         self._connect()
         self.refresh()
@@ -89,6 +91,7 @@ class PretrainStep(QWidget):
         layout.addWidget(self.curve)
         layout.addWidget(self.load)
         layout.addWidget(self.model_note)
+        layout.addWidget(self.about)
 
     def _connect(self) -> None:
         for box in (self.preset, self.tile, self.device):
@@ -231,4 +234,5 @@ class PretrainStep(QWidget):
         set_live(self.load, why_not_scan(state), "Skip pretraining with a model that was trained before")
         for field in (self.preset, self.tile, self.minutes, self.device, self.project):
             field.setEnabled(state.idle)
+        self.about.setVisible(state.pretrained is not None)
         set_note(self.model_note, "" if state.pretrained is None else f"In use: {state.pretrained.describe()}")

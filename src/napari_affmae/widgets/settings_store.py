@@ -37,6 +37,8 @@ class DockSettings(Settings):
     apply_folder: str = ""
     apply_format: OutputFormat = "tiff"
     apply_probabilities: bool = False
+    export_authors: str = ""
+    export_licence: str = "CC-BY-4.0"
 
 
 def default_path() -> Path:

@@ -6,7 +6,6 @@ action makes sense now, or one sentence for the button's tooltip.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -18,11 +17,13 @@ from psygnal import SignalGroupDescriptor
 from ..card import ClassInfo, ModelCard, PixelSize
 from ..config import STAGE_NAMES
 from ..errors import LabelError
+from ..words import count as count  # the forms say numbers as the command line does
+from ..words import thousands as thousands
 
 if TYPE_CHECKING:
     from ..data.records import ImageCollection, ImageRecord
 
-JobName = Literal["scan", "load", "pretrain", "finetune", "compare", "segment", "apply", "inspect"]
+JobName = Literal["scan", "load", "pretrain", "finetune", "compare", "segment", "apply", "inspect", "export"]
 
 JOB_WORDS: dict[JobName, str] = {
     "scan": "reading images",
@@ -33,6 +34,7 @@ JOB_WORDS: dict[JobName, str] = {
     "segment": "segmenting",
     "apply": "segmenting all images",
     "inspect": "looking inside",
+    "export": "exporting the model",
 }
 """How a running job is called in a sentence."""
 
@@ -230,6 +232,13 @@ def why_not_apply(state: LoopState) -> str | None:
     return _busy(state)
 
 
+def why_not_export(state: LoopState, missing: str | None) -> str | None:
+    """Ask about making a package; ``missing`` says what is to be installed first, if anything."""
+    if state.segmenter is None:
+        return "There is no segmentation network yet: train on your paint, or load one."
+    return missing or _busy(state)
+
+
 def why_not_look(state: LoopState, view: str, needs_stage: bool) -> str | None:
     """Ask about showing tokens, a merge map or features of ``view``, one of :data:`VIEWS`."""
     if state.model is None:
@@ -289,25 +298,9 @@ def edit_class(classes: tuple[ClassInfo, ...], row: int, name: str, color: str) 
     return (*classes[:row], changed, *classes[row + 1 :])
 
 
-def count(number: int, noun: str) -> str:
-    """Return a number and its noun, in the plural if need be."""
-    return f"{thousands(number)} {noun}{'' if number == 1 else 's'}"
-
-
-def thousands(number: int) -> str:
-    """Return a count for people, its digits in groups of three with narrow spaces between."""
-    return f"{number:,}".replace(",", "\u202f")
-
-
 def describe_pixel_size(size: PixelSize | None) -> str:
     """Return a pixel size for people, for example ``"4.6 nm"`` or ``"1.5 × 1.25 µm"``."""
-    if size is None:
-        return "unknown"
-    y, x = size.nanometres()
-    unit, factor = ("nm", 1.0) if max(y, x) < 1000 else ("µm", 1e-3)
-    if math.isclose(y, x, rel_tol=1e-3):
-        return f"{y * factor:.4g} {unit}"
-    return f"{y * factor:.4g} × {x * factor:.4g} {unit}"
+    return "unknown" if size is None else size.in_words()
 
 
 def pixel_size_mismatch(image: PixelSize | None, model: PixelSize | None, tolerance: float = 0.1) -> str | None:

@@ -1,0 +1,62 @@
+"""``napari-affmae card``: what a model is, what it was trained on, how good it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from ..model_header import read_card
+from ..model_report import ModelReport, as_json, report
+from ..report_text import as_text
+from .options import AsJson, Files, Model
+from .output import print_result
+
+
+def card(
+    model: Model,
+    /,
+    *,
+    images: Annotated[
+        Path | None, Parameter(help="Say which of these images, a folder or a file, the model was trained on.")
+    ] = None,
+    files: Files = None,
+    json: AsJson = False,
+) -> None:
+    """Show a model's card: classes, data with content hashes, settings, versions, loss curve, score.
+
+    With ``--images`` it compares pixel values, so that renamed and converted copies are found as well: a score on images that a
+    model was trained on says little.
+    """
+    found = report(model)
+    seen = None if images is None else compare(found, images, files)
+    if json:
+        print_result({**as_json(found, read_card(found.path)), **({} if seen is None else {"images": seen})}, True)
+        return
+    print(as_text(found))
+    if seen is not None:
+        print()
+        print_result(seen, False)
+
+
+def compare(found: ModelReport, images: Path, files: str | None) -> dict[str, Any]:
+    """Return the names of the images that a model was trained on, by job, and of those that are new to it."""
+    from ..data.fingerprint import fingerprint
+    from ..data.scan import scan
+    from .labelled import say_skipped
+
+    collection = scan(images, files)
+    say_skipped(collection.skipped)
+    hashes = {record.name: fingerprint(record.read()) for record in collection.records}
+    known: dict[str, set[str]] = {}
+    for training in found.trainings:
+        known.setdefault(training.job, set()).update(training.hashes)
+    everything = set().union(*known.values())
+    seen = {job: [name for name, own in hashes.items() if own in those] for job, those in known.items()}
+    return {
+        "images": len(hashes),
+        "trained_on": seen,
+        "new": [name for name, own in hashes.items() if own not in everything],
+        "comparable": all(training.hashes for training in found.trainings) and bool(found.trainings),
+    }

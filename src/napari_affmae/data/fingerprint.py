@@ -1,0 +1,46 @@
+"""What tells two images, or two sets of them, apart: hashes of pixel values, whatever file they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_BAND = 1024
+"""Rows that are hashed at a time."""
+
+
+def fingerprint(pixels: npt.NDArray[Any]) -> str:
+    """Return 16 hexadecimal digits that follow from the size, the type and the values of an image or of labels.
+
+    A single channel counts as none: ``[H, W]`` and ``[H, W, 1]`` are the same image. Byte order and memory layout play no role.
+    """
+    shape = pixels.shape[:2] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels.shape
+    kind = pixels.dtype.newbyteorder("<")
+    digest = blake2b(repr((shape, kind.str)).encode(), digest_size=8)
+    for top in range(0, len(pixels), _BAND):
+        digest.update(np.ascontiguousarray(pixels[top : top + _BAND], kind).data)
+    return digest.hexdigest()
+
+
+def label_fingerprint(labels: npt.NDArray[Any]) -> str:
+    """Return the :func:`fingerprint` of ids, whatever integer type holds them."""
+    return fingerprint(labels.astype(np.uint32, copy=False))
+
+
+def summary(hashes: Iterable[str], count: int) -> dict[str, Any]:
+    """Return what a model's history keeps about a set of images: how many, which were hashed, one hash for all, each hash.
+
+    Parameters
+    ----------
+    hashes
+        Fingerprints, in any order; those of equal images count once.
+    count
+        Number of images, hashed or not.
+    """
+    each = sorted(set(hashes))
+    together = blake2b("".join(each).encode(), digest_size=16).hexdigest()
+    return {"count": count, "digest": together, "hashes": each}

@@ -1,0 +1,23 @@
+"""Numbers for people, the same in the dock and on the command line."""
+
+from __future__ import annotations
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number and its noun, in the plural if need be."""
+    return f"{thousands(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def thousands(number: int) -> str:
+    """Return a count for people, its digits in groups of three with narrow spaces between."""
+    return f"{number:,}".replace(",", "\u202f")
+
+
+def duration(seconds: float) -> str:
+    """Return seconds for people: ``"42 s"``, ``"3:05 min"``, ``"2:10 h"``."""
+    total = max(0, round(seconds))
+    if total < 60:
+        return f"{total} s"
+    if total < 3600:
+        return f"{total // 60}:{total % 60:02} min"
+    return f"{total // 3600}:{total % 3600 // 60:02} h"

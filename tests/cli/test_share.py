@@ -1,0 +1,100 @@
+"""The commands card and export."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from PIL import Image
+from skimage.io import imread
+
+from napari_affmae.engine import export as export_module
+from napari_affmae.zoo import why_not_export
+
+
+def test_card_says_what_a_model_is(affmae, finetuned):
+    result = affmae("card", finetuned)
+    assert result.code == 0
+    for part in ("Segmentation network, 2 classes", "1  Pretrained on 3 images", "2  Trained on 3 images with labels", "loss"):
+        assert part in result.out
+    assert result.err == ""
+    whole = json.loads(affmae("card", finetuned, "--json").out)
+    assert [record["job"] for record in whole["card"]["history"]] == ["pretrain", "finetune"]
+    record = whole["card"]["history"][1]
+    assert record["curve"]["steps"] == [1, 2]
+    assert record["settings"]["tile"] == 32
+    assert len(record["data"]["labels"]["hashes"]) == 3
+
+
+def test_card_finds_images_that_a_model_was_trained_on_whatever_they_are_called(affmae, pretrained, images, tmp_path):
+    """Two steps read one or two of the three images; a renamed copy in another format is found, a changed one is not."""
+    seen = json.loads(affmae("card", pretrained, "--images", images, "--json").out)["images"]
+    known = seen["trained_on"]["pretrain"]
+    assert known
+    assert sorted(known + seen["new"]) == ["a.png", "b.png", "sub/c.png"]
+    pixels = imread(images / known[0])
+    Image.fromarray(pixels).save(tmp_path / "renamed.tif")
+    pixels[0, 0] ^= 1
+    Image.fromarray(pixels).save(tmp_path / "changed.png")
+    result = affmae("card", pretrained, "--images", tmp_path)
+    assert result.code == 0
+    assert "pretrain  renamed.tif" in result.out
+    assert "changed.png" in result.out.split("new", 1)[1]
+
+
+def test_card_of_a_file_that_is_none(affmae, images, tmp_path):
+    result = affmae("card", images / "a.png")
+    assert result.code == 1
+    assert result.err.count("\n") == 1
+    assert "copy it again from where it came from" in result.err
+
+
+def test_export_without_the_library_is_one_line(affmae, finetuned, tmp_path, monkeypatch):
+    monkeypatch.setattr(export_module, "why_not_export", lambda: 'it takes: pip install "napari-affmae[bioimageio]"')
+    result = affmae("export", finetuned, "--out", tmp_path / "m.zip")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == 'napari-affmae: it takes: pip install "napari-affmae[bioimageio]"\n'
+
+
+@pytest.mark.skipif(why_not_export() is not None, reason=f"{why_not_export()}")
+@pytest.mark.filterwarnings("ignore")
+def test_export_writes_a_package_that_runs_elsewhere(affmae, finetuned, images, tmp_path):
+    out = tmp_path / "m.zip"
+    words = ["export", finetuned, "--out", out, "--image", images / "b.png", "--author", "Ada Lovelace", "--name", "My cells"]
+    result = affmae(*words, "--json")
+    assert result.code == 0, result.err
+    report = json.loads(result.out)
+    assert report["check"] == "passed: bioimageio.core ran it without napari"
+    assert (report["name"], report["tile"], report["written"]) == ("My cells", 32, str(out))
+    assert affmae(*words).code == 1
+    assert affmae(*words, "--no-check", "--overwrite").code == 0
+    # The exported file is not taken for a model of ours.
+    again = affmae("segment", out, images, "--out", tmp_path / "labels")
+    assert again.code == 1
+    assert "load the .safetensors that it was made from" in again.err
+
+
+def test_export_of_a_network_without_classes(affmae, pretrained, tmp_path, monkeypatch):
+    monkeypatch.setattr(export_module, "why_not_export", lambda: None)
+    monkeypatch.setattr(export_module, "check_about", lambda config: None)
+    result = affmae("export", pretrained, "--out", tmp_path / "m.zip")
+    assert result.code == 1
+    assert "finetune it on labels first" in result.err
+
+
+def test_a_page_that_is_not_there(affmae, finetuned, images, tmp_path):
+    result = affmae("export", finetuned, "--out", tmp_path / "m.zip", "--image", images / "a.png", "--page", 3)
+    assert result.code == 2
+    assert "--page 3" in result.err
+
+
+def test_an_earlier_model_without_hashes_says_so(affmae, finetuned, images, tmp_path):
+    from napari_affmae import load_model, save_model
+
+    model = load_model(finetuned)
+    history = tuple({key: part for key, part in record.items() if key != "data"} for record in model.card.history)
+    model.card = model.card.replace(history=history)
+    path = save_model(model, tmp_path / "old.safetensors")
+    seen = json.loads(affmae("card", path, "--images", images, "--json").out)["images"]
+    assert seen["comparable"] is False
+    assert not any(seen["trained_on"].values())

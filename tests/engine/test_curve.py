@@ -1,0 +1,48 @@
+"""The curve that travels with a model is short, keeps the mean, and survives a resume."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from napari_affmae.engine.curve import MOST_POINTS, Curve
+
+
+@pytest.mark.parametrize("count", [0, 1, MOST_POINTS - 1, MOST_POINTS, MOST_POINTS + 1, 10_000])
+def test_it_is_short_and_keeps_the_mean(count: int) -> None:
+    curve = Curve()
+    losses = np.random.default_rng(0).random(count) + 1
+    for step, loss in enumerate(losses, start=1):
+        curve.add(step, float(loss))
+    record = curve.record()
+    each = record["readings_per_point"]
+    assert len(record["steps"]) == len(record["losses"]) < MOST_POINTS
+    assert len(json.dumps(record)) < 4000
+    assert record["steps"] == [each * (place + 1) for place in range(len(record["steps"]))]
+    for place, loss in enumerate(record["losses"]):
+        assert loss == pytest.approx(losses[place * each : (place + 1) * each].mean(), rel=1e-3)
+    assert count - len(record["steps"]) * each < each
+
+
+def test_what_is_not_finite_is_left_out() -> None:
+    curve = Curve()
+    for step, loss in enumerate((1.0, math.nan, math.inf, 2.0)):
+        curve.add(step, loss)
+    assert curve.record()["losses"] == [1.0, 2.0]
+
+
+def test_a_resumed_curve_goes_on() -> None:
+    whole, part = Curve(), Curve()
+    for step in range(400):
+        whole.add(step, 1 / (step + 1))
+    for step in range(256):  # a whole number of points
+        part.add(step, 1 / (step + 1))
+    resumed = Curve.resumed(part.record())
+    for step in range(256, 400):
+        resumed.add(step, 1 / (step + 1))
+    assert resumed.record()["steps"] == whole.record()["steps"]
+    assert resumed.record()["losses"] == pytest.approx(whole.record()["losses"], rel=1e-3)
+    assert Curve.resumed(None).record()["steps"] == []
