@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-Job = Literal["pretrain", "finetune", "segment", "inspect", "live"]
+Job = Literal["pretrain", "finetune", "segment", "inspect", "live", "suggest"]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,52 @@
+"""Uncertainty is 0 for one class, 1 for all alike, and its means do not depend on how the rows came."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_affmae.engine.uncertainty import CellMeans, cell_means, uncertainty
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_certain_is_0_and_no_idea_is_1(classes: int) -> None:
+    one_hot = np.zeros((classes, 300, 5), np.float32)
+    one_hot[np.arange(300) % classes, np.arange(300)] = 1
+    assert (uncertainty(one_hot) == 0).all()
+    uniform = np.full((classes, 300, 5), 1 / classes, np.float32)
+    np.testing.assert_allclose(uncertainty(uniform), 1, atol=1e-6)
+    assert uncertainty(uniform * np.float32(1 + 1e-6)).max() <= 1
+
+
+def test_it_is_the_entropy_of_each_pixel_whatever_the_order_of_classes() -> None:
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet((0.5, 1, 2), (290, 7)).transpose(2, 0, 1).astype(np.float32)
+    values = uncertainty(probabilities)
+    assert values.dtype == np.float32
+    expected = -(probabilities * np.log(probabilities)).sum(axis=0) / np.log(3)
+    np.testing.assert_allclose(values, expected, atol=1e-6)
+    np.testing.assert_allclose(uncertainty(probabilities[::-1]), values, atol=1e-6)
+    half = uncertainty(np.array([0.5, 0.5, 0.0], np.float32)[:, None, None])
+    assert half[0, 0] == pytest.approx(np.log(2) / np.log(3), abs=1e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 5, 16, 700])
+def test_means_of_rows_are_those_of_the_whole(rows: int) -> None:
+    values = np.random.default_rng(1).random((611, 45), np.float32)
+    means = CellMeans(*values.shape, 16)
+    for top in range(0, len(values), rows):
+        means.add(top, values[top : top + rows])
+    np.testing.assert_array_equal(means.means, cell_means(values, 16))
+    assert means.means.shape == (39, 3)
+    assert means.means[1, 0] == pytest.approx(values[16:32, :16].mean(), rel=1e-5)
+    assert means.means[38, 2] == pytest.approx(values[608:, 32:].mean(), rel=1e-5)
+
+
+def test_what_is_not_known_does_not_count() -> None:
+    values = np.full((8, 8), 0.25, np.float32)
+    values[:4] = np.nan
+    values[4:6, 4:] = np.nan
+    with np.errstate(all="raise", invalid="ignore"):
+        means = cell_means(values, 4)
+    np.testing.assert_array_equal(np.isnan(means), [[True, True], [False, False]])
+    assert means[1, 1] == 0.25
