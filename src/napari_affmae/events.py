@@ -225,6 +225,8 @@ class LivePrediction(Event):
         uint8 ``[h, w]``, class ids.
     visible
         Whether what was asked for first is complete with this part; parts of the rest of the image follow.
+    uncertainty
+        float32 ``[h, w]``, 0 to 1, how unsure the network is; see :func:`~napari_affmae.engine.uncertainty.uncertainty`.
     """
 
     generation: int
@@ -233,6 +235,7 @@ class LivePrediction(Event):
     left: int
     labels: npt.NDArray[np.uint8]
     visible: bool
+    uncertainty: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

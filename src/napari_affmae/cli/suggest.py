@@ -45,8 +45,8 @@ def suggest(
 ) -> None:
     """Write how unsure a segmenter is of every pixel, and name places to paint: uncertain, and unlike what is painted.
 
-    Each image gets a TIFF from 0 (sure) to 1 (no idea). The places of all images, best first, are listed in suggestions.json, with
-    row and column in pixels.
+    Each image gets a TIFF from 0 (sure) to 1 (no idea). The places of all images, best first, are listed in suggestions.json
+    with row and column in pixels.
     """
     from ..data.scan import scan
     from ..engine.suggest_files import SuggestResult, suggest_to_files

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from ..data.crops import reflected
 from .image_source import ImageSource
 from .tiling import FloatArray, cover
+from .uncertainty import uncertainty
 
 CANVAS_BYTES = 1 << 29
 """Memory for the prediction of one image; of one that needs more, the surroundings of what is visible are predicted."""
@@ -142,6 +143,10 @@ class Canvas:
         """Return the most probable class index of each pixel of a region."""
         indices: npt.NDArray[np.intp] = self._part(region).argmax(axis=0)
         return indices
+
+    def uncertainty(self, region: Region) -> FloatArray:
+        """Return how unsure the prediction of each pixel of a region is, 0 to 1."""
+        return uncertainty(self._part(region))
 
     def _part(self, region: Region) -> FloatArray:
         if self._sums is None:

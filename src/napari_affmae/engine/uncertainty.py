@@ -72,6 +72,14 @@ class CellMeans:
         return means
 
 
+class UncertaintyMeans(CellMeans):
+    """Means of the uncertainty over cells, from rows of probabilities; a :data:`~.tiling.RowFunction`."""
+
+    def __call__(self, top: int, rows: FloatArray) -> None:
+        """Take finished rows ``[K, rows, W]``."""
+        self.add(top, uncertainty(rows))
+
+
 def cell_means(values: npt.NDArray[Any], cell: int) -> FloatArray:
     """Return the means of ``[H, W]`` over cells; see :class:`CellMeans`."""
     means = CellMeans(values.shape[0], values.shape[1], cell)

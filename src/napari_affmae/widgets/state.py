@@ -22,7 +22,7 @@ from ..errors import LabelError
 if TYPE_CHECKING:
     from ..data.records import ImageCollection, ImageRecord
 
-JobName = Literal["scan", "load", "pretrain", "finetune", "compare", "segment", "apply", "inspect"]
+JobName = Literal["scan", "load", "pretrain", "finetune", "compare", "segment", "apply", "suggest", "inspect"]
 
 JOB_WORDS: dict[JobName, str] = {
     "scan": "reading images",
@@ -32,6 +32,7 @@ JOB_WORDS: dict[JobName, str] = {
     "compare": "comparing",
     "segment": "segmenting",
     "apply": "segmenting all images",
+    "suggest": "looking for places to paint",
     "inspect": "looking inside",
 }
 """How a running job is called in a sentence."""
@@ -228,6 +229,22 @@ def why_not_apply(state: LoopState) -> str | None:
     if state.images is None:
         return "Read a folder of images, or take the open layers, in step 1 first."
     return _busy(state)
+
+
+def why_not_suggest(state: LoopState, is_known: bool) -> str | None:
+    """Ask about looking for places to paint; ``is_known`` says whether the uncertainty of any image is."""
+    if state.model is None:
+        return "Train on your paint, or load a segmentation network first."
+    if not is_known:
+        return "Segment an image first, or switch Live on: places are looked for where the prediction is unsure."
+    return _busy(state)
+
+
+def why_not_accept(state: LoopState, is_predicted: bool) -> str | None:
+    """Ask about turning predicted regions into paint; ``is_predicted`` says whether a prediction is seen."""
+    if not is_predicted:
+        return why_not_paint(state) or "There is no visible prediction of this image: segment it first."
+    return None
 
 
 def why_not_look(state: LoopState, view: str, needs_stage: bool) -> str | None:
