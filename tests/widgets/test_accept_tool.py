@@ -191,6 +191,26 @@ def test_only_what_is_visible_of_a_region_is_accepted(dock, click, qtbot):
     assert set(np.unique(paint_of(dock).data)) == {0, 1}
 
 
+def test_with_shift_the_mouse_moves_the_view(dock, click, qtbot):
+    click(dock.label.next.accept)
+    canvas, camera = canvas_of(dock), dock._viewer.scene.camera
+    before, start = np.asarray(camera.center), at(dock, 20, 20)
+    shift, held = Qt.KeyboardModifier.ShiftModifier, Qt.MouseButton.LeftButton
+    QTest.mousePress(canvas, held, shift, start)
+    for step in (10, 20, 30):
+        place = QPointF(start + QPoint(2 * step, step))
+        event = QMouseEvent(
+            QEvent.Type.MouseMove, place, QPointF(canvas.mapToGlobal(place.toPoint())), Qt.MouseButton.NoButton, held, shift
+        )
+        qtbot.wait(12)
+        QApplication.sendEvent(canvas, event)
+    QTest.mouseRelease(canvas, held, shift, start + QPoint(60, 30))
+    moved = (before - np.asarray(camera.center))[-2:] * camera.zoom
+    np.testing.assert_allclose(moved, (30, 60), atol=0.5)
+    qtbot.wait(100)
+    assert not paint_of(dock).data.any()
+
+
 def test_a_class_that_is_gone_is_not_painted(dock, click, qtbot):
     dock.session.state.classes = DEFAULT_CLASSES[:1]
     click(dock.label.next.accept)

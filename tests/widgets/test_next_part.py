@@ -46,7 +46,7 @@ def model(tmp_path) -> Path:
         neighbourhood=(16, 16, 16, 16), decoder_dim=16, decoder_heads=2,
     )  # fmt: skip
     network = Segmenter(config, 2)
-    network.card = ModelCard(classes=DEFAULT_CLASSES, tile=32)
+    network.card = ModelCard(classes=DEFAULT_CLASSES, tile=64)
     return save_model(network, tmp_path / "model.safetensors")
 
 

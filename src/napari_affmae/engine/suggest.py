@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +167,8 @@ def suggest(
                 features[here[position]] = values
                 done += 1
                 clock.count(1)
-                yield clock.progress("suggest", done, len(spots))
+                # The clock counts boxes, of which a tile holds many.
+                yield replace(clock.progress("suggest", done, len(spots)), images_per_second=0.0)
                 clock.leave_out(control.wait_while_paused())
                 if control.stop_requested:
                     yield Done("suggest", done, None, stopped=True)

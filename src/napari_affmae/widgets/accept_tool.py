@@ -74,7 +74,7 @@ class AcceptTool:
         layer.events.mode.connect(self._on_mode)
         self._layer = layer
         self.changed.emit()
-        session.say("Click a predicted region, or draw a line around several, to turn them into paint. Q ends it.")
+        session.say("Click a region, or draw a line around several, to turn them into paint. Shift moves the view, Q ends it.")
 
     def stop(self) -> None:
         """Lay it down."""
@@ -118,6 +118,9 @@ class AcceptTool:
         if not self._session.layers.is_flat(plane):
             self._session.say("Regions can be accepted in the flat view of rows and columns only: switch napari back to 2D.")
             return
+        if "Shift" in event.modifiers:
+            yield from self._move_view(event)
+            return
         pressed = np.array(event.pos)
         outline = [self._place(layer, event)]
         moved = False
@@ -132,6 +135,15 @@ class AcceptTool:
         # The brush may have been taken, or the image changed, with the button down.
         if self._layer is layer and self._session.layers.current() == plane:
             self._accept(plane, outline if moved else outline[:1])
+
+    def _move_view(self, event: Any) -> Iterator[None]:
+        """Move the view with the mouse, which otherwise draws."""
+        right, down = event.pos
+        yield
+        while event.type == "mouse_move":
+            self._session.layers.move_view(event.pos[1] - down, event.pos[0] - right)
+            right, down = event.pos
+            yield
 
     @staticmethod
     def _place(layer: Labels, event: Any) -> tuple[float, float]:
@@ -184,8 +196,9 @@ class AcceptTool:
         known = np.where(np.isin(found, list(ids)), found, 0)
         painted = session.layers.paint_where_empty(plane, known, top, left)
         if painted:
-            names = " and ".join(f"“{ids[one]}”" for one in np.unique(known[known > 0]).tolist())
-            session.say(f"Accepted {count(painted, 'pixel')} of {names} as paint. Ctrl+Z takes it back.")
+            *names, last = [f"“{ids[one]}”" for one in np.unique(known[known > 0]).tolist()]
+            of = f"{', '.join(names)} and {last}" if names else last
+            session.say(f"Accepted {count(painted, 'pixel')} of {of} as paint. Ctrl+Z takes it back.")
         else:
             session.say("Nothing to accept there: it is painted already, or nothing with a class of the table is predicted.")
 

@@ -34,7 +34,7 @@ class NextPart(QWidget):
         self.tool = AcceptTool(session)
         self.uncertainty = QCheckBox("Show where the prediction is unsure")
         self.uncertainty.setChecked(session.settings.uncertainty)
-        self.uncertainty.setToolTip("From transparent, where it is sure, to bright, where all classes are as likely")
+        self.uncertainty.setToolTip("From transparent, where it is sure, to magenta, where all classes are as likely")
         self.suggest = QPushButton("Suggest places")
         self.stop = QPushButton("Stop")
         self.bar = JobBar("places")

@@ -44,7 +44,7 @@ class SuggestionLayers(Overlays):
                 border_color=colors,
                 border_width=0.08,
                 features={"number": [number + 1 for number, *_ in places]},
-                text={"string": "{number:d}", "size": 11, "color": _RING, "anchor": "upper_left"},
+                text={"string": "{number:d}", "size": 12, "color": _CURRENT, "translation": _above(at.shape[1], side)},
                 canvas_size_limits=(14, 10_000),
             )
             shape = spatial_shape(plane.layer)
@@ -52,7 +52,7 @@ class SuggestionLayers(Overlays):
         else:
             layer.data = at
             layer.border_color = colors
-        layer.visible = True
+        layer.visible = plane.layer.visible
 
     def remove_suggestions(self) -> None:
         """Remove the rings of all images."""
@@ -70,10 +70,16 @@ class SuggestionLayers(Overlays):
         ]
         # napari 0.9 moved camera and canvas.
         viewer: Any = self._viewer
-        camera = getattr(viewer, "scene", viewer).camera
+        camera = _camera(viewer)
         canvas = viewer.canvas.size if hasattr(viewer, "canvas") else viewer._canvas_size
         camera.center = (*camera.center[:-2], *centre)
         camera.zoom = min(canvas) / (VIEW * side * max(abs(scale) for scale in whole.scale[-2:]))
+
+    def move_view(self, down: float, right: float) -> None:
+        """Move what the canvas shows by so many pixels of the canvas."""
+        camera = _camera(self._viewer)
+        *rest, row, column = camera.center
+        camera.center = (*rest, row - down / camera.zoom, column - right / camera.zoom)
 
     def show_outline(self, plane: Plane, outline: Sequence[tuple[float, float]]) -> None:
         """Show an outline of rows and columns that is being drawn; one of fewer than two points goes."""
@@ -92,6 +98,15 @@ class SuggestionLayers(Overlays):
             layer.data = [path]
 
 
+def _above(axes: int, side: int) -> list[float]:
+    """Return where the number of a ring stands: above it, so that nothing in it is covered."""
+    return [0.0] * (axes - 2) + [-0.75 * side, 0.0]
+
+
 def _width(viewer: Any) -> float:
-    """Return what is about two pixels of the canvas."""
-    return 2.0 / float(getattr(viewer, "scene", viewer).camera.zoom)
+    """Return what is about three pixels of the canvas."""
+    return 3.0 / float(_camera(viewer).zoom)
+
+
+def _camera(viewer: Any) -> Any:
+    return getattr(viewer, "scene", viewer).camera

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from napari.layers import Image
-from napari.utils.colormaps import Colormap, ensure_colormap
+from napari.utils.colormaps import Colormap
 
 from .overlays import Kind, Overlays
 from .placement import Placement
@@ -20,7 +20,8 @@ CERTAIN = np.float16(2**-14)
 STEP = "napari_affmae_step"
 """Key in ``layer.metadata``: the side in pixels of the squares that its values are means of."""
 
-_OPAQUE = 0.8
+_HUE = (1.0, 0.0, 0.85)
+_OPAQUE = 0.9
 
 
 class UncertaintyLayers(Overlays):
@@ -95,8 +96,9 @@ class UncertaintyLayers(Overlays):
 
 
 def _glow() -> Colormap:
-    """Return the upper part of inferno, which no grey can be taken for, fading to nothing where the prediction is sure."""
-    steps = np.linspace(0, 1, 64)
-    colors = np.array(ensure_colormap("inferno").map(0.3 + 0.65 * steps))
-    colors[:, 3] = _OPAQUE * steps**0.75
-    return Colormap(colors, name="uncertainty")
+    """Return one hue that neither grey nor the colours of the first classes have, over what is below it.
+
+    Only its opacity grows, and steadily, so that more doubt never looks like less; faint doubt, which is everywhere, hardly tints.
+    """
+    opacity = _OPAQUE * np.linspace(0, 1, 64) ** 1.5
+    return Colormap(np.column_stack([np.tile(_HUE, (64, 1)), opacity]), name="uncertainty")
