@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_affmae.engine.image_source import ArraySource
+from napari_affmae.engine.live_tiles import Canvas, Region, TiledImage
+from napari_affmae.engine.tiling import predict_tiled
 from napari_affmae.engine.uncertainty import CellMeans, cell_means, uncertainty
 
 
@@ -40,6 +43,22 @@ def test_means_of_rows_are_those_of_the_whole(rows: int) -> None:
     assert means.means.shape == (39, 3)
     assert means.means[1, 0] == pytest.approx(values[16:32, :16].mean(), rel=1e-5)
     assert means.means[38, 2] == pytest.approx(values[608:, 32:].mean(), rel=1e-5)
+
+
+def test_of_a_live_canvas_it_is_that_of_the_blended_tiles() -> None:
+    image = np.random.default_rng(2).random((90, 70), np.float32)
+
+    def predict(tiles: np.ndarray) -> np.ndarray:
+        return np.concatenate([tiles, 1 - tiles], axis=1).astype(np.float32)
+
+    tiled = TiledImage(ArraySource(image), 32, 4, 4)
+    canvas = Canvas(tiled, tiled.whole)
+    for place in tiled.tiles(tiled.whole):
+        canvas.add(place, predict(tiled.read(*place)[None])[0])
+    whole = predict_tiled(predict, image, tile=32, overlap=8, align=4)
+    part = Region(10, 20, 60, 70)
+    np.testing.assert_allclose(canvas.uncertainty(part), uncertainty(whole)[10:60, 20:70], atol=1e-5)
+    np.testing.assert_allclose(uncertainty(whole), uncertainty(predict(image[None, None])[0]), atol=1e-5)
 
 
 def test_what_is_not_known_does_not_count() -> None:

@@ -26,7 +26,7 @@ def suggest(
     out: OutputFolder,
     labels: Annotated[
         Path | None,
-        Parameter(help="What is painted already: label images named as the images, or a project folder of the dock."),
+        Parameter(help="Paint: label images named as the images, 0 where nothing is painted, or a project folder of the dock."),
     ] = None,
     features: Annotated[
         Path | None,

@@ -44,7 +44,7 @@ class AcceptTool:
         self._layer: Labels | None = None
         session.viewer.layers.selection.events.active.connect(self._on_selected)
         session.layers.paint_removed.connect(self._on_removed)
-        session.closing.connect(lambda _: self._end())
+        session.closing.connect(self._close)
 
     @property
     def active(self) -> bool:
@@ -91,6 +91,10 @@ class AcceptTool:
         if layer.mode == "pan_zoom":
             layer.mouse_pan = True
             layer.cursor = "standard"
+
+    def _close(self, timeout: float) -> None:
+        self._end()
+        self._session.viewer.layers.selection.events.active.disconnect(self._on_selected)
 
     def _on_selected(self) -> None:
         if (

@@ -158,6 +158,12 @@ class Engine:
 
         return uncertainty(probabilities)
 
+    def cell_means(self, values: Any, cell: int) -> npt.NDArray[np.float32]:
+        """See :func:`napari_affmae.engine.uncertainty.cell_means`."""
+        from ..engine.uncertainty import cell_means
+
+        return cell_means(values, cell)
+
     def uncertainty_means(self, height: int, width: int, cell: int) -> UncertaintyMeans:
         """See :class:`napari_affmae.engine.uncertainty.UncertaintyMeans`."""
         from ..engine.uncertainty import UncertaintyMeans

@@ -329,7 +329,7 @@ class LabelStep(QWidget):
         if plane is not None and plane.layer in self._session.layers.images():
             self._session.layers.show_segmentation(plane, done.result, self.probabilities.isChecked())
             if done.uncertainty is not None:
-                self._session.layers.show_uncertainty(plane, done.uncertainty)
+                self._session.layers.show_uncertainty(plane, [(0, 0, done.uncertainty)])
 
     def _on_trained(self, done: Done) -> None:
         ended = "Stopped" if done.stopped else "Finished"

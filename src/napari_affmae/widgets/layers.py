@@ -145,9 +145,8 @@ class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers
         for part in parts:
             height, width = part.labels.shape
             layer.data[plane.index][part.top : part.top + height, part.left : part.left + width] = part.labels
-            if part.uncertainty is not None:
-                self.show_uncertainty(plane, part.uncertainty, part.top, part.left)
         layer.refresh(extent=False)
+        self.show_uncertainty(plane, [(p.top, p.left, p.uncertainty) for p in parts if p.uncertainty is not None])
 
 
 def _ramp(info: ClassInfo) -> Colormap:

@@ -17,6 +17,7 @@ from ..data.records import ImageRecord
 from ..events import Done
 from .job_runner import Job
 from .jobs import Engine
+from .large import STEP
 
 if TYPE_CHECKING:
     from ..engine.suggest import Suggestions
@@ -51,7 +52,7 @@ def suggest_job(
     """Suggest places in all images with a prediction, by the features of ``model``; paint as in :func:`~.jobs.finetune_job`."""
 
     def job(control: JobControl) -> Iterator[object]:
-        images = list(_images(unsure, paint))
+        images = list(_images(engine, unsure, paint))
         for event in engine.suggest(model, images, count=PLACES, device=device, rescale=rescale, control=control):
             if not isinstance(event, Done):
                 yield event
@@ -61,15 +62,16 @@ def suggest_job(
     return job
 
 
-def _images(unsure: Sequence[Unsure], paint: Sequence[tuple[ImageRecord, Any]]) -> Iterator[PredictedImage]:
+def _images(engine: Engine, unsure: Sequence[Unsure], paint: Sequence[tuple[ImageRecord, Any]]) -> Iterator[PredictedImage]:
     painted = {record.name: (record, labels) for record, labels in paint}
     for one in unsure:
-        _, labels = painted.pop(one.record.name, (None, None))
-        values = np.where(one.values > 0, one.values, np.nan)
-        if not np.isnan(values).all():
-            yield PredictedImage(one.record, values, _read(labels), one.step)
-        elif labels is not None:
-            painted[one.record.name] = one.record, labels
+        if one.values.any():
+            values = np.where(one.values > 0, one.values, np.nan)
+            if one.step == 1:
+                # Means are enough, and of many slices the values themselves are much.
+                values = engine.cell_means(values, STEP)
+            _, labels = painted.pop(one.record.name, (None, None))
+            yield PredictedImage(one.record, values, _read(labels), max(one.step, STEP))
     for record, labels in painted.values():
         yield PredictedImage(record, None, _read(labels))
 

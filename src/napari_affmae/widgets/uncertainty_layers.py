@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -27,8 +28,8 @@ _OPAQUE = 0.9
 class UncertaintyLayers(Overlays):
     """Overlays of uncertainty: values of all planes of an image, written in place as they are predicted."""
 
-    def show_uncertainty(self, plane: Plane, values: npt.NDArray[Any], top: int = 0, left: int = 0) -> None:
-        """Write values ``[h, w]``, 0 to 1, of a part of a plane that begins at a row and a column."""
+    def show_uncertainty(self, plane: Plane, parts: Iterable[tuple[int, int, npt.NDArray[Any]]]) -> None:
+        """Write parts of a plane, each a first row, a first column and values ``[h, w]``, 0 to 1; and draw once."""
         shape = spatial_shape(plane.layer)
         layer = self._find(Kind.UNCERTAINTY, plane.group)
         if layer is None or layer.data.shape != shape:
@@ -36,8 +37,9 @@ class UncertaintyLayers(Overlays):
             # Pages that nobody writes to take no memory.
             placement = Placement.of_layer(plane.layer, len(shape))
             layer = self._add_uncertainty(plane, np.zeros(shape, np.float16), placement, 1)
-        height, width = values.shape
-        layer.data[plane.index][top : top + height, left : left + width] = np.maximum(values, CERTAIN)
+        for top, left, values in parts:
+            height, width = values.shape
+            layer.data[plane.index][top : top + height, left : left + width] = np.maximum(values, CERTAIN)
         layer.refresh(extent=False)
 
     def show_mean_uncertainty(self, plane: Plane, means: npt.NDArray[Any], step: int) -> None:
@@ -98,7 +100,7 @@ class UncertaintyLayers(Overlays):
 def _glow() -> Colormap:
     """Return one hue that neither grey nor the colours of the first classes have, over what is below it.
 
-    Only its opacity grows, and steadily, so that more doubt never looks like less; faint doubt, which is everywhere, hardly tints.
+    Only its opacity grows, and steadily: more doubt never looks like less. Faint doubt, which is everywhere, hardly tints.
     """
     opacity = _OPAQUE * np.linspace(0, 1, 64) ** 1.5
     return Colormap(np.column_stack([np.tile(_HUE, (64, 1)), opacity]), name="uncertainty")
