@@ -48,7 +48,7 @@ def evenly(count: int, most: int) -> npt.NDArray[np.intp]:
 def unlikeness(features: FloatArray, others: FloatArray) -> FloatArray:
     """Return how far the directions of features ``[n, D]`` and ``[m, D]`` are apart: ``[n, m]``, 0 alike, 1 opposite.
 
-    That is half the Euclidean distance of their unit vectors, which, as a product with uncertainties, weighs about as much as these.
+    That is half the Euclidean distance of their unit vectors.
     """
     alike: FloatArray = _unit(features) @ _unit(others).T
     return np.sqrt(np.clip((1 - alike) / 2, 0, 1))
