@@ -5,10 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_affmae.config import LiveConfig, ModelConfig
+from napari_affmae.control import LiveControl
+from napari_affmae.data.classes import default_classes
+from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.engine.image_source import ArraySource
+from napari_affmae.engine.live import LiveRequest, LiveSession
 from napari_affmae.engine.live_tiles import Canvas, Region, TiledImage
 from napari_affmae.engine.tiling import predict_tiled
 from napari_affmae.engine.uncertainty import CellMeans, cell_means, uncertainty
+from napari_affmae.events import LivePrediction
+from napari_affmae.model.segmenter import Segmenter
 
 
 @pytest.mark.parametrize("classes", [2, 3, 7])
@@ -59,6 +66,21 @@ def test_of_a_live_canvas_it_is_that_of_the_blended_tiles() -> None:
     part = Region(10, 20, 60, 70)
     np.testing.assert_allclose(canvas.uncertainty(part), uncertainty(whole)[10:60, 20:70], atol=1e-5)
     np.testing.assert_allclose(uncertainty(whole), uncertainty(predict(image[None, None])[0]), atol=1e-5)
+
+
+def test_live_predictions_carry_it(micro: ModelConfig, blobs: tuple[np.ndarray, np.ndarray]) -> None:
+    images = collection_from_arrays({"one": blobs[0]})
+    session = LiveSession(Segmenter(micro, 2), default_classes((1, 2)), images, LiveConfig(tile=32, device="cpu"))
+    parts = [
+        event
+        for event in session.round(LiveRequest(1, [], images.records[0]), LiveControl())
+        if isinstance(event, LivePrediction)
+    ]
+    assert parts
+    for part in parts:
+        assert part.uncertainty is not None
+        assert part.uncertainty.shape == part.labels.shape
+        assert 0 <= part.uncertainty.min() < part.uncertainty.max() <= 1
 
 
 def test_what_is_not_known_does_not_count() -> None:

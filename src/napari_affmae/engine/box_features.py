@@ -51,13 +51,10 @@ def box_features(
     patch = network.config.patch_size
     tile = default_tile(network)
     tiled = TiledImage(source, tile, tile // 4 // patch * patch, patch)
-    by_tile: dict[tuple[int, int], list[int]] = {}
-    for number, box in enumerate(boxes):
-        middle = round((box.top + box.bottom - 1) / 2 * down), round((box.left + box.right - 1) / 2 * across)
-        by_tile.setdefault(tiled.around(*middle), []).append(number)
-    for (top, left), numbers in sorted(by_tile.items()):
+    middles = np.array([((box.top + box.bottom) // 2 * down, (box.left + box.right) // 2 * across) for box in boxes], np.int64)
+    for (top, left), numbers in tiled.by_tile(middles[:, 0], middles[:, 1]):
         grid = _decoded(network, device, tiled.read(top, left))
-        for number in numbers:
+        for number in numbers.tolist():
             box = boxes[number]
             rows = _patches(box.top * down - top, box.bottom * down - top, patch, grid.shape[0])
             columns = _patches(box.left * across - left, box.right * across - left, patch, grid.shape[1])
