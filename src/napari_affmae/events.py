@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-Job = Literal["pretrain", "finetune", "segment", "inspect", "live", "export"]
+Job = Literal["pretrain", "finetune", "segment", "inspect", "live", "export", "suggest"]
 
 
 @dataclass(frozen=True)
@@ -241,6 +241,8 @@ class LivePrediction(Event):
         uint8 ``[h, w]``, class ids.
     visible
         Whether what was asked for first is complete with this part; parts of the rest of the image follow.
+    uncertainty
+        float32 ``[h, w]``, 0 to 1, how unsure the network is; see :func:`~napari_affmae.engine.uncertainty.uncertainty`.
     """
 
     generation: int
@@ -249,6 +251,7 @@ class LivePrediction(Event):
     left: int
     labels: npt.NDArray[np.uint8]
     visible: bool
+    uncertainty: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

@@ -55,11 +55,14 @@ def show_everything(layers, plane):
     stage = Stage(plane.shape)
     layers.create_paint(plane, DEFAULT_CLASSES, None)
     layers.show_segmentation(plane, Result(plane.shape), probabilities=True)
+    layers.show_uncertainty(plane, [(0, 0, np.full(plane.shape, 0.5))])
     layers.show_refined(plane, Refined(np.full(plane.shape, 2), np.ones(plane.shape, np.int32)), DEFAULT_CLASSES)
     layers.show_tokens(plane, stage)
     layers.show_merge_map(plane, stage)
     layers.show_density(plane, stage)
     layers.show_pca(plane, stage.name, stage.pca)
+    layers.show_suggestions(plane, [(0, (), 4, 5), (3, (), 20, 30)], 8, current=3)
+    layers.show_outline(plane, [(1, 2), (3, 4), (5, 2)])
 
 
 def ours(viewer):

@@ -25,6 +25,7 @@ from .interrupt import Interrupted
 from .pretrain import pretrain
 from .project import project
 from .segment import segment
+from .suggest import suggest
 
 __all__ = ["app", "main"]
 
@@ -37,7 +38,7 @@ app = App(
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
 )
-for command in (demo, pretrain, finetune, segment, inspect, evaluate, card, export, import_checkpoint, bench, doctor):
+for command in (demo, pretrain, finetune, segment, suggest, inspect, evaluate, card, export, import_checkpoint, bench, doctor):
     app.command(command)
 app.command(project)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +11,7 @@ from cyclopts.validators import Number
 
 from ..errors import ConfigError, StorageError
 from .options import AsJson, Device, Model, OutputFolder, Overwrite
-from .output import print_result
+from .output import print_result, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,13 +78,3 @@ def write_png(path: Path, picture: npt.NDArray[np.uint8], overwrite: bool) -> Pa
     from ..data.write import place_whole
 
     return place_whole(path, lambda place: Image.fromarray(picture).save(place, format="PNG"), overwrite)
-
-
-def write_json(path: Path, report: dict[str, Any], overwrite: bool) -> Path:
-    """Write a report as JSON, whole."""
-    from ..data.write import place_whole
-
-    def write(place: Path) -> None:
-        place.write_text(json_format.dumps(report, indent=2), encoding="utf-8")
-
-    return place_whole(path, write, overwrite)

@@ -6,6 +6,9 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
 
 from ..card import ClassInfo
 from ..data.labels import LabelledImage, pair_labels
@@ -44,6 +47,15 @@ def read_labelled(images: Path, labels: Path, files: str | None, *, foreground: 
         found = Labelled(examples, sparse)
     say_skipped(skipped)
     return found
+
+
+def painted_in(images: Path, labels: Path, files: str | None) -> dict[str, npt.NDArray[Any]]:
+    """Return paint ``[H, W]`` by name of the image, from label files or a project folder; most images may have none."""
+    if is_project(labels):
+        examples, _, _ = pair_project(images, labels, files)
+    else:
+        examples, _ = pair_labels(images, labels, files, sparse=True)
+    return {example.name: example.labels for example in examples}
 
 
 def say_skipped(skipped: Iterable[Skipped]) -> None:

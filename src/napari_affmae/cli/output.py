@@ -18,6 +18,16 @@ def print_result(result: Mapping[str, Any], as_json: bool) -> None:
         _print_lines(result, "")
 
 
+def write_json(path: Path, report: Mapping[str, Any], overwrite: bool) -> Path:
+    """Write a report as JSON, whole."""
+    from ..data.write import place_whole
+
+    def write(place: Path) -> None:
+        place.write_text(json.dumps(_plain(report), indent=2, allow_nan=False), encoding="utf-8")
+
+    return place_whole(path, write, overwrite)
+
+
 def _print_lines(result: Mapping[str, Any], indent: str) -> None:
     width = max((len(name) for name in result), default=0)
     for name, value in result.items():

@@ -22,6 +22,7 @@ from ..model_header import locate_model
 from .folder_job import FolderJob
 from .refine import background_of
 from .segment import check_channels, class_table_of, load_segmenter
+from .tiling import RowFunction
 
 _FOLDER = "segmented-"
 
@@ -54,6 +55,7 @@ def apply(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    also: RowFunction | None = None,
     control: JobControl | None = None,
     threads: int | None = None,
 ) -> Iterator[Event]:
@@ -75,6 +77,8 @@ def apply(
         that it had begun.
     overwrite
         Replace outputs that are there already, whoever made them.
+    also
+        Is handed the finished rows of probabilities as well, image by image; each begins with row 0.
     control, threads
         As in :func:`~napari_affmae.engine.pretrain.pretrain`. A stop keeps all images that are finished.
 
@@ -110,7 +114,7 @@ def apply(
     settings = _settings(model, config, images)
     left = log.to_do(requests, settings, resume=resume, overwrite=overwrite)
     records = dict(zip(requests, images.records, strict=True))
-    job = FolderJob(network, config, control, threads, [records[request] for request, _ in left])
+    job = FolderJob(network, config, control, threads, [records[request] for request, _ in left], also)
     written: list[Path] = []
     failed: list[Skipped] = []
     try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections import deque
 
+from ..events import Job, Progress
+
 WINDOW = 10.0
 """Seconds over which speed is smoothed."""
 
@@ -49,3 +51,18 @@ class Clock:
     def eta(self, items_left: float) -> float | None:
         """Return the expected seconds for the tiles that are left, or None while the speed is unknown."""
         return items_left / self.rate if self.rate > 0 else None
+
+    def progress(self, job: Job, done: int, total: int) -> Progress:
+        """Return the event of a job without training that is so far."""
+        return Progress(
+            job,
+            step=done,
+            total_steps=total,
+            fraction=done / total,
+            loss=0.0,
+            losses={},
+            lr=0.0,
+            images_per_second=self.rate,
+            eta_seconds=self.eta(total - done),
+            elapsed_seconds=self.elapsed,
+        )

@@ -22,7 +22,7 @@ from ..model.segmenter import Segmenter
 from .memory import require_memory
 from .refine import Refined, refine
 from .segment import class_table_of, count_tiles, labels_of, segment_events
-from .tiling import FloatArray, WholeImage
+from .tiling import FloatArray, RowFunction, WholeImage
 
 _REFINEMENT_BYTES = 60
 """Per pixel, beside the probabilities: numbered regions, distances and their sums, most of them in 64 bits."""
@@ -38,12 +38,14 @@ class FolderJob:
         control: JobControl,
         threads: int | None,
         records: Sequence[ImageRecord],
+        also: RowFunction | None = None,
     ) -> None:
         self._network = network
         self._classes = class_table_of(network)
         self._config = config
         self._control = control
         self._threads = threads
+        self._also = also
         self._started = False
         self._tiles = {record.name: self._count(record) for record in records}
         self._total = sum(self._tiles.values())
@@ -71,7 +73,7 @@ class FolderJob:
         refining = config.refinement.active
         if refining:
             self._require_memory(record)
-        counted, refined = _Counted(self._classes), None
+        counted, refined = _Counted(self._classes, self._also), None
         with suppress(_Stopped), opened as writer:
             whole = WholeImage(record.height)
             counted.writer = writer
@@ -128,10 +130,11 @@ class _Stopped(Exception):
 
 
 class _Counted:
-    """Passes rows on to a writer and counts the pixels of each class."""
+    """Passes rows on to a writer, and to whoever else wants their probabilities, and counts the pixels of each class."""
 
-    def __init__(self, classes: Sequence[ClassInfo]) -> None:
+    def __init__(self, classes: Sequence[ClassInfo], also: RowFunction | None) -> None:
         self._classes = classes
+        self._also = also
         self.writer: RowWriter | None = None
         self.rows = 0
         self.pixels = dict.fromkeys((info.id for info in classes), 0)
@@ -143,6 +146,8 @@ class _Counted:
         """Pass on ids ``[rows, W]`` and their probabilities ``[K, rows, W]``."""
         if self.writer is not None:
             self.writer.write(top, labels, probabilities)
+        if self._also is not None:
+            self._also(top, probabilities)
         self.rows += len(labels)
         for class_id in self.pixels:
             self.pixels[class_id] += int(np.count_nonzero(labels == class_id))

@@ -302,7 +302,10 @@ class LiveSession:
                 if complete or time.perf_counter() - last >= _SECONDS_BETWEEN_PARTS:
                     labels = ids[canvas.classes(waiting)]
                     is_visible = complete and tiles is first
-                    yield LivePrediction("live", request.generation, name, waiting.top, waiting.left, labels, is_visible)
+                    unsure = canvas.uncertainty(waiting)
+                    yield LivePrediction(
+                        "live", request.generation, name, waiting.top, waiting.left, labels, is_visible, unsure
+                    )
                     waiting, last = None, time.perf_counter()
             if tiles is first:
                 yield replace(done, seconds=time.perf_counter() - request.asked)

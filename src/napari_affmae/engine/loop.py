@@ -21,8 +21,8 @@ from ..events import CheckpointSaved, Done, Event, Job, Notice, Progress, Score,
 from ..model.mae import MaskedAutoencoder
 from ..model.model_file import save_model
 from ..model.segmenter import Segmenter
-from .average import WeightAverage
 from ..model_header import read_card
+from .average import WeightAverage
 from .batches import Arrays, Batches
 from .checkpoint import Checkpoint, Progressed, restore, save_checkpoint
 from .clock import Clock

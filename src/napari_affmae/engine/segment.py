@@ -18,8 +18,9 @@ from ..config import DeviceName, Views
 from ..control import JobControl
 from ..data.labels import default_classes
 from ..errors import DataError, ModelFileError
-from ..events import Done, Event, Notice, Progress, Started
+from ..events import Done, Event, Notice, Started
 from ..model.model_file import load_model
+from ..model.network import Network
 from ..model.segmenter import Segmenter
 from .clock import Clock
 from .device import default_batch, describe_device, device_errors, limited_threads, resolve_device
@@ -183,7 +184,7 @@ def segment_events(
             done = tiles
             while predictor.notices:
                 yield Notice("segment", predictor.notices.pop(0))
-            yield _progress(done, prediction.tiles, clock)
+            yield clock.progress("segment", done, prediction.tiles)
             clock.leave_out(control.wait_while_paused())
             if control.stop_requested and done < prediction.tiles:
                 yield Done("segment", done, None, stopped=True)
@@ -194,7 +195,7 @@ def segment_events(
         yield Done("segment", done, None, result=result, summary={"tiles": done, "seconds": round(clock.elapsed, 3)})
 
 
-def default_tile(model: Segmenter) -> int:
+def default_tile(model: Network) -> int:
     """Return the side of the tiles for a model: that of its training, a multiple of its patch size."""
     patch = model.config.patch_size
     return -(-(model.card.tile or _TILE) // patch) * patch
@@ -270,21 +271,6 @@ def _in_words(pair: tuple[float, float]) -> str:
 def _default_batch(device: torch.device, model: Segmenter, tile: int) -> int:
     # A tile on a CPU takes long enough by itself; a stop should not have to wait for more.
     return 1 if device.type == "cpu" else default_batch(device, model.config, tile, whole=True)
-
-
-def _progress(done: int, total: int, clock: Clock) -> Progress:
-    return Progress(
-        "segment",
-        step=done,
-        total_steps=total,
-        fraction=done / total,
-        loss=0.0,
-        losses={},
-        lr=0.0,
-        images_per_second=clock.rate,
-        eta_seconds=clock.eta(total - done),
-        elapsed_seconds=clock.elapsed,
-    )
 
 
 def labels_of(probabilities: FloatArray, classes: Sequence[ClassInfo]) -> npt.NDArray[Any]:

@@ -194,7 +194,16 @@ def mixed(first: str, second: str) -> str:
 def summaries(state: LoopState) -> tuple[str, str, str, str]:
     """Return what each step has reached, for its heading."""
     images = "" if state.images is None else count(len(state.images), "image")
-    steps = {"pretrain": 1, "finetune": 2, "compare": 2, "segment": 2, "apply": 2, "export": 2, "inspect": 3}
+    steps = {
+        "pretrain": 1,
+        "finetune": 2,
+        "compare": 2,
+        "segment": 2,
+        "apply": 2,
+        "suggest": 2,
+        "export": 2,
+        "inspect": 3,
+    }
     running = steps.get(state.job or "")
     said = [images, "" if state.pretrained is None else "model ready", "" if state.segmenter is None else "trained", ""]
     if running is not None and state.phase is not Phase.IDLE:

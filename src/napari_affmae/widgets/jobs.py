@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from ..card import ClassInfo, PixelSize
 from ..config import ApplyConfig, DeviceName, ExportConfig, FinetuneConfig, LiveConfig, PretrainConfig, Refinement
@@ -25,6 +28,8 @@ from .state import ModelOnDisk
 
 if TYPE_CHECKING:
     from ..data.label_images import LabelledImage
+    from ..data.predicted_image import PredictedImage
+    from ..engine.uncertainty import UncertaintyMeans
     from ..model_report import ModelReport
 
 
@@ -54,10 +59,11 @@ class OpenLayer:
 
 @dataclass(frozen=True)
 class ImageDone:
-    """A result for one image: a segmentation, or a look inside."""
+    """A result for one image: a segmentation, with how unsure it is of each pixel, or a look inside."""
 
     name: str
     result: Any
+    uncertainty: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -147,6 +153,49 @@ class Engine:
 
         return segment_events(model, image, device=device, pixel_size=pixel_size, control=control, threads=job_threads())
 
+    def uncertainty(self, probabilities: Any) -> npt.NDArray[np.float32]:
+        """See :func:`napari_affmae.engine.uncertainty.uncertainty`."""
+        from ..engine.uncertainty import uncertainty
+
+        return uncertainty(probabilities)
+
+    def cell_means(self, values: Any, cell: int) -> npt.NDArray[np.float32]:
+        """See :func:`napari_affmae.engine.uncertainty.cell_means`."""
+        from ..engine.uncertainty import cell_means
+
+        return cell_means(values, cell)
+
+    def uncertainty_means(self, height: int, width: int, cell: int) -> UncertaintyMeans:
+        """See :class:`napari_affmae.engine.uncertainty.UncertaintyMeans`."""
+        from ..engine.uncertainty import UncertaintyMeans
+
+        return UncertaintyMeans(height, width, cell)
+
+    def suggest(
+        self,
+        model: Path,
+        images: Sequence[PredictedImage],
+        *,
+        count: int,
+        device: DeviceName,
+        rescale: bool,
+        control: JobControl,
+    ) -> Iterator[Event]:
+        """See :func:`napari_affmae.engine.suggest.suggest`."""
+        from ..engine.suggest import suggest
+
+        return suggest(model, images, count=count, device=device, rescale=rescale, control=control, threads=job_threads())
+
+    def accept(self, prediction: Any, paint: Any, outline: Sequence[tuple[float, float]], classes: Collection[int]) -> Any:
+        """See :mod:`napari_affmae.engine.accept`; an outline of one point is a place in a region."""
+        from ..engine.accept import accept_inside, accept_region
+
+        ids = np.asarray(prediction)
+        if len(outline) > 1:
+            return accept_inside(ids, paint, outline, classes)
+        row, column = outline[0]
+        return accept_region(ids, paint, (round(row), round(column)), classes)
+
     def open_live(self, model: Path | str, classes: Sequence[ClassInfo], images: ImageCollection, device: DeviceName) -> Any:
         """See :class:`napari_affmae.engine.live.LiveSession`."""
         from ..engine.live import LiveSession
@@ -168,13 +217,15 @@ class Engine:
         *,
         overwrite: bool,
         control: JobControl,
+        also: Callable[[int, Any], None] | None = None,
     ) -> Iterator[Event]:
         """See :func:`napari_affmae.engine.apply.apply`; what is finished is left out unless it is overwritten."""
         from ..engine.apply import apply
 
         return apply(
-            model, images, out, config, resume=not overwrite, overwrite=overwrite, control=control, threads=job_threads()
-        )
+            model, images, out, config,
+            resume=not overwrite, overwrite=overwrite, also=also, control=control, threads=job_threads(),
+        )  # fmt: skip
 
     def output_folder(self, project: Path, model: Path, images: ImageCollection, config: ApplyConfig) -> Path:
         """See :func:`napari_affmae.engine.apply.output_folder`."""
@@ -343,7 +394,7 @@ def segment_job(engine: Engine, model: Path, images: Sequence[tuple[ImageRecord,
                     if not isinstance(event, Done):
                         yield event
                     elif event.result is not None:
-                        yield ImageDone(record.name, event.result)
+                        yield ImageDone(record.name, event.result, engine.uncertainty(event.result.probabilities))
             except AffmaeError as error:
                 if len(images) == 1:
                     raise

@@ -20,8 +20,9 @@ from .export_part import ExportPart
 from .forms import JobBar, form_layout, note, row, set_live, set_note, step_layout
 from .image_bar import ImageBar
 from .jobs import ImageDone, ImageFailed, Working, finetune_job, segment_job
-from .large import LargeDone, large_job, levels_of
+from .large import STEP, LargeDone, large_job, levels_of
 from .live import LiveMode
+from .next_part import NextPart
 from .plane import Plane, is_large
 from .project import next_run
 from .refine_part import RefinePart
@@ -65,7 +66,6 @@ class LabelStep(QWidget):
         self.brush.setValue(settings.brush)
         self.brush.setToolTip(HELP)
         self.snapshots = SnapshotRow(session)
-        self.shortcuts = Shortcuts(session, self)
         self.minutes = QDoubleSpinBox()
         self.minutes.setRange(0.1, 10_000)
         self.minutes.setDecimals(1)
@@ -93,14 +93,17 @@ class LabelStep(QWidget):
         self.probabilities.setChecked(settings.probabilities)
         self.save_model = QPushButton("Save model …")
         self.about = AboutButton(session, lambda state: state.segmenter)
+        self.next = NextPart(session, self.rescale.isChecked)
         self.refine = RefinePart(session)
         self.apply = ApplyPart(session, self.refine.active, self.rescale.isChecked)
         self.share = ExportPart(session)
+        self.next_section = Section("Where to paint next", self.next)
         self.parts = (
             Section("Refine", self.refine),
             Section("Apply to all images", self.apply),
             Section("Share", self.share),
         )
+        self.shortcuts = Shortcuts(session, self)
         self._lay_out()
         self._connect()
         self._render()
@@ -126,6 +129,7 @@ class LabelStep(QWidget):
         layout.addWidget(self.segment_slices)
         layout.addWidget(self.probabilities)
         layout.addLayout(row(self.save_model, self.about))
+        layout.addWidget(self.next_section)
         for part in self.parts:
             layout.addWidget(part)
 
@@ -312,7 +316,9 @@ class LabelStep(QWidget):
         elif isinstance(event, ImageDone):
             self._show_segmentation(event)
         elif isinstance(event, LargeDone):
-            self._session.layers.show_stored(self._planes[event.name], levels_of(event.path), event.classes)
+            plane = self._planes[event.name]
+            self._session.layers.show_stored(plane, levels_of(event.path), event.classes)
+            self._session.layers.show_mean_uncertainty(plane, event.uncertainty, STEP)
         elif isinstance(event, ImageFailed):
             self._session.fail(event.error)
         elif isinstance(event, Done) and job == "finetune":
@@ -330,6 +336,8 @@ class LabelStep(QWidget):
         # The user may have removed the image while it was being segmented.
         if plane is not None and plane.layer in self._session.layers.images():
             self._session.layers.show_segmentation(plane, done.result, self.probabilities.isChecked())
+            if done.uncertainty is not None:
+                self._session.layers.show_uncertainty(plane, [(0, 0, done.uncertainty)])
 
     def _on_trained(self, done: Done) -> None:
         ended = "Stopped" if done.stopped else "Finished"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import zarr
 
 from ..card import ClassInfo
@@ -22,14 +24,21 @@ from .state import ModelOnDisk
 FOLDER = "large"
 """Where in the project the results lie; a new one replaces that of the same image."""
 
+STEP = 8
+"""Side in pixels of the squares whose mean uncertainty is shown."""
+
 
 @dataclass(frozen=True)
 class LargeDone:
-    """A large image was segmented into an OME-Zarr."""
+    """A large image was segmented into an OME-Zarr.
+
+    ``uncertainty`` holds means over squares of :data:`STEP` pixels: of so many pixels, each would be too much to keep.
+    """
 
     name: str
     path: Path
     classes: tuple[ClassInfo, ...]
+    uncertainty: npt.NDArray[np.float32]
 
 
 def large_job(engine: Engine, model: ModelOnDisk, record: ImageRecord, project: Path, config: ApplyConfig) -> Job:
@@ -37,11 +46,12 @@ def large_job(engine: Engine, model: ModelOnDisk, record: ImageRecord, project: 
 
     def job(control: JobControl) -> Iterator[object]:
         yield Working(record.name, 1, 1)
+        means = engine.uncertainty_means(record.height, record.width, STEP)
         images = ImageCollection((record,))
-        for event in engine.apply(model.path, images, project / FOLDER, config, overwrite=True, control=control):
+        for event in engine.apply(model.path, images, project / FOLDER, config, overwrite=True, control=control, also=means):
             yield event
             if isinstance(event, ImageWritten):
-                yield LargeDone(record.name, event.outputs[0], class_table(model))
+                yield LargeDone(record.name, event.outputs[0], class_table(model), means.means)
 
     return job
 

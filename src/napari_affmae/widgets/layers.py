@@ -21,6 +21,8 @@ from .overlays import GROUP, Kind, class_colors
 from .paint_layers import PaintLayers
 from .placement import Placement
 from .plane import Plane, spatial_shape
+from .suggestion_layers import SuggestionLayers
+from .uncertainty_layers import UncertaintyLayers
 
 if TYPE_CHECKING:
     from ..engine.refine import Refined
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 PREVIEW_GROUP = "pretraining"
 
 
-class OverlayLayers(PaintLayers, LookLayers):
+class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers):
     """Images, paint and overlays of one viewer; see :class:`~napari_affmae.widgets.overlays.Overlays` for its signals."""
 
     def show_preview(self, preview: Preview, pixel_size: PixelSize | None) -> None:
@@ -83,6 +85,19 @@ class OverlayLayers(PaintLayers, LookLayers):
         labels = np.array(layer.data[plane.index])
         return labels if labels.any() else None
 
+    def shown_prediction(self, plane: Plane) -> Any:
+        """Return the ids ``[H, W]`` of a plane that the user sees, to be sliced: refined ones if they are shown; or None."""
+        for kind in (Kind.REFINED, Kind.SEGMENTATION):
+            layer = self._find(kind, plane.group)
+            if layer is None or not layer.visible:
+                continue
+            ids = layer.data[0] if layer.multiscale else layer.data
+            if tuple(ids.shape) == spatial_shape(plane.layer):
+                return ids[plane.index] if plane.index else ids
+            if tuple(ids.shape) == plane.shape:
+                return ids
+        return None
+
     def show_refined(self, plane: Plane, refined: Refined, classes: Sequence[ClassInfo]) -> None:
         """Show a refined segmentation and its objects in place of the plain one, which is only hidden."""
         self._show_labels(plane, Kind.REFINED, refined.labels).colormap = class_colors(classes)
@@ -131,6 +146,7 @@ class OverlayLayers(PaintLayers, LookLayers):
             height, width = part.labels.shape
             layer.data[plane.index][part.top : part.top + height, part.left : part.left + width] = part.labels
         layer.refresh(extent=False)
+        self.show_uncertainty(plane, [(p.top, p.left, p.uncertainty) for p in parts if p.uncertainty is not None])
 
 
 def _ramp(info: ClassInfo) -> Colormap:

@@ -43,8 +43,11 @@ class Kind(StrEnum):
     SEGMENTATION = "segmentation"
     REFINED = "refined"
     INSTANCES = "objects"
+    UNCERTAINTY = "uncertainty"
     TOKENS = "tokens"
     PAINT = "paint"
+    SUGGESTIONS = "suggestions"
+    OUTLINE = "outline"
 
 
 CHANGED = ("paint", "data")
@@ -63,6 +66,11 @@ LOOKS = (Kind.PCA, Kind.DENSITY, Kind.MERGE_MAP, Kind.TOKENS)
 
 class Overlays:
     """Images, paint and overlays of one viewer.
+
+    Attributes
+    ----------
+    is_adding
+        Whether an overlay is being put into the viewer, which for a moment selects it.
 
     Signals
     -------
@@ -93,6 +101,8 @@ class Overlays:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         self._current: Image | None = None
+        self.is_adding = False
+        self._comes_back = {*KEPT, Kind.SUGGESTIONS}
         viewer.layers.selection.events.active.connect(self._on_change)
         viewer.layers.events.inserted.connect(self._on_change)
         viewer.layers.events.removed.connect(self._on_removed)
@@ -139,6 +149,18 @@ class Overlays:
         where = layer.world_to_data(self._viewer.dims.point[-layer.ndim :])[: len(sizes)] if sizes else ()
         return Plane(layer, tuple(min(max(round(at), 0), size - 1) for at, size in zip(where, sizes, strict=True)))
 
+    def plane_named(self, name: str) -> Plane | None:
+        """Return the plane of an open image by its name, whichever plane is shown."""
+        for image in reversed(self.images()):
+            group = Plane(image, ()).group
+            if group == name:
+                return Plane(image, ())
+            if name.startswith(f"{group}[") and name.endswith("]"):
+                index = tuple(int(at) for at in name[len(group) + 1 : -1].split(","))
+                if len(index) == len(spatial_shape(image)) - 2:
+                    return Plane(image, index)
+        return None
+
     def view_centre(self, plane: Plane) -> tuple[float, float]:
         """Return the row and column of a plane in the middle of the canvas."""
         whole = Placement.of_layer(plane.layer, 2)
@@ -148,6 +170,11 @@ class Overlays:
             (at - start) / step for at, start, step in zip(camera.center[-2:], whole.translate, whole.scale, strict=True)
         )
         return row, column
+
+    def is_flat(self, plane: Plane) -> bool:
+        """Whether the canvas shows rows and columns of the plane, and not a volume or a cut across slices."""
+        dims = self._viewer.dims
+        return dims.ndisplay == 2 and tuple(dims.displayed) == (dims.ndim - 2, dims.ndim - 1)
 
     def visible_part(self, plane: Plane) -> tuple[int, int, int, int]:
         """Return the first row and column of a plane on the canvas, and those after the last; all of it if none is."""
@@ -167,8 +194,7 @@ class Overlays:
                 layer.visible = layer.metadata.get(GROUP) == record.name and layer.visible
         if found:
             layer = found[-1]
-            for overlay in self._of_group(record.name):
-                overlay.visible = overlay.metadata[KIND] in KEPT
+            self._bring_back(record.name)
         else:
             shown, rgb = for_display(pixels)
             layer = Image(shown, rgb=rgb, name=record.name, metadata={RECORD: record})
@@ -200,6 +226,11 @@ class Overlays:
         layer.contrast_limits = (0.0, 1.0) if kind is Kind.PROBABILITY else (0.0, max(float(data.max()), 1e-6))
         return layer
 
+    def _bring_back(self, group: str) -> None:
+        """Show those overlays of an image that is seen again which are part of working on it."""
+        for overlay in self._of_group(group):
+            overlay.visible = overlay.metadata[KIND] in self._comes_back
+
     def _show_only(self, shown: Layer) -> None:
         """Show one look inside and hide the other overlays of the same image, so that none covers it."""
         for layer in self._of_group(shown.metadata[GROUP]):
@@ -220,10 +251,14 @@ class Overlays:
             if self._belongs(other, group) and _RANK.get(other.metadata.get(KIND), -1) <= _RANK[kind]:
                 place = position + 1
         active = self._viewer.layers.selection.active
-        self._viewer.layers.insert(place, layer)
-        # A new overlay must not take the brush out of the user's hand.
-        if active is not None:
-            self._viewer.layers.selection.active = active
+        self.is_adding = True
+        try:
+            self._viewer.layers.insert(place, layer)
+            # A new overlay must not take the brush out of the user's hand.
+            if active is not None:
+                self._viewer.layers.selection.active = active
+        finally:
+            self.is_adding = False
         self.overlay_added.emit(layer)
 
     def _listen(self, layer: Labels) -> None:

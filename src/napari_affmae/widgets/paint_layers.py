@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,6 @@ from ..data.records import ImageRecord
 from .overlays import GROUP, KEPT, KIND, Kind, Overlays, class_colors
 from .placement import Placement
 from .plane import Plane, spatial_shape
-
-if TYPE_CHECKING:
-    pass
 
 
 class PaintLayers(Overlays):
@@ -93,8 +90,8 @@ class PaintLayers(Overlays):
         return [self._plane(image) for image in self.images() if self.kept(Plane(image, ()).group)]
 
     def remove_kept(self, group: str) -> None:
-        """Remove paint and segmentation of an image from the viewer, to be replaced by what is on disk."""
-        for layer in self.kept(group):
+        """Remove paint and segmentation of an image from the viewer, and what tells of them, to be replaced from disk."""
+        for layer in self.kept(group, *KEPT, Kind.UNCERTAINTY, Kind.SUGGESTIONS):
             self._viewer.layers.remove(layer)
 
     def show_stack(self, group: str, index: tuple[int, ...], others: Collection[str]) -> bool:
@@ -107,8 +104,7 @@ class PaintLayers(Overlays):
             if name in others and name != group:
                 layer.visible = False
         found[-1].visible = True
-        for overlay in self._of_group(group):
-            overlay.visible = overlay.metadata[KIND] in KEPT
+        self._bring_back(group)
         self._viewer.layers.selection.active = found[-1]
         placement = Placement.of_layer(found[-1], len(spatial_shape(found[-1])))
         first = self._viewer.dims.ndim - len(placement.scale)
@@ -124,6 +120,22 @@ class PaintLayers(Overlays):
             # Paint is sparse: looking for it first is many times faster than counting everything.
             counts += np.bincount(data[data > 0], minlength=256)
         return {class_id: int(count) for class_id, count in enumerate(counts) if class_id and count}
+
+    def paint_where_empty(self, plane: Plane, ids: npt.NDArray[Any], top: int, left: int) -> int:
+        """Paint ids ``[h, w]`` from a row and a column on where they are not 0 and nothing is painted, as one stroke.
+
+        Returns the number of pixels that were painted.
+        """
+        layer = self._find(Kind.PAINT, plane.group)
+        height, width = ids.shape
+        there = layer.data[plane.index][top : top + height, left : left + width]
+        rows, columns = np.nonzero((ids > 0) & (there == 0))
+        if len(rows):
+            where = (*(np.full(len(rows), at) for at in plane.index), rows + top, columns + left)
+            # Within the block, napari says that paint changed after it has changed it.
+            with layer.block_history():
+                layer.data_setitem(where, ids[rows, columns])
+        return len(rows)
 
     def painted_planes(self) -> Iterator[tuple[ImageRecord, npt.NDArray[np.uint8]]]:
         """Yield every plane that has paint, with a copy of it."""

@@ -33,6 +33,7 @@ class DockSettings(Settings):
     brush: Annotated[int, Field(ge=1, le=200)] = 10
     classes: tuple[ClassInfo, ...] = DEFAULT_CLASSES
     probabilities: bool = False
+    uncertainty: bool = False
     refinement: Refinement = Refinement(specks=50, holes=50, instances=True, split=1.0)
     apply_folder: str = ""
     apply_format: OutputFormat = "tiff"

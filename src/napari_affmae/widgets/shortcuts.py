@@ -5,9 +5,10 @@ They are keys that napari leaves free on a labels layer. (It ignores key binding
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from .hide_overlays import HiddenOverlays
 from .overlays import KIND, Kind
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ STEP = 1.25
 
 HELP = (
     "On the paint: W and S choose the class above or below, Ctrl+1 … Ctrl+9 a class by its place; A and D make the brush "
-    "smaller or larger; Ctrl+Z undoes strokes, and classes removed or merged. N and Shift+N open the next or previous image."
+    "smaller or larger; Ctrl+Z undoes strokes, and classes removed or merged. N and Shift+N open the next or previous image, "
+    "G and Shift+G go to the next or previous suggested place, Q accepts regions, and H hides all overlays while it is held."
 )
 
 
@@ -36,10 +38,16 @@ class Shortcuts:
         viewer = session.viewer
         self._bind(viewer, "N", lambda _: session.opener.step(1))
         self._bind(viewer, "Shift-N", lambda _: session.opener.step(-1))
+        self._bind(viewer, "G", lambda _: step.next.places.step(1))
+        self._bind(viewer, "Shift-G", lambda _: step.next.places.step(-1))
+        self._bind(viewer, "Q", lambda _: self._accept())
+        self._hidden = HiddenOverlays(session.layers)
+        self._bind_held(viewer, "H", self._hidden.hide, self._hidden.show)
         session.layers.overlay_added.connect(self._bind_paint)
 
     def release(self) -> None:
         """Unbind all keys."""
+        self._hidden.show()
         for provider, key, function in self._bound:
             if function in provider.keymap.values():
                 provider.bind_key(key, None)
@@ -65,12 +73,33 @@ class Shortcuts:
         larger = max(round(size * factor), size + 1)
         self._step.brush.setValue(larger if factor > 1 else min(round(size * factor), size - 1))
 
+    def _accept(self) -> None:
+        """Do what the button does, or say why that makes no sense now."""
+        button = self._step.next.accept
+        if button.isEnabled():
+            self._step.next.tool.toggle()
+        else:
+            self._session.say(button.toolTip())
+
+    def _bind_held(self, provider: Any, key: str, press: Callable[[], None], release: Callable[[], None]) -> None:
+        """Bind a key that does one thing when it is pressed and another when it is released."""
+
+        def act(target: Any) -> Iterator[None]:
+            press()
+            yield
+            release()
+
+        self._take(provider, key, act)
+
     def _bind(self, provider: Any, key: str, function: Callable[..., None]) -> None:
-        """Bind a key unless somebody has bound it on this very layer or viewer."""
+        """Bind a key; it stays with whoever has bound it on this very layer or viewer before."""
 
         def act(target: Any) -> None:
             function(target)
 
+        self._take(provider, key, act)
+
+    def _take(self, provider: Any, key: str, act: Callable[[Any], Any]) -> None:
         try:
             provider.bind_key(key, act)
         except ValueError:

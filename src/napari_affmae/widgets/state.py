@@ -23,7 +23,7 @@ from ..words import thousands as thousands
 if TYPE_CHECKING:
     from ..data.records import ImageCollection, ImageRecord
 
-JobName = Literal["scan", "load", "pretrain", "finetune", "compare", "segment", "apply", "inspect", "export"]
+JobName = Literal["scan", "load", "pretrain", "finetune", "compare", "segment", "apply", "suggest", "inspect", "export"]
 
 JOB_WORDS: dict[JobName, str] = {
     "scan": "reading images",
@@ -33,6 +33,7 @@ JOB_WORDS: dict[JobName, str] = {
     "compare": "comparing",
     "segment": "segmenting",
     "apply": "segmenting all images",
+    "suggest": "looking for places to paint",
     "inspect": "looking inside",
     "export": "exporting the model",
 }
@@ -237,6 +238,22 @@ def why_not_export(state: LoopState, missing: str | None) -> str | None:
     if state.segmenter is None:
         return "There is no segmentation network yet: train on your paint, or load one."
     return missing or _busy(state)
+
+
+def why_not_suggest(state: LoopState, is_known: bool) -> str | None:
+    """Ask about looking for places to paint; ``is_known`` says whether the uncertainty of any image is."""
+    if state.model is None:
+        return "Train on your paint, or load a segmentation network first."
+    if not is_known:
+        return "Segment an image first, or switch Live on: places are looked for where the prediction is unsure."
+    return _busy(state)
+
+
+def why_not_accept(state: LoopState, is_predicted: bool) -> str | None:
+    """Ask about turning predicted regions into paint; ``is_predicted`` says whether a prediction is seen."""
+    if not is_predicted:
+        return why_not_paint(state) or "There is no visible prediction of this image: segment it first."
+    return None
 
 
 def why_not_look(state: LoopState, view: str, needs_stage: bool) -> str | None:

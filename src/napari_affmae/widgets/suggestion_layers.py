@@ -1,0 +1,112 @@
+"""Suggested places as rings on their images, and the camera that goes there; outlines that are being drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from napari.layers import Points, Shapes
+
+from .overlays import Kind, Overlays
+from .placement import Placement
+from .plane import Plane, spatial_shape
+
+VIEW = 8
+"""How many places fit side by side into the view of one."""
+
+_RING, _CURRENT = "#ffd84d", "#ffffff"
+
+
+class SuggestionLayers(Overlays):
+    """Overlays that lead the user to places."""
+
+    def show_suggestions(
+        self, plane: Plane, places: Sequence[tuple[int, tuple[int, ...], int, int]], side: int, current: int | None
+    ) -> None:
+        """Show rings at places of an image: their number, plane, row and column; the current one stands out.
+
+        Without places the layer goes.
+        """
+        layer = self._find(Kind.SUGGESTIONS, plane.group)
+        if layer is not None and (not places or len(layer.data) != len(places)):
+            self._viewer.layers.remove(layer)
+            layer = None
+        if not places:
+            return
+        at = np.array([(*index, row, column) for _, index, row, column in places], float)
+        colors = [_CURRENT if number == current else _RING for number, *_ in places]
+        if layer is None:
+            layer = Points(
+                at,
+                size=side,
+                face_color="transparent",
+                border_color=colors,
+                border_width=0.08,
+                features={"number": [number + 1 for number, *_ in places]},
+                text={"string": "{number:d}", "size": 12, "color": _CURRENT, "translation": _above(at.shape[1], side)},
+                canvas_size_limits=(14, 10_000),
+            )
+            shape = spatial_shape(plane.layer)
+            self._add(layer, Kind.SUGGESTIONS, "", plane.group, Placement.of_layer(plane.layer, len(shape)))
+        else:
+            layer.data = at
+            layer.border_color = colors
+        layer.visible = plane.layer.visible
+
+    def remove_suggestions(self) -> None:
+        """Remove the rings of all images."""
+        for layer in self._of_kind(Kind.SUGGESTIONS):
+            self._viewer.layers.remove(layer)
+
+    def go_to(self, plane: Plane, row: int, column: int, side: int) -> None:
+        """Let the camera look at a place of an image, so close that :data:`VIEW` such places fit into the view."""
+        whole = Placement.of_layer(plane.layer, len(spatial_shape(plane.layer)))
+        first = self._viewer.dims.ndim - len(whole.scale)
+        for axis, at in enumerate(plane.index):
+            self._viewer.dims.set_point(first + axis, whole.translate[axis] + at * whole.scale[axis])
+        centre = [
+            start + at * step for start, step, at in zip(whole.translate[-2:], whole.scale[-2:], (row, column), strict=True)
+        ]
+        # napari 0.9 moved camera and canvas.
+        viewer: Any = self._viewer
+        camera = _camera(viewer)
+        canvas = viewer.canvas.size if hasattr(viewer, "canvas") else viewer._canvas_size
+        camera.center = (*camera.center[:-2], *centre)
+        camera.zoom = min(canvas) / (VIEW * side * max(abs(scale) for scale in whole.scale[-2:]))
+
+    def move_view(self, down: float, right: float) -> None:
+        """Move what the canvas shows by so many pixels of the canvas."""
+        camera = _camera(self._viewer)
+        *rest, row, column = camera.center
+        camera.center = (*rest, row - down / camera.zoom, column - right / camera.zoom)
+
+    def show_outline(self, plane: Plane, outline: Sequence[tuple[float, float]]) -> None:
+        """Show an outline of rows and columns that is being drawn; one of fewer than two points goes."""
+        layer = self._find(Kind.OUTLINE, plane.group)
+        if len(outline) < 2:
+            if layer is not None:
+                self._viewer.layers.remove(layer)
+            return
+        path = np.array(outline, float)
+        if layer is None:
+            layer = Shapes(
+                [path], shape_type="path", edge_color=_RING, face_color="transparent", edge_width=_width(self._viewer)
+            )
+            self._add(layer, Kind.OUTLINE, "", plane.group, plane.placement())
+        else:
+            layer.data = [path]
+
+
+def _above(axes: int, side: int) -> list[float]:
+    """Return where the number of a ring stands: above it, so that nothing in it is covered."""
+    return [0.0] * (axes - 2) + [-0.75 * side, 0.0]
+
+
+def _width(viewer: Any) -> float:
+    """Return what is about three pixels of the canvas."""
+    return 3.0 / float(_camera(viewer).zoom)
+
+
+def _camera(viewer: Any) -> Any:
+    return getattr(viewer, "scene", viewer).camera

@@ -1,0 +1,302 @@
+"""Where to paint next: the uncertainty follows the prediction, places are gone to, overlays hide while a key is held."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+from napari_affmae.card import ModelCard
+from napari_affmae.config import ModelConfig
+from napari_affmae.engine.segment import segment as run_segment
+from napari_affmae.engine.uncertainty import cell_means, uncertainty
+from napari_affmae.events import LivePrediction
+from napari_affmae.model.model_file import save_model
+from napari_affmae.widgets import plane as plane_module
+from napari_affmae.widgets.overlays import KIND, Kind
+from napari_affmae.widgets.state import DEFAULT_CLASSES, ModelOnDisk
+from napari_affmae.widgets.uncertainty_layers import STEP
+
+SHAPE = (96, 128)
+
+
+class Unsure:
+    """Half sure, half at a loss."""
+
+    def __init__(self, shape):
+        self.labels = np.ones(shape, np.uint8)
+        self.probabilities = np.zeros((2, *shape), np.float32)
+        self.probabilities[0] = 1
+        self.probabilities[:, :, shape[1] // 2 :] = 0.5
+        self.classes = DEFAULT_CLASSES
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    """A segmenter that nobody trained, for its features and for predictions."""
+    from napari_affmae.model.segmenter import Segmenter
+
+    config = ModelConfig(
+        patch_size=4, embed_dims=(8, 12, 16, 16), depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2),
+        neighbourhood=(16, 16, 16, 16), decoder_dim=16, decoder_heads=2,
+    )  # fmt: skip
+    network = Segmenter(config, 2)
+    network.card = ModelCard(classes=DEFAULT_CLASSES, tile=64)
+    return save_model(network, tmp_path / "model.safetensors")
+
+
+@pytest.fixture
+def dock(make_dock, make_napari_viewer, engine, model, qtbot, tmp_path):
+    """A dock with a fake segmentation, and the real search for places with a small network."""
+    viewer = make_napari_viewer(show=True)
+    dock = make_dock(viewer)
+    dock.session.settings = dock.session.settings.replace(project=str(tmp_path / "project"), device="cpu")
+    dock.session.open_project()
+    engine.models[model] = ModelOnDisk(model, 1, 2, ModelCard(classes=DEFAULT_CLASSES))
+
+    def segment(model, image, *, device, pixel_size, control):
+        from napari_affmae.events import Done
+
+        yield Done("segment", 1, None, result=Unsure(image.shape[:2]))
+
+    engine.segment = segment
+    dock.session.state.segmenter = engine.models[model]
+    viewer.add_image(np.random.default_rng(0).random(SHAPE), name="em", scale=(2, 2), translate=(5, 7))
+    dock.label.next_section.open()
+    qtbot.waitExposed(viewer.window._qt_window)
+    return dock
+
+
+def layer_of(dock, kind, name="em"):
+    found = [
+        layer for layer in dock._viewer.layers if layer.metadata.get(KIND) == kind and layer.name.startswith(f"{name} · {kind}")
+    ]
+    return found[0] if found else None
+
+
+def switch(box, qtbot):
+    qtbot.mouseClick(box, Qt.MouseButton.LeftButton, pos=QPoint(8, box.height() // 2))
+
+
+def canvas_of(dock):
+    return dock._viewer.window._qt_viewer.canvas.native
+
+
+def test_the_uncertainty_follows_the_segmentation_in_place(dock, click, wait_idle, qtbot):
+    click(dock.label.segment)
+    wait_idle(dock)
+    layer = layer_of(dock, Kind.UNCERTAINTY)
+    assert layer.name == "em · uncertainty"
+    assert not layer.visible, "not asked for"
+    switch(dock.label.next.uncertainty, qtbot)
+    assert layer.visible
+    assert layer.contrast_limits == [0, 1]
+    values = np.asarray(layer.data, np.float32)
+    np.testing.assert_allclose(values[:, :64], 0, atol=1e-4)
+    np.testing.assert_allclose(values[:, 64:], 1, atol=1e-3)
+    np.testing.assert_array_equal(layer.scale, (2, 2))
+    np.testing.assert_array_equal(layer.translate, (5, 7))
+    click(dock.label.segment)
+    wait_idle(dock)
+    assert layer_of(dock, Kind.UNCERTAINTY) is layer
+    switch(dock.label.next.uncertainty, qtbot)
+    assert not layer.visible
+    assert dock.session.settings.uncertainty is False
+
+
+def test_live_predictions_write_it_part_by_part(dock):
+    plane = dock.session.layers.current()
+    part = np.full((10, 20), 0.75, np.float32)
+    shown = LivePrediction("live", 1, "em", 30, 40, np.ones((10, 20), np.uint8), True, part)
+    dock.session.layers.show_parts(plane, [shown], DEFAULT_CLASSES)
+    layer = layer_of(dock, Kind.UNCERTAINTY)
+    assert layer.data[35, 50] == 0.75
+    assert np.count_nonzero(layer.data) == 200
+
+
+def test_places_are_found_listed_and_gone_to(dock, click, wait_idle, qtbot):
+    part = dock.label.next
+    assert not part.suggest.isEnabled()
+    assert "Segment an image first" in part.suggest.toolTip()
+    assert not part.list.isVisible()
+    click(dock.label.segment)
+    wait_idle(dock)
+    click(dock.label.paint)
+    paint = dock.session.layers.paint_layer("em")
+    paint.data[:48, 64:] = 1
+    click(part.suggest)
+    wait_idle(dock)
+    places = part.places.all
+    assert places
+    assert all(place.row >= 48 and place.column >= 64 for place in places), "unsure and not painted"
+    assert all(place.unlike < 1 for place in places)
+    rings = layer_of(dock, Kind.SUGGESTIONS)
+    np.testing.assert_array_equal(rings.data, [(place.row, place.column) for place in places])
+    assert part.list.count() == len(places)
+    assert part.place.text() == f"Place 1 of {len(places)}"
+    assert dock._viewer.layers.selection.active is paint, "the brush stays in the hand"
+    assert paint.mode == "paint"
+
+    def looks_at(number):
+        centre = np.asarray(dock._viewer.scene.camera.center)[-2:]
+        return np.allclose(centre, (5 + 2 * places[number].row, 7 + 2 * places[number].column))
+
+    assert looks_at(0)
+    canvas_of(dock).setFocus()
+    QTest.keyClick(canvas_of(dock), Qt.Key.Key_G)
+    assert looks_at(1)
+    QTest.keyClick(canvas_of(dock), Qt.Key.Key_G, Qt.KeyboardModifier.ShiftModifier)
+    QTest.keyClick(canvas_of(dock), Qt.Key.Key_G, Qt.KeyboardModifier.ShiftModifier)
+    assert looks_at(len(places) - 1)
+    click(part.next)
+    assert looks_at(0)
+    where = part.list.visualItemRect(part.list.item(1)).center()
+    qtbot.mouseClick(part.list.viewport(), Qt.MouseButton.LeftButton, pos=where)
+    assert looks_at(1)
+    assert part.place.text() == f"Place 2 of {len(places)}"
+    zoom, side = dock._viewer.scene.camera.zoom, part.places.side
+    assert min(dock._viewer.canvas.size) / zoom == pytest.approx(8 * side * 2, rel=0.01)
+    before = places
+    click(part.suggest)
+    wait_idle(dock)
+    assert part.places.all == before
+
+
+def test_places_lead_to_other_images_and_slices(dock, click, wait_idle, qtbot):
+    viewer, part = dock._viewer, dock.label.next
+    viewer.layers.clear()
+    viewer.add_image(np.random.default_rng(1).random((64, 64)), name="one")
+    click(dock.label.segment)
+    wait_idle(dock)
+    viewer.add_image(np.random.default_rng(2).random((3, 64, 64)), name="stack")
+    viewer.dims.set_current_step(0, 1)
+    click(dock.label.segment)
+    wait_idle(dock)
+    click(part.suggest)
+    wait_idle(dock)
+    assert {place.image for place in part.places.all} == {"one", "stack[1]"}
+    viewer.dims.set_current_step(0, 2)
+    for number, place in enumerate(part.places.all):
+        part.places.go(number)
+        assert dock.session.layers.current().name == place.image
+    rings = layer_of(dock, Kind.SUGGESTIONS, "stack")
+    assert (rings.data[:, 0] == 1).all()
+    viewer.layers.remove("one")
+    gone = next(number for number, place in enumerate(part.places.all) if place.image == "one")
+    part.places.go(gone)
+    assert "not open any more" in dock.status.text()
+
+
+def test_a_prediction_that_is_sure_suggests_nothing(dock, engine, click, wait_idle, monkeypatch):
+    monkeypatch.setattr(Unsure, "__init__", lambda self, shape: sure(self, shape))
+    click(dock.label.segment)
+    wait_idle(dock)
+    click(dock.label.next.suggest)
+    wait_idle(dock)
+    assert "sure wherever" in dock.label.next.hint.text()
+    assert not dock.label.next.list.isVisible()
+
+
+def sure(result, shape):
+    result.labels = np.ones(shape, np.uint8)
+    result.probabilities = np.stack([np.ones(shape), np.zeros(shape)]).astype(np.float32)
+    result.classes = DEFAULT_CLASSES
+
+
+def test_of_a_large_image_means_over_squares_are_shown(dock, engine, model, click, wait_idle, monkeypatch, tmp_path):
+    """The real job: tile by tile into the project, from a zarr that is read part by part."""
+    monkeypatch.setattr(plane_module, "LARGEST_IN_MEMORY", 100 * 100)
+    array = zarr.open_array(tmp_path / "large.zarr", mode="w", shape=(600, 104), chunks=(32, 32), dtype="uint8")
+    array[:] = np.random.default_rng(0).integers(0, 255, (600, 104), np.uint8)
+    dock._viewer.layers.clear()
+    dock._viewer.add_image(array, name="large", scale=(3, 3))
+    click(dock.label.segment)
+    wait_idle(dock)
+    layer = layer_of(dock, Kind.UNCERTAINTY, "large")
+    assert layer.data.shape == (75, 13)
+    assert layer.metadata[STEP] == 8
+    np.testing.assert_array_equal(layer.scale, (24, 24))
+    np.testing.assert_array_equal(layer.translate, (10.5, 10.5))
+    expected = cell_means(uncertainty(run_segment(model, np.asarray(array[:]), device="cpu").probabilities), 8)
+    np.testing.assert_allclose(layer.data, expected, atol=1e-5)
+    click(dock.label.next.suggest)
+    wait_idle(dock)
+    assert dock.label.next.places.all
+    assert all(place.row < 600 and place.column < 104 for place in dock.label.next.places.all)
+
+
+def test_stop_ends_the_search(dock, engine, click, wait_idle):
+    click(dock.label.segment)
+    wait_idle(dock)
+    click(dock.label.next.suggest)
+    click(dock.label.next.stop)
+    wait_idle(dock)
+    assert dock.label.next.suggest.isEnabled()
+
+
+def test_overlays_hide_while_the_key_is_held_and_come_back_as_they_were(dock, click, wait_idle, qtbot):
+    click(dock.label.segment)
+    wait_idle(dock)
+    click(dock.label.paint)
+    overlays = dock.session.layers.overlays()
+    layer_of(dock, Kind.SEGMENTATION).opacity = 0.3
+    before = {layer: (layer.opacity, layer.visible) for layer in overlays}
+    paint = dock.session.layers.paint_layer("em")
+    canvas = canvas_of(dock)
+    canvas.setFocus()
+    QTest.keyPress(canvas, Qt.Key.Key_H)
+    assert [layer.opacity for layer in overlays] == [0] * len(overlays)
+    assert dock._viewer.layers["em"].opacity == 1
+    assert paint.mode == "paint"
+    QTest.keyRelease(canvas, Qt.Key.Key_H)
+    assert {layer: (layer.opacity, layer.visible) for layer in overlays} == before
+    assert paint.mode == "paint"
+
+
+@pytest.mark.parametrize("how", ["focus", "close"])
+def test_overlays_come_back_if_the_release_is_never_heard(dock, click, wait_idle, qtbot, how):
+    click(dock.label.segment)
+    wait_idle(dock)
+    segmentation = layer_of(dock, Kind.SEGMENTATION)
+    canvas = canvas_of(dock)
+    dock._viewer.window._qt_window.activateWindow()
+    canvas.setFocus()
+    QApplication.processEvents()
+    QTest.keyPress(canvas, Qt.Key.Key_H)
+    assert segmentation.opacity == 0
+    if how == "focus":
+        dock.label.minutes.setFocus()
+        qtbot.waitUntil(lambda: segmentation.opacity == 0.5, timeout=2000)
+        QTest.keyRelease(canvas, Qt.Key.Key_H)
+    else:
+        dock.shut_down()
+    assert segmentation.opacity == 0.5
+
+
+def test_what_appears_while_the_key_is_held_is_hidden_too(dock, click, wait_idle):
+    canvas = canvas_of(dock)
+    canvas.setFocus()
+    QTest.keyPress(canvas, Qt.Key.Key_H)
+    click(dock.label.segment)
+    canvas.setFocus()
+    wait_idle(dock)
+    segmentation = layer_of(dock, Kind.SEGMENTATION)
+    assert segmentation is not None
+    QTest.keyRelease(canvas, Qt.Key.Key_H)
+    assert segmentation.opacity == 0.5
+
+
+@pytest.mark.parametrize("key", ["G", "Shift+G", "Q", "H"])
+def test_the_keys_are_not_napari_s(dock, key):
+    from napari.layers import Image, Labels, Points, Shapes
+    from napari.utils.action_manager import action_manager
+
+    taken = {str(shortcut) for shortcuts in action_manager._shortcuts.values() for shortcut in shortcuts}
+    taken |= {str(one) for kind in (Image, Labels, Points, Shapes, type(dock._viewer)) for one in kind.class_keymap}
+    assert taken, "napari has keys"
+    assert key not in taken
