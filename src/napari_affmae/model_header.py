@@ -39,12 +39,15 @@ class ModelFileHeader:
         ``"mae"`` or ``"segmenter"``.
     num_classes
         Classes of a segmenter, None for a masked autoencoder.
+    readout
+        Whether a segmenter has a readout, as live training gives it one.
     """
 
     kind: Kind
     config: ModelConfig
     num_classes: int | None
     card: ModelCard
+    readout: bool = False
 
 
 def read_card(path: str | Path) -> ModelFileHeader:
@@ -107,4 +110,4 @@ def _parse(path: Path, text: str) -> ModelFileHeader:
         raise ModelFileError(f"the settings in {path} are damaged: {type(error).__name__} {error}") from error
     if (kind, num_classes is None) not in {("mae", True), ("segmenter", False)}:
         raise ModelFileError(f"{path} holds a model of unknown kind {kind!r}")
-    return ModelFileHeader(kind, config, num_classes, card)
+    return ModelFileHeader(kind, config, num_classes, card, bool(header.get("readout")))

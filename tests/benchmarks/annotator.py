@@ -133,7 +133,7 @@ def live(given: argparse.Namespace, images: list[tuple[npt.NDArray[Any], Ids]], 
                 height, width = event.labels.shape
                 labels[event.top : event.top + height, event.left : event.left + width] = event.labels
             elif isinstance(event, LiveRound):
-                figures = {"steps": event.steps, "before": event.loss_before, "after": event.loss_after}
+                figures = {"steps": event.steps, "round": event.seconds, "before": event.loss_before, "after": event.loss_after}
         file = session.save(given.out.with_suffix(".safetensors"))
         other = segment(file, images[1][0], device=given.device).labels
         return [labels.astype(np.int64) - 1, other.astype(np.int64) - 1], figures

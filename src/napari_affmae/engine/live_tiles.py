@@ -17,6 +17,8 @@ from ..data.crops import reflected
 from .image_source import ImageSource
 from .tiling import FloatArray, cover
 
+Ints = npt.NDArray[np.int64]
+
 CANVAS_BYTES = 1 << 29
 """Memory for the prediction of one image; of one that needs more, the surroundings of what is visible are predicted."""
 
@@ -79,9 +81,13 @@ class TiledImage:
             if region.meets(top, left, self.tile, self.tile)
         ]
 
-    def around(self, row: int, column: int) -> tuple[int, int]:
-        """Return the tile in which a pixel lies farthest from the edges."""
-        return _most_central(self._rows.starts, self.tile, row), _most_central(self._columns.starts, self.tile, column)
+    def by_tile(self, rows: Ints, columns: Ints) -> Iterator[tuple[tuple[int, int], npt.NDArray[np.intp]]]:
+        """Deal pixels out to the tiles in which they lie farthest from the edges: each such tile, and which pixels it gets."""
+        down, across = _most_central(self._rows.starts, self.tile, rows), _most_central(self._columns.starts, self.tile, columns)
+        numbers = down * len(self._columns.starts) + across
+        for number in np.unique(numbers).tolist():
+            row, column = divmod(number, len(self._columns.starts))
+            yield (self._rows.starts[row], self._columns.starts[column]), np.flatnonzero(numbers == number)
 
     def read(self, top: int, left: int) -> FloatArray:
         """Return the pixels of a tile."""
@@ -164,8 +170,9 @@ def finished_bands(tiles: Sequence[tuple[int, int]], region: Region) -> Iterator
         begin = end
 
 
-def _most_central(starts: Sequence[int], tile: int, position: int) -> int:
-    return min(starts, key=lambda start: abs(2 * (position - start) - tile))
+def _most_central(starts: Sequence[int], tile: int, positions: Ints) -> npt.NDArray[np.intp]:
+    """Return for each position the number of the tile in whose middle it lies most nearly."""
+    return np.abs(2 * (positions[:, None] - np.array(starts)) - tile).argmin(axis=1)
 
 
 def _inside(start: int, tile: int, size: int) -> tuple[npt.NDArray[np.intp], int, int]:
