@@ -100,7 +100,7 @@ def fit_readout(model: Segmenter, rows: Rows, seed: int, *, heads_trained: bool)
         readout.present.copy_(counts > 0)
         readout.log_prior.copy_(_RESTORED * (counts / counts.sum()).clamp_min(_SMALL).log() * readout.present)
         inputs = {
-            "filters": (rows.filters - readout.filter_mean) / readout.filter_scale,
+            "filters": readout.responses(rows.filters),
             "context": readout.components(rows.context),
         }
     left_out = _left_out(rows)

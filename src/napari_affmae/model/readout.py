@@ -32,6 +32,9 @@ CONTEXT_SHARE = 0.25
 _SMOOTHING = 1.0
 """Probabilities are smoothed by a Gaussian of so many pixels: single pixels are noise."""
 
+_FARTHEST = 3.0
+"""Standard deviations."""
+
 _LEAST = 1e-12
 _NEVER = -30.0
 
@@ -111,35 +114,40 @@ class Readout(nn.Module):
         maps = description.filters
         size = maps.shape[-2:]
         with torch.autocast(maps.device.type, enabled=False):
-            maps = (maps - self.filter_mean[:, None, None]) / self.filter_scale[:, None, None]
+            maps = self.responses(maps.movedim(1, -1)).movedim(-1, 1)
             features = self.components(description.context).permute(0, 3, 1, 2)
             heads = self.heads_share * description.logits.log_softmax(dim=1)
             mean = torch.zeros_like(heads)
             for member in range(MEMBERS):
-                logits = self.filters.map(member, maps, size), self.context.map(member, features, size)
-                mean += self._joined(*(logit.movedim(1, -1) for logit in logits), heads.movedim(1, -1)).movedim(-1, 1)
+                opinions = self.filters.map(member, maps, size), self.context.map(member, features, size)
+                mean += self._joined(*opinions, heads, dim=1)
             mean = smoothed(mean / MEMBERS, _SMOOTHING)
             return mean.clamp_min(_LEAST).log() + self.log_prior[:, None, None]
 
     def members(self, filters: Tensor, context: Tensor, logits: Tensor) -> Tensor:
         """Return each member's probabilities ``[M, n, K]`` of single pixels, as ``Description.at`` gives them; not smoothed."""
-        rows = (filters - self.filter_mean) / self.filter_scale
         heads = self.heads_share * logits.log_softmax(dim=-1)
-        return self._joined(self.filters(rows), self.context(self.components(context)), heads)
+        return self._joined(self.filters(self.responses(filters)), self.context(self.components(context)), heads, dim=-1)
+
+    def responses(self, filters: Tensor) -> Tensor:
+        """Return standardised filter responses ``[..., F]``; what is extreme counts as far out, not as ever farther."""
+        return ((filters - self.filter_mean) / self.filter_scale).clamp(-_FARTHEST, _FARTHEST)
 
     def components(self, context: Tensor) -> Tensor:
         """Return the directions that are looked at, ``[..., COMPONENTS]`` of ``[..., D]``."""
         return (context - self.context_mean) @ self.basis
 
-    def _joined(self, filters: Tensor, context: Tensor, heads: Tensor) -> Tensor:
-        joined = self._opinion(filters) + CONTEXT_SHARE * self._opinion(context) + heads
-        return joined.softmax(dim=-1)
+    def _joined(self, filters: Tensor, context: Tensor, heads: Tensor, dim: int) -> Tensor:
+        shape = [1] * filters.dim()
+        shape[dim] = -1
+        present = self.present.view(shape) > 0
+        joined = self._opinion(filters, present, dim) + CONTEXT_SHARE * self._opinion(context, present, dim) + heads
+        # Nobody has an opinion about classes that were not painted, unless the heads have.
+        joined = torch.where(present | (self.heads_share > 0), joined, _NEVER)
+        return joined.softmax(dim=dim)
 
-    def _opinion(self, logits: Tensor) -> Tensor:
-        """Return log-probabilities ``[..., K]`` of the classes that were fitted, against a blind guess.
-
-        Of the other classes nothing is known: 0, or that they never are, where nobody else has an opinion either.
-        """
-        known = (logits + torch.log(self.present)).log_softmax(dim=-1) + math.log(max(1, logits.shape[-1]))
-        unknown = torch.where(self.heads_share > 0, 0.0, _NEVER)
-        return torch.where(self.present > 0, known, unknown)
+    @staticmethod
+    def _opinion(logits: Tensor, present: Tensor, dim: int) -> Tensor:
+        """Return log-probabilities of the classes that were fitted, over a blind guess; 0 for the others."""
+        known = torch.where(present, logits, -math.inf).log_softmax(dim=dim) + math.log(logits.shape[dim])
+        return torch.where(present, known, 0.0)
