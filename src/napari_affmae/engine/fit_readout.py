@@ -155,9 +155,9 @@ def _standardise(readout: Readout, tiles: list[Description], seed: int) -> None:
 def _left_out(rows: Rows) -> Tensor:
     """Return which member leaves out which pixels, bool ``[M, n]``; nobody leaves out a class that he sees nowhere else."""
     left_out = rows.cells == torch.arange(MEMBERS, device=rows.cells.device)[:, None]
-    for index in rows.classes.unique():
+    for index in torch.unique(rows.classes):
         own = rows.classes == index
-        if len(rows.cells[own].unique()) < 2:
+        if len(torch.unique(rows.cells[own])) < 2:
             left_out[:, own] = False
     return left_out
 
@@ -203,7 +203,7 @@ def _train(
                 logits = hidden @ committee.weight2 + committee.bias2
                 losses = functional.cross_entropy(logits.flatten(0, 1), targets, reduction="none").view(members, pixels)
                 loss = (losses * weights).sum()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             yield float(loss.detach()) / members

@@ -124,7 +124,7 @@ class LiveSession:
         # Less than a segmentation's quarter: fewer tiles to wait for.
         self.overlap = self.tile // 8
         # Heads that were trained have an opinion; those of a network that was only pretrained are noise.
-        self._heads_trained = isinstance(source, Segmenter) and _knows(source, classes)
+        self._heads_trained = _knows(source, classes)
         self._images: dict[str, tuple[ImageRecord, TiledImage]] = {}
         self._examples: list[LabelledImage] = []
         self._rounds = 0

@@ -83,7 +83,8 @@ class TiledImage:
 
     def by_tile(self, rows: Ints, columns: Ints) -> Iterator[tuple[tuple[int, int], npt.NDArray[np.intp]]]:
         """Deal pixels out to the tiles in which they lie farthest from the edges: each such tile, and which pixels it gets."""
-        down, across = _most_central(self._rows.starts, self.tile, rows), _most_central(self._columns.starts, self.tile, columns)
+        down = _most_central(self._rows.starts, self.tile, rows)
+        across = _most_central(self._columns.starts, self.tile, columns)
         numbers = down * len(self._columns.starts) + across
         for number in np.unique(numbers).tolist():
             row, column = divmod(number, len(self._columns.starts))
@@ -172,7 +173,8 @@ def finished_bands(tiles: Sequence[tuple[int, int]], region: Region) -> Iterator
 
 def _most_central(starts: Sequence[int], tile: int, positions: Ints) -> npt.NDArray[np.intp]:
     """Return for each position the number of the tile in whose middle it lies most nearly."""
-    return np.abs(2 * (positions[:, None] - np.array(starts)) - tile).argmin(axis=1)
+    nearest: npt.NDArray[np.intp] = np.abs(2 * (positions[:, None] - np.array(starts)) - tile).argmin(axis=1)
+    return nearest
 
 
 def _inside(start: int, tile: int, size: int) -> tuple[npt.NDArray[np.intp], int, int]:

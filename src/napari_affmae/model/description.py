@@ -80,7 +80,8 @@ def _on_grid(stage: Stage, places: Tensor, grid: tuple[int, int]) -> Tensor:
     tokens = stage.tokens.float()
     dim = tokens.shape[-1]
     near = tokens.gather(1, flat.expand(-1, -1, dim)).view(batch, patches, count, dim)
-    return (near * weights[..., None]).sum(dim=2)
+    mixed: Tensor = (near * weights[..., None]).sum(dim=2)
+    return mixed
 
 
 def _between(pixels: Tensor, cell: int, patches: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,9 +1,9 @@
 """The readout: classes of pixels from what the network describes, small enough to be fitted anew after every stroke.
 
 Two committees look at a pixel, one at filter responses (where exactly?), one at the features of the network (in what
-surroundings?), and each multiplies the probabilities of the other. Every committee has several members of one hidden layer; they
-are fitted to different parts of the paint, and averaged. Committees that decide apart err less than one that sees everything:
-a stroke is thousands of pixels but a handful of patches, which one network would learn by heart.
+surroundings?), and each multiplies the probabilities of the other. Every committee has several members of one hidden layer;
+they are fitted to different parts of the paint, and averaged. Committees that decide apart err less than one that sees
+everything: a stroke is hundreds of pixels but a handful of patches, which one network would learn by heart.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Readout(nn.Module):
     def forward(self, description: Description) -> Tensor:
         """Return logits ``[B, K, H, W]``: log-probabilities up to a constant."""
         maps = description.filters
-        size = maps.shape[-2:]
+        size = maps.shape[-2], maps.shape[-1]
         with torch.autocast(maps.device.type, enabled=False):
             maps = self.responses(maps.movedim(1, -1)).movedim(-1, 1)
             features = self.components(description.context).permute(0, 3, 1, 2)
