@@ -182,28 +182,40 @@ def dense(
     yield {"strokes": None, **scored(predicted, truths, dataset), **figures}
 
 
+LOOKS = {
+    "live": ("#0072b2", "live training"),
+    "forest": ("#d55e00", "random forest"),
+    "dense": ("#555555", "all pixels labelled"),
+}
+
+
 def draw(lines: list[dict[str, Any]], path: Path) -> None:
-    """Plot the scores over the number of strokes, the mean of seeds thick."""
+    """Plot the scores over the number of strokes, a row per data set, the mean of seeds thick."""
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
-    for axis, (where, title) in zip(
-        axes, {"painted": "image that is painted", "other": "image that is not"}.items(), strict=True
-    ):
-        for method, color in {"live": "#0072b2", "forest": "#d55e00"}.items():
-            own = [line for line in lines if line["method"] == method]
-            runs = {line["seed"]: [(o["strokes"], o[where]) for o in own if o["seed"] == line["seed"]] for line in own}
-            for run in runs.values():
-                axis.plot(*zip(*run, strict=True), color=color, alpha=0.3, linewidth=1)
-            counts = sorted({line["strokes"] for line in own})
-            means = [np.mean([line[where] for line in own if line["strokes"] == count]) for count in counts]
-            axis.plot(
-                counts, means, color=color, linewidth=2, label={"live": "live training", "forest": "random forest"}[method]
-            )
-        axis.set(title=title, xlabel="strokes", ylim=(0, 1))
-    axes[0].set_ylabel("mean IoU")
-    axes[0].legend(frameon=False)
-    figure.savefig(path, dpi=150)
+    names = list(dict.fromkeys(line["dataset"] for line in lines))
+    figure, axes = pyplot.subplots(
+        len(names), 2, figsize=(9, 3.2 * len(names)), sharey="row", squeeze=False, layout="constrained"
+    )
+    for row, name in zip(axes, names, strict=True):
+        for axis, (where, title) in zip(row, {"painted": "painted image", "other": "another image"}.items(), strict=True):
+            for method, (color, label) in LOOKS.items():
+                own = [line for line in lines if line["method"] == method and line["dataset"] == name]
+                if own and own[0]["strokes"] is None:
+                    level = float(np.mean([line[where] for line in own]))
+                    axis.axhline(level, color=color, linestyle="--", linewidth=1.5, label=label)
+                    continue
+                for seed in sorted({line["seed"] for line in own}):
+                    run = [(line["strokes"], line[where]) for line in own if line["seed"] == seed]
+                    axis.plot(*zip(*run, strict=True), color=color, alpha=0.3, linewidth=1)
+                counts = sorted({line["strokes"] for line in own})
+                means = [np.mean([line[where] for line in own if line["strokes"] == count]) for count in counts]
+                axis.plot(counts, means, color=color, linewidth=2, label=label)
+            axis.set(title=f"{name}, {title}", xlabel="strokes")
+            axis.grid(alpha=0.2)
+        row[0].set_ylabel("mean IoU")
+    axes[0, 0].legend(frameon=False)
+    figure.savefig(path, dpi=120)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,7 +1,7 @@
 """How long live training takes without a window: from changed labels to the new prediction of the visible 512² region.
 
-Paints strokes by the truth on a synthetic micrograph, asks for a round after each, and prints a table and one line of JSON. Neither
-napari nor Qt is needed::
+Paints strokes by the truth on a synthetic micrograph, asks for a round after each, and prints a table and one line of JSON.
+Neither napari nor Qt is needed::
 
     python tests/benchmarks/live_engine.py --device cuda --preset small
     python tests/benchmarks/live_engine.py --device cpu --model pretrained.safetensors

@@ -15,6 +15,7 @@ from napari_affmae.data.labels import LabelledImage
 from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.engine.class_heads import with_classes
 from napari_affmae.engine.evaluate import evaluate
+from napari_affmae.engine.finetune import start_segmenter
 from napari_affmae.engine.fit_readout import fit_readout
 from napari_affmae.engine.image_source import ArraySource
 from napari_affmae.engine.live import LiveRequest, LiveSession
@@ -370,6 +371,16 @@ def test_trained_heads_have_a_say_and_fresh_ones_have_none(model, images, paint)
         assert least <= float(readout.heads_share) <= most
     *_, readout = fit_readout(trained.model, replace(rows, logits=sure), 0, heads_trained=False)
     assert float(readout.heads_share) == 0
+
+
+def test_training_goes_on_from_a_live_model_without_its_readout(open_session, images, strokes, tmp_path):
+    session = open_session()
+    list(session.round(request(images, strokes), LiveControl()))
+    path = session.save(tmp_path)
+    started = start_segmenter(path, CLASSES, 1, 0)
+    assert started.readout is None
+    ours = session.model.state_dict()
+    assert all(torch.equal(value, ours[name]) for name, value in started.state_dict().items())
 
 
 def test_paint_knows_what_is_new(images, paint):
