@@ -381,46 +381,36 @@ class FinetuneConfig(Settings):
 
 
 class LiveConfig(Settings):
-    """Settings of live training: short rounds that follow every stroke, and finer ones while nobody paints.
+    """Settings of live training: quick rounds that follow every stroke, and finer ones while nobody paints.
 
     Attributes
     ----------
     tile
-        Side of the tiles that the encoder sees, in pixels; None takes that of the model, or chooses by device.
-    window
-        Side of the windows around paint that a step decodes, in pixels; None chooses by device. At most ``tile``.
-    batch
-        Windows per step, at least half of them on the newest strokes; None chooses by device.
-    learning_rate, layer_decay, weight_decay, clip
-        AdamW, as in :class:`FinetuneConfig`. The optimizer lives as long as the session.
-    seconds
-        Training time of a round, or None to choose by device. A round that has not halved the loss on the newest strokes by
-        then goes on for up to twice as long again.
-    least_steps, most_steps
-        Optimizer steps of a round, whatever the time.
+        Side of the tiles that the network sees, in pixels; None takes that of the model, or chooses by device.
+    most_pixels
+        Painted pixels that a quick round fits its readout to, evenly over the classes; more paint is thinned out.
+    learning_rate, layer_decay, weight_decay, clip, jitter
+        Of finer rounds: AdamW and augmentation, as in :class:`FinetuneConfig`. The optimizer lives as long as the session.
     fine_seconds, fine_steps
-        Least of both ends a finer round, in which the encoder learns too.
-    jitter
-        Of finer rounds, as in :class:`PretrainConfig`.
+        Least of both ends a finer round.
+    held_out
+        Part of the paint that a finer round does without, to decide by it whether what was learned helps.
     cache_bytes
-        Memory for encoder features of tiles.
+        Memory for what the network describes of tiles.
     seed, device
         As in :class:`PretrainConfig`.
     """
 
     tile: Annotated[int, Field(ge=16)] | None = None
-    window: Annotated[int, Field(ge=16)] | None = None
-    batch: PositiveInt | None = None
-    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    most_pixels: Annotated[int, Field(ge=100)] = 6000
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 0.75
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     clip: Annotated[float, Field(gt=0)] = 5.0
-    seconds: Annotated[float, Field(gt=0)] | None = None
-    least_steps: PositiveInt = 4
-    most_steps: PositiveInt = 64
+    jitter: Annotated[float, Field(ge=0, lt=1)] = 0.15
     fine_seconds: Annotated[float, Field(gt=0)] = 20.0
     fine_steps: PositiveInt = 100
-    jitter: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    held_out: Annotated[float, Field(gt=0, le=0.5)] = 0.25
     cache_bytes: Annotated[int, Field(ge=0)] = 1 << 29
     seed: Annotated[int, Field(ge=0)] = 0
     device: DeviceName = "auto"

@@ -216,7 +216,7 @@ class LiveStep(Event):
     loss
         The training loss of the step.
     fine
-        Whether the encoder learned too.
+        Whether the whole network learns.
     """
 
     generation: int
@@ -267,12 +267,13 @@ class LiveRound(Event):
     steps
         Optimizer steps; 0 if nothing was new and the round only predicted.
     fine
-        Whether the encoder learned too.
+        Whether the whole network learned.
     seconds
         From the request's start to the visible prediction.
     loss_before, loss_after
-        Cross-entropy on the newest strokes (on a sample of all paint if nothing was added), before and after training;
-        None without training.
+        Cross-entropy on the newest strokes (on a sample of all paint if nothing was added), before and after training. Of a
+        finer round: on paint that was kept back, the same twice if what it learned did not help and was undone. None without
+        training.
     """
 
     generation: int

@@ -46,12 +46,15 @@ class ModelFileHeader:
         ``"mae"`` or ``"segmenter"``.
     num_classes
         Classes of a segmenter, None for a masked autoencoder.
+    readout
+        Whether a segmenter has a readout, as live training gives it one.
     """
 
     kind: Kind
     config: ModelConfig
     num_classes: int | None
     card: ModelCard
+    readout: bool = False
 
 
 def read_card(path: str | Path) -> ModelFileHeader:
@@ -156,7 +159,7 @@ def _parse(path: Path, text: str) -> ModelFileHeader:
     if (kind, num_classes is None) not in [("mae", True), ("segmenter", False)]:
         raise ModelFileError(f"{path} holds a model of unknown kind {kind!r}; update napari-affmae")
     _check_card(path, config, num_classes, card)
-    return ModelFileHeader(kind, config, num_classes, card)
+    return ModelFileHeader(kind, config, num_classes, card, bool(header.get("readout")))
 
 
 def _check_card(path: Path, config: ModelConfig, num_classes: Any, card: ModelCard) -> None:

@@ -5,7 +5,8 @@
 
 One stroke of every class comes first. Each further one is painted, as a hand would, inside the largest connected error of the
 method's own prediction, by the truth; after each the method learns and predicts again. Scored on the image that is painted and
-on one that is not. A line of JSON per stroke.
+on one that is not. A line of JSON per stroke. ``--method dense`` trains on every pixel of the painted image instead, once.
+Images are of the training split (the seed says which), and the first of the validation split.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +28,7 @@ from comparison.scores import score
 from comparison.trial import commit
 from scipy import ndimage
 
-from napari_affmae.config import LiveConfig
+from napari_affmae.config import Budget, FinetuneConfig, LiveConfig
 from napari_affmae.control import LiveControl
 from napari_affmae.data.classes import to_targets
 from napari_affmae.data.label_images import LabelledImage
@@ -34,6 +36,7 @@ from napari_affmae.data.records import ImageCollection
 from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.data.scribbles import stroke
 from napari_affmae.engine.device import describe_device, resolve_device
+from napari_affmae.engine.finetune import finetune
 from napari_affmae.engine.live import LiveRequest, LiveSession
 from napari_affmae.engine.segment import segment
 from napari_affmae.events import LivePrediction, LiveRound
@@ -55,8 +58,13 @@ def main() -> int:
             crop(image, given.side) for image in (labelled(root, dataset, "train")[seed], labelled(root, dataset, "val")[0])
         ]
         for method in given.method:
-            answer = (live if method == "live" else forest)(given, images, dataset, seed)
-            for line in annotate(answer, [image[1] for image in images], dataset, given.strokes, seed):
+            truths = [image[1] for image in images]
+            if method == "dense":
+                lines = dense(given, images, dataset, seed)
+            else:
+                answer = (live if method == "live" else forest)(given, images, dataset, seed)
+                lines = annotate(answer, truths, dataset, given.strokes, seed)
+            for line in lines:
                 about = {"method": method, "dataset": dataset.name, "seed": seed, "side": given.side, "set": given.set}
                 where = {"device": describe_device(resolve_device(given.device)), "commit": commit()}
                 text = json.dumps({**about, **line, **where})
@@ -86,12 +94,16 @@ def annotate(answer: Answer, truths: list[Ids], dataset: Dataset, strokes: int, 
         start = time.perf_counter()
         predicted, figures = answer(paint.copy())
         seconds = time.perf_counter() - start
-        scores = [
-            score([ours], [theirs], dataset.table("dense"), None).miou for ours, theirs in zip(predicted, truths, strict=True)
-        ]
-        yield {"strokes": count, "painted": scores[0], "other": scores[1], "seconds": seconds, **figures}
+        yield {"strokes": count, **scored(predicted, truths, dataset), "seconds": seconds, **figures}
         region, class_id = largest_error(predicted[0], truth)
         add_stroke(paint, region, class_id, rng)
+
+
+def scored(predicted: list[Ids], truths: list[Ids], dataset: Dataset) -> dict[str, float]:
+    """Return mIoU on the image that is painted and on the other one."""
+    table = dataset.table("dense")
+    pairs = zip(("painted", "other"), predicted, truths, strict=True)
+    return {name: score([ours], [theirs], table, None).miou for name, ours, theirs in pairs}
 
 
 def largest_error(predicted: npt.NDArray[Any], truth: Ids) -> tuple[npt.NDArray[np.bool_], int]:
@@ -133,7 +145,7 @@ def live(given: argparse.Namespace, images: list[tuple[npt.NDArray[Any], Ids]], 
                 height, width = event.labels.shape
                 labels[event.top : event.top + height, event.left : event.left + width] = event.labels
             elif isinstance(event, LiveRound):
-                figures = {"steps": event.steps, "before": event.loss_before, "after": event.loss_after}
+                figures = {"steps": event.steps, "round": event.seconds, "before": event.loss_before, "after": event.loss_after}
         file = session.save(given.out.with_suffix(".safetensors"))
         other = segment(file, images[1][0], device=given.device).labels
         return [labels.astype(np.int64) - 1, other.astype(np.int64) - 1], figures
@@ -154,28 +166,56 @@ def forest(given: argparse.Namespace, images: list[tuple[npt.NDArray[Any], Ids]]
     return answer
 
 
+def dense(
+    given: argparse.Namespace, images: list[tuple[npt.NDArray[Any], Ids]], dataset: Dataset, seed: int
+) -> Iterator[dict[str, Any]]:
+    """Finetune the network on all labels of the image that would be painted."""
+    record = collection_from_arrays({"painted": images[0][0]}).records[0]
+    config = FinetuneConfig(budget=Budget(steps=given.dense_steps), held_out=0, seed=seed, device=given.device)
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in finetune(given.model, [LabelledImage(record, images[0][1])], folder, config, classes=dataset.table("dense")):
+            pass
+        predicted = [segment(folder, image, device=given.device).labels for image, _ in images]
+    truths = [truth for _, truth in images]
+    figures = {"steps": given.dense_steps, "seconds": time.perf_counter() - start}
+    yield {"strokes": None, **scored(predicted, truths, dataset), **figures}
+
+
+LOOKS = {
+    "live": ("#0072b2", "live training"),
+    "forest": ("#d55e00", "random forest"),
+    "dense": ("#555555", "all pixels labelled"),
+}
+
+
 def draw(lines: list[dict[str, Any]], path: Path) -> None:
-    """Plot the scores over the number of strokes, the mean of seeds thick."""
+    """Plot the scores over the number of strokes, a row per data set, the mean of seeds thick."""
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
-    for axis, (where, title) in zip(
-        axes, {"painted": "image that is painted", "other": "image that is not"}.items(), strict=True
-    ):
-        for method, color in {"live": "#0072b2", "forest": "#d55e00"}.items():
-            own = [line for line in lines if line["method"] == method]
-            runs = {line["seed"]: [(o["strokes"], o[where]) for o in own if o["seed"] == line["seed"]] for line in own}
-            for run in runs.values():
-                axis.plot(*zip(*run, strict=True), color=color, alpha=0.3, linewidth=1)
-            counts = sorted({line["strokes"] for line in own})
-            means = [np.mean([line[where] for line in own if line["strokes"] == count]) for count in counts]
-            axis.plot(
-                counts, means, color=color, linewidth=2, label={"live": "live training", "forest": "random forest"}[method]
-            )
-        axis.set(title=title, xlabel="strokes", ylim=(0, 1))
-    axes[0].set_ylabel("mean IoU")
-    axes[0].legend(frameon=False)
-    figure.savefig(path, dpi=150)
+    names = list(dict.fromkeys(line["dataset"] for line in lines))
+    figure, axes = pyplot.subplots(
+        len(names), 2, figsize=(9, 3.2 * len(names)), sharey="row", squeeze=False, layout="constrained"
+    )
+    for row, name in zip(axes, names, strict=True):
+        for axis, (where, title) in zip(row, {"painted": "painted image", "other": "another image"}.items(), strict=True):
+            for method, (color, label) in LOOKS.items():
+                own = [line for line in lines if line["method"] == method and line["dataset"] == name]
+                if own and own[0]["strokes"] is None:
+                    level = float(np.mean([line[where] for line in own]))
+                    axis.axhline(level, color=color, linestyle="--", linewidth=1.5, label=label)
+                    continue
+                for seed in sorted({line["seed"] for line in own}):
+                    run = [(line["strokes"], line[where]) for line in own if line["seed"] == seed]
+                    axis.plot(*zip(*run, strict=True), color=color, alpha=0.3, linewidth=1)
+                counts = sorted({line["strokes"] for line in own})
+                means = [np.mean([line[where] for line in own if line["strokes"] == count]) for count in counts]
+                axis.plot(counts, means, color=color, linewidth=2, label=label)
+            axis.set(title=f"{name}, {title}", xlabel="strokes")
+            axis.grid(alpha=0.2)
+        row[0].set_ylabel("mean IoU")
+    axes[0, 0].legend(frameon=False)
+    figure.savefig(path, dpi=120)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -183,8 +223,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", nargs="?", default="scratch:tiny", help="pretrained model to start from, or scratch:PRESET")
     parser.add_argument("--root", type=Path, help="folder of the data sets [AFFMAE_DATA]")
     parser.add_argument("--dataset", choices=DATASETS, default="em_vnc_sstem")
-    parser.add_argument("--method", nargs="+", choices=("live", "forest"), default=["live", "forest"])
+    parser.add_argument("--method", nargs="+", choices=("live", "forest", "dense"), default=["live", "forest"])
     parser.add_argument("--strokes", type=int, default=20)
+    parser.add_argument("--dense-steps", type=int, default=400)
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--seed", nargs="+", type=int, default=[0])
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of live training")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,10 +15,11 @@ from napari_affmae.data.labels import LabelledImage
 from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.engine.class_heads import with_classes
 from napari_affmae.engine.evaluate import evaluate
+from napari_affmae.engine.finetune import start_segmenter
+from napari_affmae.engine.fit_readout import fit_readout
 from napari_affmae.engine.image_source import ArraySource
 from napari_affmae.engine.live import LiveRequest, LiveSession
-from napari_affmae.engine.live_features import stacked
-from napari_affmae.engine.live_paint import Paint
+from napari_affmae.engine.live_paint import Paint, spread
 from napari_affmae.engine.live_tiles import Canvas, Region, TiledImage, finished_bands
 from napari_affmae.engine.segment import segment
 from napari_affmae.events import LivePrediction, LiveRound, LiveStep
@@ -24,9 +27,7 @@ from napari_affmae.model.model_file import load_model
 from napari_affmae.model.segmenter import Segmenter
 
 CLASSES = default_classes((1, 2))
-CONFIG = LiveConfig(
-    tile=32, window=16, batch=4, learning_rate=5e-3, seconds=1e-6, least_steps=12, most_steps=60, fine_steps=3, device="cpu"
-)
+CONFIG = LiveConfig(tile=32, learning_rate=5e-3, fine_steps=3, device="cpu")
 
 
 @pytest.fixture
@@ -74,8 +75,7 @@ def done(events):
 
 
 def test_a_round_halves_the_loss_on_the_new_stroke(open_session, images, paint, blobs):
-    session = open_session(most_steps=200)
-    session._seconds = 5.0
+    session = open_session()
     first = done(list(session.round(request(images, paint), LiveControl())))
     assert first.loss_after <= 0.5 * first.loss_before
     # the opposite of what was just learned, elsewhere: old paint must not hide that nothing was learned about the new
@@ -159,14 +159,14 @@ def test_a_newer_request_ends_training_between_two_steps(open_session, images, p
             control.supersede(2)
     assert [type(event) for event in events] == [LiveStep] * after
     # what the dropped round was about is still new
-    assert session.paint.has_new
+    assert session.paint.new
     assert done(list(session.round(request(images, paint, 2), control))).steps > 0
 
 
 def test_a_newer_request_ends_prediction_between_two_tiles(open_session, images, paint, monkeypatch):
     session, control = open_session(), LiveControl()
     predicted = []
-    predict = session.steps.predict
+    predict = session.predict
 
     def counted(pixels):
         predicted.append(1)
@@ -174,7 +174,7 @@ def test_a_newer_request_ends_prediction_between_two_tiles(open_session, images,
             control.supersede(7)
         return predict(pixels)
 
-    monkeypatch.setattr(session.steps, "predict", counted)
+    monkeypatch.setattr(session, "predict", counted)
     events, _ = collected(session.round(request(images, paint), control))
     assert len(predicted) == 2
     assert not any(isinstance(event, LivePrediction | LiveRound) for event in events)
@@ -204,8 +204,8 @@ def test_remembered_features_change_nothing(open_session, images, paint):
         if prepared:
             session.prepare(request(images, paint, visible=Region(50, 0, 96, 80)), LiveControl())
         _, shown = collected(session.round(request(images, paint), LiveControl()))
-        tile = session.steps.predict(session._tiled["one"].read(0, 0))
-        results.append((shown, tile, session.steps.features.computed))
+        tile = session.predict(session._tiled["one"].read(0, 0))
+        results.append((shown, tile, session.features.computed))
     np.testing.assert_array_equal(results[0][1], results[1][1])
     np.testing.assert_array_equal(results[0][1], results[2][1])
     np.testing.assert_array_equal(results[0][0], results[2][0])
@@ -214,67 +214,130 @@ def test_remembered_features_change_nothing(open_session, images, paint):
 
 def test_features_follow_the_content(open_session, images):
     session = open_session()
-    features = session.steps.features
+    features = session.features
     pixels = np.random.default_rng(0).normal(size=(1, 32, 32)).astype(np.float32)
     first = features(pixels)
     assert features(pixels.copy()) is first
     pixels[0, 3, 3] += 1
-    assert not torch.equal(features(pixels)[0].tokens, first[0].tokens)
+    assert not torch.equal(features(pixels).context, first.context)
     assert features.computed == 2
 
 
 def test_the_cache_keeps_to_its_limit(open_session):
-    session = open_session(cache_bytes=100_000)
+    session = open_session(cache_bytes=1_000_000)
     for seed in range(30):
-        session.steps.features(np.random.default_rng(seed).normal(size=(1, 32, 32)).astype(np.float32))
-        assert session.steps.features.bytes <= 100_000
-    assert session.steps.features.bytes > 0
+        session.features(np.random.default_rng(seed).normal(size=(1, 32, 32)).astype(np.float32))
+        assert session.features.bytes <= 1_000_000
+    assert session.features.bytes > 0
 
 
-def test_batch_mates_change_no_prediction(open_session, images):
+@pytest.fixture
+def strokes(blobs):
+    """Four strokes of each class, so that some can be kept back."""
+    paint = np.zeros(blobs[1].shape, np.uint8)
+    for place in range(4):
+        rows = slice(20 * place + 4, 20 * place + 12)
+        paint[rows, 4:40] = blobs[1][rows, 4:40] + 1
+    return paint
+
+
+def test_a_refinement_is_kept_if_it_helps_on_paint_kept_back(open_session, images, strokes, monkeypatch):
     session = open_session()
-    tiles = [session._open(images.records[place]).read(0, 0) for place in (0, 1)]
-    features = [session.steps.features(tile) for tile in tiles]
-    model, grid = session.model.eval(), (8, 8)
-    with torch.no_grad():
-        together = model.decode(stacked(features), grid).logits
-        for place, alone in enumerate(features):
-            torch.testing.assert_close(together[place : place + 1], model.decode(alone, grid).logits, rtol=1e-4, atol=1e-5)
-
-
-def test_a_refinement_teaches_the_encoder_and_forgets_its_features(open_session, images, paint):
-    session = open_session()
-    list(session.round(request(images, paint), LiveControl()))
+    list(session.round(request(images, strokes), LiveControl()))
     before = next(session.model.encoder.parameters()).clone()
-    kept = session.steps.features.computed
-    events, _ = collected(session.refine(request(images, paint, 2), LiveControl()))
-    assert done(events).fine
-    assert done(events).steps == 3
+    scores = iter((1.0, 0.5))
+    monkeypatch.setattr(session, "_score", lambda *_, **__: next(scores))
+    events, _ = collected(session.refine(request(images, strokes, 2), LiveControl()))
+    found = done(events)
+    assert found.fine
+    assert found.steps == 3
+    assert (found.loss_before, found.loss_after) == (1.0, 0.5)
     assert not torch.equal(before, next(session.model.encoder.parameters()))
-    assert session.steps.features.computed > kept
 
 
-def test_a_round_leaves_the_encoder_alone(open_session, images, paint):
+@pytest.mark.parametrize("end", ["worse", "stale"])
+def test_a_refinement_that_does_not_help_leaves_everything_as_it_was(open_session, images, strokes, monkeypatch, end):
+    session, control = open_session(), LiveControl()
+    _, before = collected(session.round(request(images, strokes), control))
+    weights = {name: value.clone() for name, value in session.model.state_dict().items()}
+    computed = session.features.computed
+    scores = iter((0.5, 0.6))
+    monkeypatch.setattr(session, "_score", lambda *_, **__: next(scores))
+    for _ in session.refine(request(images, strokes, 2), control):
+        if end == "stale":
+            control.supersede(3)
+    assert all(torch.equal(value, weights[name]) for name, value in session.model.state_dict().items())
+    _, after = collected(session.round(request(images, strokes.copy(), 4), control))
+    np.testing.assert_array_equal(before, after)
+    assert session.features.computed == computed
+
+
+def test_scores_on_paint_kept_back_come_from_other_paint(open_session, images, strokes):
     session = open_session()
-    before = [parameter.clone() for parameter in session.model.encoder.parameters()]
-    list(session.round(request(images, paint), LiveControl()))
-    assert all(torch.equal(a, b) for a, b in zip(before, session.model.encoder.parameters(), strict=True))
+    list(session.round(request(images, strokes), LiveControl()))
+    readout = session.model.readout
+    events, _ = collected(session.refine(request(images, strokes, 2), LiveControl()))
+    assert 0 < done(events).loss_after <= done(events).loss_before
+    assert (session.model.readout is readout) == (done(events).loss_after == done(events).loss_before)
 
 
-def test_a_new_class_keeps_what_is_known_of_the_others(open_session, images, paint):
+def test_too_little_paint_to_keep_some_back_refines_nothing(open_session, images, paint):
     session = open_session()
+    little = np.zeros_like(paint)
+    little[4:8, 4:8], little[4:8, 30:34] = 1, 2
+    list(session.round(request(images, little), LiveControl()))
+    assert done(list(session.refine(request(images, little, 2), LiveControl()))).steps == 0
+
+
+def test_a_round_leaves_the_network_alone(open_session, images, paint):
+    session = open_session()
+    before = {name: value.clone() for name, value in session.model.state_dict().items()}
     list(session.round(request(images, paint), LiveControl()))
-    tile = session._tiled["one"].read(0, 0)
-    before = session.steps.predict(tile)
+    after = session.model.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert after.keys() > before.keys()
+
+
+def test_the_same_paint_gives_the_same_segmentation_whatever_the_order_of_strokes(open_session, images, strokes):
+    def shown(*parts):
+        session, control = open_session(), LiveControl()
+        so_far = np.zeros_like(strokes)
+        for generation, part in enumerate(parts, start=1):
+            so_far = so_far.copy()
+            so_far[part] = strokes[part]
+            control.supersede(generation)
+            _, labels = collected(session.round(request(images, so_far, generation), control))
+        return labels
+
+    upper, lower = np.s_[:48], np.s_[48:]
+    together = shown(np.s_[:])
+    np.testing.assert_array_equal(shown(upper, lower), together)
+    np.testing.assert_array_equal(shown(lower, upper), together)
+    assert (shown(upper) != together).any()
+
+
+def test_what_was_erased_leaves_no_trace(open_session, images, strokes):
+    session = open_session()
+    _, first = collected(session.round(request(images, strokes), LiveControl()))
+    wrong = strokes.copy()
+    wrong[80:90, 40:70] = 1
+    list(session.round(request(images, wrong, 2), LiveControl()))
+    _, again = collected(session.round(request(images, strokes.copy(), 3), LiveControl()))
+    np.testing.assert_array_equal(first, again)
+
+
+def test_a_class_that_is_added_is_learned_and_the_others_stay(open_session, images, paint):
+    session = open_session()
+    _, before = collected(session.round(request(images, paint), LiveControl()))
     session.use_classes(default_classes((1, 2, 3)))
-    after = session.steps.predict(tile)
-    assert after.shape[0] == 3
-    np.testing.assert_allclose(after[0] / after[1], before[0] / before[1], rtol=1e-3)
+    _, same = collected(session.round(request(images, paint, 2), LiveControl()))
+    assert (same == before).mean() > 0.9
+    assert 3 not in same
     painted = paint.copy()
     painted[70:80, 10:30] = 3
-    events, shown = collected(session.round(request(images, painted, 2), LiveControl()))
+    events, shown = collected(session.round(request(images, painted, 3), LiveControl()))
     assert done(events).steps > 0
-    assert set(np.unique(shown)) <= {1, 2, 3}
+    assert set(np.unique(shown)) == {1, 2, 3}
 
 
 def test_classes_are_told_apart_by_id(model):
@@ -298,39 +361,78 @@ def test_a_saved_model_is_gone_on_with(open_session, images, paint, tmp_path):
     assert all(torch.equal(value, again.model.state_dict()[name]) for name, value in session.model.state_dict().items())
 
 
+def test_trained_heads_have_a_say_and_fresh_ones_have_none(model, images, paint):
+    model.card = model.card.replace(classes=CLASSES)
+    trained = LiveSession(model, CLASSES, images, CONFIG)
+    list(trained.round(request(images, paint), LiveControl()))
+    rows = trained._rows(trained.paint.all, 6000)
+    sure = torch.nn.functional.one_hot(rows.classes, 2).float() * 8
+    unsure = torch.zeros_like(sure)
+    for logits, least, most in ((sure, 0.25, 1.0), (-sure, 0.0, 0.0), (unsure, 0.0, 1.0)):
+        *_, readout = fit_readout(trained.model, replace(rows, logits=logits), 0, heads_trained=True)
+        assert least <= float(readout.heads_share) <= most
+    *_, readout = fit_readout(trained.model, replace(rows, logits=sure), 0, heads_trained=False)
+    assert float(readout.heads_share) == 0
+
+
+def test_training_goes_on_from_a_live_model_without_its_readout(open_session, images, strokes, tmp_path):
+    session = open_session()
+    list(session.round(request(images, strokes), LiveControl()))
+    path = session.save(tmp_path)
+    started = start_segmenter(path, CLASSES, 1, 0)
+    assert started.readout is None
+    ours = session.model.state_dict()
+    assert all(torch.equal(value, ours[name]) for name, value in started.state_dict().items())
+
+
 def test_paint_knows_what_is_new(images, paint):
     record = images.records[0]
-    known = Paint(CLASSES, 16, 4)
+    known = Paint(CLASSES)
     known.update([LabelledImage(record, paint)])
-    assert known.has_new
+    assert sum(map(len, known.new)) == (paint > 0).sum()
     known.caught_up()
+    assert not known.new
     more = paint.copy()
     more[60:64, 60:64] = 2
     known.update([LabelledImage(record, more)])
-    tiled = {"one": TiledImage(ArraySource(record.array), 32, 8, 4)}
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        window = known.draw(tiled, rng, new=True)
-        assert (known.targets(window, new=True) >= 0).any()
-        assert set(np.unique(known.targets(window, new=True))) == {-1, 1}
-    [window] = known.cover(tiled, 3, rng)
-    assert (known.targets(window, new=True) >= 0).sum() == 16
-    assert known.pixels.tolist() == [(more == 1).sum(), (more == 2).sum()]
+    [new] = known.new
+    assert len(new) == 16
+    assert set(new.rows.tolist()) == set(new.columns.tolist()) == set(range(60, 64))
+    assert set(new.classes.tolist()) == {1}
+    assert known.counts.tolist() == [(more == 1).sum(), (more == 2).sum()]
+    [found] = known.all
+    np.testing.assert_array_equal(more[found.rows, found.columns], found.classes + 1)
 
 
-def test_windows_agree_with_the_image(images, paint):
-    record = images.records[0]
-    known = Paint(CLASSES, 16, 4)
-    known.update([LabelledImage(record, paint)])
-    tiled = {"one": TiledImage(ArraySource(record.array), 32, 8, 4)}
-    rng = np.random.default_rng(1)
-    for _ in range(30):
-        window = known.draw(tiled, rng, new=False)
-        assert window.row % 4 == window.column % 4 == 0
-        assert 0 <= window.row <= 16
-        top, left = window.tile[0] + window.row, window.tile[1] + window.column
-        expected = paint[top : top + 16, left : left + 16].astype(int) - 1
-        np.testing.assert_array_equal(known.targets(window)[: expected.shape[0], : expected.shape[1]], expected)
+def test_much_paint_is_thinned_out_evenly():
+    labels = np.ones((100, 100), np.uint8)
+    labels[:2], labels[50:60] = 2, 3
+    known = Paint(default_classes((1, 2, 3)))
+    image = collection_from_arrays({"a": np.eye(100, dtype=np.uint8)})
+    known.update([LabelledImage(image.records[0], labels)])
+    [few] = spread(known.all, 3, 1500)
+    assert np.bincount(few.classes).tolist() == [650, 200, 650]
+    [again] = spread(known.all, 3, 1500)
+    np.testing.assert_array_equal(few.rows, again.rows)
+    common = few.rows[few.classes == 0]
+    assert common.min() < 10
+    assert common.max() > 90
+    [everything] = spread(known.all, 3, 10_000)
+    assert len(everything) == 10_000
+
+
+def test_pixels_are_dealt_out_to_the_tile_in_whose_middle_they_are():
+    image = TiledImage(ArraySource(np.zeros((100, 60))), 32, 8, 4)
+    rows, columns = (values.ravel() for values in np.mgrid[:100, :60])
+    taken = np.zeros(len(rows), int)
+    for (top, left), chosen in image.by_tile(rows, columns):
+        taken[chosen] += 1
+        for positions, start, starts in ((rows, top, image._rows.starts), (columns, left, image._columns.starts)):
+            middle = np.abs(positions[chosen] - start - 15.5)
+            nearest = np.abs(positions[chosen][:, None] - np.array(starts) - 15.5).min(axis=1)
+            assert (middle <= nearest + 1).all()
+            assert ((positions[chosen] >= start) & (positions[chosen] < start + 32)).all()
+    assert (taken == 1).all()
 
 
 @pytest.mark.parametrize("shape", [(96, 80), (20, 13), (32, 32), (33, 70)])

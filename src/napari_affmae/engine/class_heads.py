@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from ..card import ClassInfo
+from ..model.readout import Readout
 from ..model.segmenter import Segmenter
 from .device import seeded
 
@@ -16,11 +17,13 @@ def with_classes(model: Segmenter, classes: Sequence[ClassInfo], seed: int = 0) 
 
     Classes are told apart by id: rows of the heads that belong to an id in both tables are copied, those of new ids are drawn
     from the seed, the same for every pixel of a patch: what one stroke teaches would otherwise speckle the patches that it did
-    not touch. Everything else is copied.
+    not touch. Everything else is copied, a readout only if the ids are the same.
     """
     before = [info.id for info in model.card.classes]
     with seeded(torch.device("cpu"), seed, len(classes)):
         changed = Segmenter(model.config, len(classes))
+    if model.readout is not None and before == [info.id for info in classes]:
+        changed.readout = Readout(model.config, len(classes))
     weights = model.state_dict()
     fresh = changed.state_dict()
     for name, value in fresh.items():

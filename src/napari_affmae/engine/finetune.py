@@ -248,7 +248,8 @@ def start_segmenter(model: Model | Path | str, classes: tuple[ClassInfo, ...], c
             return Segmenter(ModelConfig(**{**PRESETS[name], "in_channels": channels}), len(classes))
         source = load_model(model) if isinstance(model, str | Path) else model
         segmenter = Segmenter(source.config, len(classes))
-    weights = source.state_dict()
+    # A readout belongs to the network as it was: training starts from the network and its heads.
+    weights = {name: value for name, value in source.state_dict().items() if not name.startswith("readout.")}
     same_heads = isinstance(source, Segmenter) and tuple(c.id for c in source.card.classes) == tuple(c.id for c in classes)
     if not same_heads:
         weights = {name: value for name, value in weights.items() if not name.startswith("heads.")}

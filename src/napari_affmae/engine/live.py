@@ -1,13 +1,12 @@
-"""Live training: a session that answers every stroke with a short round, and every quiet minute with a finer one.
+"""Live training: a session that answers every stroke with a quick round, and every quiet minute with a finer one.
 
-A round trains decoder and heads on the paint, the newest strokes first, on encoder features that are computed once per tile.
-Then it predicts: what is visible, then the rest of the image. It ends at once when a newer request makes it stale. While nobody
-paints, :meth:`LiveSession.refine` lets the encoder learn as well.
+A quick round fits a readout to all paint there is, on what the network describes of its tiles, which is computed once. Then it
+predicts: what is visible, then the rest of the image. It ends at once when a newer request makes it stale. While nobody paints,
+:meth:`LiveSession.refine` lets the network learn, and keeps what it learned if that helps on paint that was kept back.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -16,43 +15,36 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ..card import ClassInfo
 from ..config import LiveConfig
 from ..control import LiveControl
-from ..data.augment import augment
 from ..data.fingerprint import fingerprint, label_fingerprint
 from ..data.label_images import LabelledImage
-from ..data.labelled_tiles import LabelledSampler
 from ..data.records import ImageCollection, ImageRecord
 from ..errors import DataError, LabelError
 from ..events import Event, LivePrediction, LiveRound, LiveStep
 from ..model.model_file import load_model, save_model
+from ..model.readout import Readout
 from ..model.segmenter import Segmenter
 from .class_heads import with_classes
-from .device import device_errors, limited_threads, resolve_device, seeded
+from .device import device_errors, limited_threads, resolve_device
 from .finetune import SCRATCH, Model, start_segmenter, started_card, statistics_of
+from .fit_readout import Rows, balanced_loss_on, describe_pixels, fit_readout, loss_on
 from .image_source import ArraySource
-from .live_paint import Paint, Window
-from .live_steps import LiveSteps
+from .live_features import FeatureCache
+from .live_fine import FineTraining
+from .live_paint import Paint, PaintedPixels, spread
 from .live_tiles import Canvas, Region, TiledImage, finished_bands
 from .provenance import describe_data, describe_run
-from .schedule import LEAST
 from .segment import check_channels
+from .tiling import FloatArray
 
-_WINDOW_CPU, _WINDOW = 64, 256
-_BATCH_CPU, _BATCH = 4, 8
-_SECONDS_CPU, _SECONDS = 1.0, 0.25
-_FINE_PIXELS_CPU, _FINE_PIXELS = 256**2, 8 * 512**2
-"""What a quick round and a finer step take on: a second or two on two cores with ``tiny``, a moment on a graphics card."""
+_NEW_PIXELS = 2000
+"""New paint on which the loss before and after a round is measured."""
 
-_LONGER = 3
-"""A round that has not halved the loss may take this many times the seconds it was given."""
-
-_LOOK_EVERY = 4
-_LOOK_WINDOWS = 3
-_FINE_WARM_UP = 0.2
 _SECONDS_BETWEEN_PARTS = 0.5
 """The rest of an image is handed out in bands, at most this often."""
 
@@ -122,7 +114,6 @@ class LiveSession:
         self.config = config or LiveConfig()
         self.device = resolve_device(self.config.device)
         self._threads = threads
-        on_cpu = self.device.type == "cpu"
         with device_errors(self.device, ADVICE), limited_threads(threads):
             source = (
                 load_model(model) if isinstance(model, Path) or (isinstance(model, str) and SCRATCH not in model) else model
@@ -135,23 +126,20 @@ class LiveSession:
             self.model = network.to(self.device)
         patch = network.config.patch_size
         self.tile = -(-(self.config.tile or network.card.tile or 0) // patch) * patch
-        self.window = min(-(-(self.config.window or (_WINDOW_CPU if on_cpu else _WINDOW)) // patch) * patch, self.tile)
         # Less than a segmentation's quarter: fewer tiles to wait for.
         self.overlap = self.tile // 8
-        self.batch = self.config.batch or (_BATCH_CPU if on_cpu else _BATCH)
-        self._seconds = self.config.seconds or (_SECONDS_CPU if on_cpu else _SECONDS)
-        self._fine_batch = max(1, (_FINE_PIXELS_CPU if on_cpu else _FINE_PIXELS) // self.tile**2)
+        # Heads that were trained have an opinion; those of a network that was only pretrained are noise.
+        self._heads_trained = _knows(source, classes)
         self._images: dict[str, tuple[ImageRecord, TiledImage]] = {}
         self._examples: list[LabelledImage] = []
         self._rounds = 0
-        self._drawn = 0
-        self._fine_steps = 0
         self._hashes: dict[str, str] = {}
         self._begin()
 
     def _begin(self) -> None:
-        self.paint = Paint(self.model.card.classes, self.window, self.model.config.patch_size)
-        self.steps = LiveSteps(self.model, self.config, self.tile, self.window)
+        self.paint = Paint(self.model.card.classes)
+        self.features = FeatureCache(self.model, self.config.cache_bytes)
+        self._fine = FineTraining(self.model, self.config, self.tile)
 
     @property
     def classes(self) -> tuple[ClassInfo, ...]:
@@ -165,12 +153,14 @@ class LiveSession:
         if [info.id for info in classes] == [info.id for info in self.classes]:
             self.model.card = self.model.card.replace(classes=tuple(classes))
             return
-        self.steps.release()
+        self._fine.release()
+        self.features.release()
         self.model = with_classes(self.model, classes, self.config.seed)
+        self._heads_trained = False
         self._begin()
 
     def round(self, request: LiveRequest, control: LiveControl) -> Iterator[Event]:
-        """Train on the paint if it changed and holds two classes; then predict.
+        """Fit the readout to all paint if it changed and holds two classes; then predict.
 
         Yields
         ------
@@ -192,39 +182,29 @@ class LiveSession:
             before = after = None
             steps = 0
             if self.paint.changed and len(self.paint.present) > 1:
-                windows = self.paint.cover(self._tiled, _LOOK_WINDOWS, self._rng())
-                before = self.steps.loss(self.paint, self._tiled, windows)
-                for loss in self._train(windows, before):
+                newest = self._rows(self.paint.new or self.paint.all, _NEW_PIXELS)
+                before = loss_on(self.model.readout, newest, self.model.num_classes)
+                fitted = None
+                for found in self._fit(self._rows(self.paint.all, self.config.most_pixels)):
+                    if isinstance(found, Readout):
+                        fitted = found
+                        break
                     steps += 1
-                    yield LiveStep("live", request.generation, steps, loss, fine=False)
+                    yield LiveStep("live", request.generation, steps, found, fine=False)
                     if control.stale(request.generation):
                         return
-                after = self.steps.loss(self.paint, self._tiled, windows)
+                self.model.readout = fitted
+                after = loss_on(fitted, newest, self.model.num_classes)
                 self._rounds += 1
                 self.paint.caught_up()
             done = LiveRound("live", request.generation, self._rounds, steps, False, 0.0, before, after)
             yield from self._predict(request, control, done)
 
-    def _train(self, windows: list[Window], before: float) -> Iterator[float]:
-        """Make the steps of a round; yield the loss of each."""
-        begun = time.perf_counter()
-        goal = 0.5 * before if self.paint.has_new else math.inf
-        config = self.config
-        for step in range(config.most_steps):
-            elapsed = (time.perf_counter() - begun) / self._seconds
-            if step >= config.least_steps and elapsed >= 1:
-                enough = step % _LOOK_EVERY == 0 and self.steps.loss(self.paint, self._tiled, windows) <= goal
-                if enough or elapsed >= _LONGER:
-                    return
-            # The rate falls towards the end, so that what is predicted is no snapshot of a large step.
-            used = max(step / config.most_steps, min(elapsed, 0.9))
-            factor = LEAST + (1 - LEAST) * 0.5 * (1 + math.cos(math.pi * used))
-            rng = self._rng()
-            drawn = [self.paint.draw(self._tiled, rng, new=place < (self.batch + 1) // 2) for place in range(self.batch)]
-            yield float(self.steps.quick(self.paint, self._tiled, drawn, factor)["loss"])
-
     def refine(self, request: LiveRequest, control: LiveControl) -> Iterator[Event]:
-        """Train the whole network, encoder included, for some seconds; then predict as :meth:`round` does.
+        """Train the whole network for some seconds on part of the paint; then predict as :meth:`round` does.
+
+        What was learned is kept only if a readout on it does better on the paint that was kept back. Where the paint cannot
+        spare any, nothing is trained.
 
         Raises
         ------
@@ -235,44 +215,67 @@ class LiveSession:
             self._take(request)
             if len(self.paint.present) < 2:
                 raise LabelError("nothing to refine on yet: paint some pixels of at least two classes")
-            windows = self.paint.cover(self._tiled, _LOOK_WINDOWS, self._rng())
-            before = self.steps.loss(self.paint, self._tiled, windows)
+            before = after = None
             steps = 0
-            for loss in self._train_all(control, request.generation):
-                steps += 1
-                yield LiveStep("live", request.generation, steps, loss, fine=True)
-                if control.stale(request.generation):
-                    return
-            after = self.steps.loss(self.paint, self._tiled, windows)
+            sampler = self._fine.sampler(self._examples)
+            kept = [_pixels_of(part.record.name, part.targets) for part in sampler.held_out]
+            if kept:
+                learned = _without(self.paint.all, kept)
+                before = self._score(learned, kept, heads=self._heads_trained)
+                saved, features, heads = self._fine.weights(), self.features, self._heads_trained
+                self.features = FeatureCache(self.model, self.config.cache_bytes)
+                finished = False
+                try:
+                    for loss in self._fine.run(sampler):
+                        steps += 1
+                        yield LiveStep("live", request.generation, steps, loss, fine=True)
+                        if control.stale(request.generation):
+                            return
+                    self.features.forget()
+                    after = self._score(learned, kept, heads=True)
+                    finished = after < before
+                    self._heads_trained = finished or heads
+                finally:
+                    if not finished:
+                        self._fine.restore(saved)
+                        self.features = features
+                if finished:
+                    features.release()
+                    self.model.readout = self._fitted(self._rows(self.paint.all, self.config.most_pixels))
+                    self.paint.caught_up()
+                else:
+                    after = before
             done = LiveRound("live", request.generation, self._rounds, steps, True, 0.0, before, after)
             yield from self._predict(request, control, done)
 
-    def _train_all(self, control: LiveControl, generation: int) -> Iterator[float]:
-        config = self.config
-        sampler = LabelledSampler(
-            self._examples,
-            self.classes,
-            statistics_of(self.model.card),
-            self.tile,
-            self._fine_batch,
-            config.seed,
-            sparse=True,
-        )
-        begun = time.perf_counter()
+    def _score(self, learned: list[PaintedPixels], kept: list[PaintedPixels], *, heads: bool) -> float:
+        """Return the loss on paint that was kept back, of a readout that is fitted to the other."""
+        was, self._heads_trained = self._heads_trained, heads
         try:
-            for step in range(config.fine_steps):
-                used = max(step / config.fine_steps, (time.perf_counter() - begun) / config.fine_seconds)
-                if used >= 1 or control.stale(generation):
-                    return
-                # Every finer round warms up: the encoder has rested while decoder and heads moved on.
-                factor = min(1.0, (used + 0.01) / _FINE_WARM_UP) * (LEAST + (1 - LEAST) * 0.5 * (1 + math.cos(math.pi * used)))
-                self._fine_steps += 1
-                images, targets = (torch.from_numpy(array).to(self.device) for array in sampler.batch(self._fine_steps))
-                with seeded(self.device, config.seed, self._fine_steps) as generator:
-                    images, targets = augment(images, targets, jitter=config.jitter, generator=generator)
-                yield float(self.steps.fine(images, targets, self.paint.pixels, factor)["loss"])
+            readout = self._fitted(self._rows(learned, self.config.most_pixels))
         finally:
-            self.steps.features.forget()
+            self._heads_trained = was
+        return balanced_loss_on(readout, self._rows(kept, self.config.most_pixels), self.model.num_classes)
+
+    def _rows(self, pixels: list[PaintedPixels], most: int) -> Rows:
+        return describe_pixels(spread(pixels, self.model.num_classes, most), self._tiled, self.features, self.device)
+
+    def _fit(self, rows: Rows) -> Iterator[float | Readout]:
+        return fit_readout(self.model, rows, self.config.seed, heads_trained=self._heads_trained)
+
+    def _fitted(self, rows: Rows) -> Readout:
+        *_, readout = self._fit(rows)
+        if not isinstance(readout, Readout):
+            raise TypeError("fitting ended without a readout")
+        return readout
+
+    def predict(self, pixels: FloatArray) -> FloatArray:
+        """Return probabilities ``[K, T, T]`` of a tile ``[C, T, T]``."""
+        description = self.features(pixels)
+        with torch.no_grad():
+            logits = description.logits if self.model.readout is None else self.model.readout(description)
+            probabilities: FloatArray = logits.softmax(dim=1)[0].cpu().numpy()
+        return probabilities
 
     def _predict(self, request: LiveRequest, control: LiveControl, done: LiveRound) -> Iterator[Event]:
         if request.image is None:
@@ -294,7 +297,7 @@ class LiveSession:
             last = time.perf_counter()
             for row, band in finished_bands(tiles, region):
                 for tile in row:
-                    canvas.add(tile, self.steps.predict(image.read(*tile)))
+                    canvas.add(tile, self.predict(image.read(*tile)))
                     if control.stale(request.generation):
                         return
                 waiting = band if waiting is None else replace(waiting, bottom=band.bottom)
@@ -327,7 +330,7 @@ class LiveSession:
                 for tile in image.tiles(visible):
                     if control.stale(request.generation):
                         return
-                    self.steps.features(image.read(*tile))
+                    self.features(image.read(*tile))
 
     def save(self, path: Path | str) -> Path:
         """Write the model as :func:`~napari_affmae.engine.finetune.finetune` does, to segment, evaluate and go on with.
@@ -342,7 +345,7 @@ class LiveSession:
         StorageError
             If it cannot be written.
         """
-        figures = {"rounds": self._rounds, "painted_pixels": self.paint.pixels.tolist()}
+        figures = {"rounds": self._rounds, "painted_pixels": self.paint.counts.tolist()}
         labels = [label_fingerprint(example.labels) for example in self._examples]
         data = describe_data(len(self._examples), self._fingerprints(), labels)
         record = describe_run("live", [example.name for example in self._examples], self.config, figures, data)
@@ -366,10 +369,6 @@ class LiveSession:
     def _tiled(self) -> dict[str, TiledImage]:
         return {name: tiled for name, (_, tiled) in self._images.items()}
 
-    def _rng(self) -> np.random.Generator:
-        self._drawn += 1
-        return np.random.default_rng([self.config.seed, self._drawn])
-
     def _take(self, request: LiveRequest) -> None:
         """Take over paint and images, keeping what is known about those that are the same."""
         self._examples = list(request.examples)
@@ -392,3 +391,27 @@ class LiveSession:
         pixels = record.read() if whole else record.array
         source = ArraySource(pixels, statistics_of(self.model.card))
         return TiledImage(source, self.tile, self.overlap, self.model.config.patch_size)
+
+
+def _knows(model: Segmenter, classes: Sequence[ClassInfo]) -> bool:
+    """Whether a segmenter's heads were trained on just these classes; those below a readout need not have been."""
+    same = {info.id for info in model.card.classes} == {info.id for info in classes}
+    return same and (model.readout is None or bool(model.readout.heads_share > 0))
+
+
+def _pixels_of(name: str, targets: npt.NDArray[np.int64]) -> PaintedPixels:
+    rows, columns = np.nonzero(targets >= 0)
+    return PaintedPixels(name, rows, columns, targets[rows, columns])
+
+
+def _without(pixels: list[PaintedPixels], kept: list[PaintedPixels]) -> list[PaintedPixels]:
+    """Return painted pixels less those that were kept back."""
+    apart = {part.image: _codes(part) for part in kept}
+    nobody = np.empty(0, np.int64)
+    left = [part.take(~np.isin(_codes(part), apart.get(part.image, nobody))) for part in pixels]
+    return [part for part in left if len(part)]
+
+
+def _codes(pixels: PaintedPixels) -> npt.NDArray[np.int64]:
+    """Return one number for every place."""
+    return (pixels.rows << 32) | pixels.columns

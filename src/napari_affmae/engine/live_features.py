@@ -1,4 +1,4 @@
-"""Encoder features of tiles, computed once while the encoder stays as it is."""
+"""What the network describes of tiles, computed once while the network stays as it is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 import torch
 
-from ..model.encoder import Stage
+from ..model.description import Description
 from ..model.segmenter import Segmenter
 from .device import inference_autocast
 from .recording import Repeated, Tensors
@@ -15,10 +15,10 @@ from .tiling import FloatArray
 
 
 class FeatureCache:
-    """The encoder as a function of single tiles that remembers its latest results.
+    """The network as a function of single tiles that remembers its latest results.
 
     A result is found by the content of its tile, so that it serves every place, layer and file that shows the same pixels, and
-    never outlives a change of them. Tiles are encoded one at a time: what is remembered does not depend on what was asked for
+    never outlives a change of them. Tiles are described one at a time: what is remembered does not depend on what was asked for
     beside it.
 
     Parameters
@@ -33,46 +33,40 @@ class FeatureCache:
         self._model = model
         self._device = next(model.parameters()).device
         self._limit = limit
-        self._encode = Repeated(self._stages, self._stages, self._device)
-        self._kept: OrderedDict[bytes, tuple[list[Stage], int]] = OrderedDict()
+        self._describe = Repeated(self._run, self._run, self._device)
+        self._kept: OrderedDict[bytes, Description] = OrderedDict()
         self.bytes = 0
         self.computed = 0
 
-    def __call__(self, pixels: FloatArray) -> list[Stage]:
-        """Return the four stages of a normalised tile ``[C, T, T]``, batch axis of one."""
+    def __call__(self, pixels: FloatArray) -> Description:
+        """Return the description of a normalised tile ``[C, T, T]``, batch axis of one."""
         key = blake2b(pixels.tobytes(), digest_size=16).digest()
         found = self._kept.get(key)
         if found is not None:
             self._kept.move_to_end(key)
-            return found[0]
+            return found
         self._model.eval()
-        # No inference mode: what is kept is trained on later.
         with torch.no_grad():
-            stages = self._encode((torch.from_numpy(pixels)[None].to(self._device),))
-        if self._device.type == "cuda":  # the next replay overwrites them
-            stages = [Stage(stage.tokens.clone(), stage.positions_xy.clone()) for stage in stages]
+            description = self._describe((torch.from_numpy(pixels)[None].to(self._device),))
+        if self._device.type == "cuda":  # the next replay overwrites it
+            description = description.clone()
         self.computed += 1
-        size = sum(stage.tokens.nbytes + stage.positions_xy.nbytes for stage in stages)
-        self._kept[key] = stages, size
-        self.bytes += size
+        self._kept[key] = description
+        self.bytes += description.bytes
         while self.bytes > self._limit and self._kept:
-            self.bytes -= self._kept.popitem(last=False)[1][1]
-        return stages
+            self.bytes -= self._kept.popitem(last=False)[1].bytes
+        return description
 
     def forget(self) -> None:
-        """Drop everything: the encoder has changed."""
+        """Drop everything: the network has changed."""
         self._kept.clear()
         self.bytes = 0
 
-    def _stages(self, tensors: Tensors) -> list[Stage]:
+    def release(self) -> None:
+        """Give back the memory of what was recorded, too."""
+        self._describe.forget()
+        self.forget()
+
+    def _run(self, tensors: Tensors) -> Description:
         with inference_autocast(self._device):
-            stages: list[Stage] = self._model.encode(tensors[0])
-        return stages
-
-
-def stacked(features: list[list[Stage]]) -> list[Stage]:
-    """Put the stages of several tiles of the same size into one batch."""
-    return [
-        Stage(torch.cat([stage.tokens for stage in level]), torch.cat([stage.positions_xy for stage in level]))
-        for level in zip(*features, strict=True)
-    ]
+            return self._model.describe(tensors[0])

@@ -1,8 +1,8 @@
-"""Paint as live training sees it: where it is, what of it is new, and which windows around it to train on."""
+"""Paint as live training sees it: which pixels are painted, and which of them are new."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,38 +10,35 @@ import numpy as np
 import numpy.typing as npt
 
 from ..card import ClassInfo
-from ..data.classes import IGNORE, to_targets
+from ..data.classes import to_targets
 from ..data.label_images import LabelledImage
-from .live_tiles import TiledImage
 
-_MOST_PLACES = 100_000
-"""Painted pixels remembered per class and image: enough that every stroke is among them."""
-
-_MARGIN = 8
-"""The chosen pixel lies at least an eighth of the window inside its edges, where the tile allows."""
-
-Places = npt.NDArray[np.int64]
-"""``[n, 3]``: number of the image, row and column of painted pixels."""
+Ints = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Window:
-    """A square of an image to train on.
+@dataclass(frozen=True, eq=False)
+class PaintedPixels:
+    """Painted pixels of one image in raster order.
 
     Attributes
     ----------
     image
-        Name of the image.
-    tile
-        First row and column of the tile that is encoded.
-    row, column
-        Where the window begins in the tile, in pixels; multiples of the patch size.
+        Its name.
+    rows, columns, classes
+        int64 ``[n]``; classes are indices of the table.
     """
 
     image: str
-    tile: tuple[int, int]
-    row: int
-    column: int
+    rows: Ints
+    columns: Ints
+    classes: Ints
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, chosen: npt.NDArray[Any]) -> PaintedPixels:
+        """Return some of the pixels."""
+        return PaintedPixels(self.image, self.rows[chosen], self.columns[chosen], self.classes[chosen])
 
 
 class Paint:
@@ -51,28 +48,32 @@ class Paint:
     ----------
     classes
         The class table.
-    window, patch
-        Side of a window and of a patch in pixels.
 
     Attributes
     ----------
-    pixels
+    all
+        Every painted pixel, images in the order of their names: the same paint gives the same list, however it came about.
+    new
+        What of it was added or changed since :meth:`caught_up`.
+    counts
         int64 ``[K]``: painted pixels of each class.
     changed
         Whether anything was painted or erased since :meth:`caught_up`.
     """
 
-    def __init__(self, classes: Sequence[ClassInfo], window: int, patch: int) -> None:
+    def __init__(self, classes: Sequence[ClassInfo]) -> None:
         self._classes = tuple(classes)
-        self._window = window
-        self._patch = patch
         self._labels: dict[str, npt.NDArray[Any]] = {}
         self._learned: dict[str, npt.NDArray[Any]] = {}
-        self._names: list[str] = []
-        self._all: list[Places] = []
-        self._new: list[Places] = []
+        self._found: dict[str, PaintedPixels] = {}
+        self.new: list[PaintedPixels] = []
         self.changed = False
-        self.pixels: npt.NDArray[np.int64] = np.zeros(len(self._classes), np.int64)
+        self.counts: Ints = np.zeros(len(self._classes), np.int64)
+
+    @property
+    def all(self) -> list[PaintedPixels]:
+        """See the class."""
+        return [pixels for _, pixels in sorted(self._found.items()) if len(pixels)]
 
     def update(self, examples: Sequence[LabelledImage]) -> None:
         """Take over all paint, which replaces what was there before.
@@ -82,110 +83,73 @@ class Paint:
         LabelError
             If an id is not in the table.
         """
+        before, known = self._labels, self._found
         self._labels = {example.name: example.labels for example in examples}
-        self._names = list(self._labels)
+        self._found, self.new = {}, []
         self.changed = self._labels.keys() != self._learned.keys()
-        self.pixels = np.zeros(len(self._classes), np.int64)
-        everything: list[list[Places]] = [[] for _ in self._classes]
-        new: list[list[Places]] = [[] for _ in self._classes]
-        for number, (name, labels) in enumerate(self._labels.items()):
+        for name, labels in sorted(self._labels.items()):
             # Paint is sparse: everything but the search for it works on the painted pixels alone.
-            painted = np.flatnonzero(labels)
-            self.pixels += self._add(everything, number, labels, painted)
-            before = self._learned.get(name)
-            if before is labels:
+            pixels = known[name] if before.get(name) is labels else self._pixels(name, labels, np.flatnonzero(labels))
+            self._found[name] = pixels
+            learned = self._learned.get(name)
+            if learned is labels:
                 continue
-            fits = before is not None and before.shape == labels.shape
-            differs = np.flatnonzero(labels != before) if fits else painted
+            if learned is None or learned.shape != labels.shape:
+                differs = np.flatnonzero(labels)
+            else:
+                differs = np.flatnonzero(labels != learned)
             self.changed |= bool(len(differs))
-            self._add(new, number, labels, differs[labels.reshape(-1)[differs] != 0])
-        self._all = [_joined(places) for places in everything]
-        self._new = [_joined(places) for places in new]
+            added = differs[labels.reshape(-1)[differs] != 0]
+            if len(added):
+                self.new.append(self._pixels(name, labels, added))
+        counted = [np.bincount(pixels.classes, minlength=len(self._classes)) for pixels in self._found.values()]
+        self.counts = sum(counted, np.zeros(len(self._classes), np.int64))
 
     def caught_up(self) -> None:
         """Note that training has seen the paint as it is now: nothing of it is new any more."""
         self._learned = dict(self._labels)
-        self._new = []
+        self.new = []
         self.changed = False
 
     @property
     def present(self) -> npt.NDArray[np.intp]:
         """Indices of the classes that are painted."""
-        return np.flatnonzero(self.pixels)
+        return np.flatnonzero(self.counts)
 
-    @property
-    def has_new(self) -> bool:
-        """Whether paint was added since :meth:`caught_up`."""
-        return any(len(places) for places in self._new)
-
-    def draw(self, images: Mapping[str, TiledImage], rng: np.random.Generator, *, new: bool) -> Window:
-        """Draw a window around a painted pixel: every class equally likely, then every pixel of it.
-
-        Parameters
-        ----------
-        new
-            Around what was added since :meth:`caught_up`, if anything was.
-        """
-        pools = [pool for pool in (self._new if new and self.has_new else self._all) if len(pool)]
-        pool = pools[int(rng.integers(len(pools)))]
-        number, row, column = (int(value) for value in pool[rng.integers(len(pool))])
-        reach = self._window - self._window // _MARGIN
-        offsets = rng.integers(self._window // _MARGIN, reach, 2)
-        return self._around(images, number, row, column, (int(offsets[0]), int(offsets[1])))
-
-    def cover(self, images: Mapping[str, TiledImage], most: int, rng: np.random.Generator) -> list[Window]:
-        """Return up to ``most`` windows that together show the newest paint (all paint if nothing was added), or part of it."""
-        pools = [pool for pool in (self._new if self.has_new else self._all) if len(pool)]
-        left = np.concatenate(pools)
-        windows: list[Window] = []
-        while len(left) and len(windows) < most:
-            number, row, column = (int(value) for value in left[rng.integers(len(left))])
-            window = self._around(images, number, row, column, (self._window // 2, self._window // 2))
-            windows.append(window)
-            top, start = window.tile[0] + window.row, window.tile[1] + window.column
-            inside = (left[:, 0] == number) & _between(left[:, 1], top, self._window)
-            left = left[~(inside & _between(left[:, 2], start, self._window))]
-        return windows
-
-    def targets(self, window: Window, *, new: bool = False) -> npt.NDArray[np.int64]:
-        """Return class indices ``[W, W]`` of a window, -1 where nothing is painted; with ``new``, nothing but new paint."""
-        labels = self._labels[window.image]
-        top, left = window.tile[0] + window.row, window.tile[1] + window.column
-        part = labels[top : top + self._window, left : left + self._window]
-        targets = np.full((self._window, self._window), IGNORE, np.int64)
-        targets[: part.shape[0], : part.shape[1]] = to_targets(part, self._classes, sparse=True)
-        before = self._learned.get(window.image)
-        if new and self.has_new and before is not None and before.shape == labels.shape:
-            same = part == before[top : top + self._window, left : left + self._window]
-            targets[: part.shape[0], : part.shape[1]][same] = IGNORE
-        return targets
-
-    def _around(self, images: Mapping[str, TiledImage], number: int, row: int, column: int, offsets: tuple[int, int]) -> Window:
-        name = self._names[number]
-        image = images[name]
-        tile = image.around(row, column)
-        start_row, start_column = (
-            min(max(position - start - offset, 0), image.tile - self._window) // self._patch * self._patch
-            for position, start, offset in zip((row, column), tile, offsets, strict=True)
-        )
-        return Window(name, tile, start_row, start_column)
-
-    def _add(self, places: list[list[Places]], number: int, labels: npt.NDArray[Any], flat: npt.NDArray[np.intp]) -> Places:
-        """Add painted pixels of an image to the lists of their classes; return how many there are of each class."""
-        classes = to_targets(labels.reshape(-1)[flat], self._classes, sparse=True)
-        for index in np.unique(classes):
-            rows, columns = np.divmod(_thinned(flat[classes == index]), labels.shape[1])
-            places[index].append(np.stack((np.full_like(rows, number), rows, columns), axis=1))
-        return np.bincount(classes, minlength=len(self._classes))
+    def _pixels(self, name: str, labels: npt.NDArray[Any], flat: npt.NDArray[np.intp]) -> PaintedPixels:
+        rows, columns = np.divmod(flat.astype(np.int64), labels.shape[1])
+        return PaintedPixels(name, rows, columns, to_targets(labels.reshape(-1)[flat], self._classes, sparse=True))
 
 
-def _thinned(flat: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    return flat if len(flat) <= _MOST_PLACES else np.random.default_rng(0).choice(flat, _MOST_PLACES, replace=False)
+def spread(pixels: Sequence[PaintedPixels], classes: int, most: int) -> list[PaintedPixels]:
+    """Choose at most ``most`` pixels, as evenly over the classes as there are, scattered over the paint of each.
+
+    Which ones depends on nothing but where the paint is.
+    """
+    joined = np.concatenate([part.classes for part in pixels])
+    mixed = np.concatenate([_scatter(part.rows, part.columns, place) for place, part in enumerate(pixels)])
+    chosen = np.zeros(len(joined), np.bool_)
+    for share, index in _shares(np.bincount(joined, minlength=classes), most):
+        own = np.flatnonzero(joined == index)
+        chosen[own[np.argsort(mixed[own], kind="stable")[:share]]] = True
+    ends = np.cumsum([len(part) for part in pixels])
+    return [part.take(chosen[end - len(part) : end]) for part, end in zip(pixels, ends, strict=True)]
 
 
-def _joined(places: list[Places]) -> Places:
-    return np.concatenate([*places, np.empty((0, 3), np.int64)])
+def _shares(counts: Ints, most: int) -> list[tuple[int, int]]:
+    """Return how many pixels to take of each class, rarest first: what rare ones cannot give goes to the others."""
+    shares = []
+    left = most
+    order = [int(index) for index in np.argsort(counts, kind="stable") if counts[index]]
+    for place, index in enumerate(order):
+        share = min(int(counts[index]), left // (len(order) - place))
+        shares.append((share, index))
+        left -= share
+    return shares
 
 
-def _between(values: npt.NDArray[np.int64], start: int, length: int) -> npt.NDArray[np.bool_]:
-    return (values >= start) & (values < start + length)
+def _scatter(rows: Ints, columns: Ints, salt: int) -> npt.NDArray[np.uint64]:
+    """Return a well-spread number for every place (a multiplicative hash)."""
+    mixed = rows.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + columns.astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F)
+    mixed = (mixed + np.uint64(salt)) * np.uint64(0x165667B19E3779F9)
+    return (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -82,17 +82,10 @@ class TiledImage:
             if region.meets(top, left, self.tile, self.tile)
         ]
 
-    def around(self, row: int, column: int) -> tuple[int, int]:
-        """Return the tile in which a pixel lies farthest from the edges."""
-        [(place, _)] = self.by_tile(np.array([row]), np.array([column]))
-        return place
-
     def by_tile(self, rows: Ints, columns: Ints) -> Iterator[tuple[tuple[int, int], npt.NDArray[np.intp]]]:
         """Deal pixels out to the tiles in which they lie farthest from the edges: each such tile, and which pixels it gets."""
-        down, across = (
-            _most_central(self._rows.starts, self.tile, rows),
-            _most_central(self._columns.starts, self.tile, columns),
-        )
+        down = _most_central(self._rows.starts, self.tile, rows)
+        across = _most_central(self._columns.starts, self.tile, columns)
         numbers = down * len(self._columns.starts) + across
         for number in np.unique(numbers).tolist():
             row, column = divmod(number, len(self._columns.starts))
@@ -185,8 +178,8 @@ def finished_bands(tiles: Sequence[tuple[int, int]], region: Region) -> Iterator
 
 def _most_central(starts: Sequence[int], tile: int, positions: Ints) -> npt.NDArray[np.intp]:
     """Return for each position the number of the tile in whose middle it lies most nearly."""
-    numbers: npt.NDArray[np.intp] = np.abs(2 * (positions[:, None] - np.array(starts)) - tile).argmin(axis=1)
-    return numbers
+    nearest: npt.NDArray[np.intp] = np.abs(2 * (positions[:, None] - np.array(starts)) - tile).argmin(axis=1)
+    return nearest
 
 
 def _inside(start: int, tile: int, size: int) -> tuple[npt.NDArray[np.intp], int, int]:

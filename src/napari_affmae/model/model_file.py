@@ -16,6 +16,7 @@ from ..errors import ModelFileError, StorageError
 from ..model_header import FORMAT, KEY, MODEL_FILE, locate_model, read_card
 from .joined_layers import join_layers
 from .mae import MaskedAutoencoder
+from .readout import Readout
 from .segmenter import Segmenter
 
 _LONGEST_REASON = 300
@@ -57,6 +58,7 @@ def save_model(model: MaskedAutoencoder | Segmenter, path: str | Path, **provena
         "format": FORMAT,
         "kind": "segmenter" if isinstance(model, Segmenter) else "mae",
         "num_classes": model.num_classes if isinstance(model, Segmenter) else None,
+        "readout": isinstance(model, Segmenter) and model.readout is not None,
         "config": model.config.model_dump(mode="json"),
         "card": model.card.model_dump(mode="json"),
     }
@@ -92,6 +94,8 @@ def load_model(path: str | Path) -> MaskedAutoencoder | Segmenter:
     header = read_card(path)
     model: MaskedAutoencoder | Segmenter
     model = MaskedAutoencoder(header.config) if header.num_classes is None else Segmenter(header.config, header.num_classes)
+    if isinstance(model, Segmenter) and header.readout:
+        model.readout = Readout(model.config, model.num_classes)
     try:
         model.load_state_dict(join_layers(safetensors.torch.load_file(path)))
     except (SafetensorError, OSError, RuntimeError) as error:

@@ -10,11 +10,14 @@ from torch import Tensor
 
 from ..config import ModelConfig
 from ..errors import ConfigError
+from .description import Description, context_of
 from .encoder import Stage
+from .filters import filter_responses
 from .geometry import grid_positions
 from .mae import MaskedAutoencoder
 from .masking import unpatchify
 from .network import Network
+from .readout import Readout
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,10 @@ class SegmenterOutput:
 
 
 class Segmenter(Network):
-    """A network that gives every pixel ``num_classes`` logits.
+    """A network that gives every pixel ``num_classes`` logits: those of its main head or, if it has one, of its readout.
+
+    Heads are trained with the network, by the thousand steps. A :class:`~napari_affmae.model.readout.Readout` is fitted in a
+    second to what a finished network describes; live training does so after every stroke.
 
     Parameters
     ----------
@@ -47,6 +53,11 @@ class Segmenter(Network):
     ------
     ConfigError
         If there are fewer than two classes.
+
+    Attributes
+    ----------
+    readout
+        Takes the place of the main head where it is not None.
     """
 
     def __init__(self, config: ModelConfig, num_classes: int) -> None:
@@ -54,6 +65,7 @@ class Segmenter(Network):
             raise ConfigError(f"a segmenter needs at least 2 classes, got {num_classes}: paint or name another one")
         super().__init__(config, config.patch_size**2 * num_classes)
         self.num_classes = num_classes
+        self.readout: Readout | None = None
 
     @classmethod
     def from_pretrained(cls, mae: MaskedAutoencoder, num_classes: int) -> Self:
@@ -73,46 +85,46 @@ class Segmenter(Network):
             If the images are not ``[B, C, H, W]`` with the channels that the network was built for.
         """
         height, width = images.shape[-2:]
-        output = self.decode(self.encode(images), self.config.grid(height, width))
-        maps = {name: logits[..., :height, :width] for name, logits in output.aux.items()}
-        return SegmenterOutput(output.logits[..., :height, :width], maps)
+        if self.readout is None:
+            return self.heads_output(images)
+        padded, grid, stages, decoded = self._decoded(images)
+        output = self._heads(decoded, grid)
+        logits: Tensor = self.readout(self._description(padded, grid, stages, decoded, output.logits))
+        return _cropped(SegmenterOutput(logits, output.aux), height, width)
 
-    def encode(self, images: Tensor) -> list[Stage]:
-        """Return the four encoder stages of normalised images ``[B, C, H, W]``, nothing hidden.
+    def heads_output(self, images: Tensor) -> SegmenterOutput:
+        """Segment images as :meth:`forward` does, by the heads alone: what trains them, and the network below."""
+        _, grid, _, decoded = self._decoded(images)
+        return _cropped(self._heads(decoded, grid), *images.shape[-2:])
 
-        Raises
-        ------
-        DataError
-            As :meth:`forward`.
-        """
+    def describe(self, images: Tensor) -> Description:
+        """Return what a readout reads classes from, of images as :meth:`forward` takes them, padded to whole patches."""
+        padded, grid, stages, decoded = self._decoded(images)
+        return self._description(padded, grid, stages, decoded, self._heads(decoded, grid).logits)
+
+    def _decoded(self, images: Tensor) -> tuple[Tensor, tuple[int, int], list[Stage], list[Tensor]]:
         padded = self._padded(images)
         grid = self.config.grid(*images.shape[-2:])
-        places = self.places(grid, padded).expand(images.shape[0], -1, 2)
-        stages: list[Stage] = self.encoder(self.patch_embedding(padded, None), places, grid)
-        return stages
+        return padded, grid, *self._run(padded, grid, None, None)
 
-    def decode(
-        self, stages: list[Stage], grid: tuple[int, int], window: tuple[Tensor, tuple[int, int]] | None = None
-    ) -> SegmenterOutput:
-        """Segment what was encoded, in whole patches.
-
-        Parameters
-        ----------
-        stages
-            What :meth:`encode` returned.
-        grid
-            ``(h, w)`` patches of the images that were encoded.
-        window
-            The part to decode: the places ``[B, q, 2]`` of its patches in raster order, and how many rows and columns of
-            patches it has. None decodes everything. Queries see each other, so that a window differs a little from the same
-            part of the whole within some patches of its edges.
-        """
-        places, shape = window or (self.places(grid, stages[0].tokens).expand(stages[0].tokens.shape[0], -1, 2), grid)
-        decoded = self._predict(self.decoder(stages, places, grid))
-        maps = {name: unpatchify(values, self.config.patch_size, shape) for name, values in decoded.items()}
+    def _heads(self, decoded: list[Tensor], grid: tuple[int, int]) -> SegmenterOutput:
+        maps = {name: unpatchify(values, self.config.patch_size, grid) for name, values in self._predict(decoded).items()}
         return SegmenterOutput(logits=maps["res2"], aux={"res5": maps["res5"], "res4": maps["res4"]})
+
+    def _description(
+        self, padded: Tensor, grid: tuple[int, int], stages: list[Stage], decoded: list[Tensor], logits: Tensor
+    ) -> Description:
+        with torch.autocast(padded.device.type, enabled=False):
+            places = self.places(grid, padded).expand(padded.shape[0], -1, 2)
+            return Description(filter_responses(padded), context_of(stages, decoded, places, grid), logits.float())
 
     @staticmethod
     def places(grid: tuple[int, int], like: Tensor) -> Tensor:
         """Return the places of all patches of a grid, ``[h·w, 2]``, on the device of ``like``."""
         return grid_positions(*grid, like.device, torch.float64 if like.dtype == torch.float64 else torch.float32)
+
+
+def _cropped(output: SegmenterOutput, height: int, width: int) -> SegmenterOutput:
+    """Take the padding off."""
+    maps = {name: logits[..., :height, :width] for name, logits in output.aux.items()}
+    return SegmenterOutput(output.logits[..., :height, :width], maps)

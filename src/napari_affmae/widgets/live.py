@@ -38,7 +38,7 @@ REDRAWN_MILLISECONDS = 100
 
 IDLE_MILLISECONDS = 4000
 FINE_ROUNDS = 3
-"""After so long without a stroke the encoder learns too, this often at most until the next stroke."""
+"""After so long without a stroke the network learns too, this often at most until the next stroke."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,6 +266,9 @@ class LiveMode:
             self.said.emit("Live: paint two classes to begin." if event.number == 0 else f"Shown · {event.seconds:.1f} s")
             return
         self.rounds.append(event)
+        if event.fine and event.loss_after == event.loss_before:
+            self.said.emit(f"round {event.number} stays: finer training did not help on paint kept back")
+            return
         name = "refined after round" if event.fine else "round"
         self.said.emit(f"{name} {event.number} · {event.seconds:.1f} s · loss {event.loss_after:.2f}")
 

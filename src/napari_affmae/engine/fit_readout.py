@@ -1,0 +1,230 @@
+"""Fit a readout to painted pixels: a second on two CPU cores, and the same paint gives the same readout."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..model.description import Description
+from ..model.readout import COMPONENTS, HIDDEN, MEMBERS, Committee, Readout
+from ..model.segmenter import Segmenter
+from .live_paint import PaintedPixels
+from .live_tiles import TiledImage
+
+STEPS = 80
+_RATE, _DECAY = 1e-2, 0.1
+_DROPOUT = {"filters": (0.2, 0.2), "context": (0.5, 0.3)}
+"""Of inputs and hidden layer, per committee. Paint is little, and the network's features are many."""
+
+_BALANCE = 0.5
+"""A class counts as its painted pixels to this power; half of what that evens out is taken back in the end."""
+
+_RESTORED = 0.25
+_CELL = 48
+"""Paint is dealt out to the members by squares of so many pixels, about a stroke: each leaves out a quarter of them."""
+
+_PATCHES = 4096
+"""Patches that say in which directions features vary."""
+
+_HEADS_SHARES = (0.0, 0.25, 0.5, 1.0)
+_SMALL = 1e-3
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Painted pixels as the network describes them.
+
+    Attributes
+    ----------
+    filters, context, logits
+        As :meth:`Description.at <napari_affmae.model.description.Description.at>` returns them.
+    classes
+        int64 ``[n]``.
+    cells
+        int64 ``[n]``: number of the member that leaves the pixel out.
+    tiles
+        Descriptions of the tiles that the pixels are in.
+    """
+
+    filters: Tensor
+    context: Tensor
+    logits: Tensor
+    classes: Tensor
+    cells: Tensor
+    tiles: list[Description]
+
+
+def describe_pixels(
+    pixels: Sequence[PaintedPixels], images: dict[str, TiledImage], describe: Callable[..., Description], device: torch.device
+) -> Rows:
+    """Look painted pixels up, each in the tile in which it lies farthest from the edges."""
+    parts, tiles, classes, cells = [], [], [], []
+    for part in pixels:
+        image = images[part.image]
+        for tile, chosen in image.by_tile(part.rows, part.columns):
+            description = describe(image.read(*tile))
+            inside = [
+                torch.from_numpy(places[chosen] - start).to(device)
+                for places, start in zip((part.rows, part.columns), tile, strict=True)
+            ]
+            parts.append(description.at(inside[0], inside[1]))
+            tiles.append(description)
+            classes.append(torch.from_numpy(part.classes[chosen]))
+            cells.append(torch.from_numpy(part.rows[chosen] // _CELL % 2 * 2 + part.columns[chosen] // _CELL % 2))
+    filters, context, logits = (torch.cat(values) for values in zip(*parts, strict=True))
+    return Rows(filters, context, logits, torch.cat(classes).to(device), torch.cat(cells).to(device), tiles)
+
+
+def fit_readout(model: Segmenter, rows: Rows, seed: int, *, heads_trained: bool) -> Iterator[float | Readout]:
+    """Fit a new readout for a network; yield the loss after each step, and the readout at last.
+
+    Nothing of an earlier readout is gone on with, so that strokes leave no trace but the paint that is there.
+
+    Parameters
+    ----------
+    rows
+        Painted pixels of at least two classes.
+    heads_trained
+        Whether the heads' opinion may count.
+    """
+    device = rows.filters.device
+    with torch.no_grad():
+        readout = Readout(model.config, model.num_classes).to(device)
+        _standardise(readout, rows.tiles, seed)
+        counts = torch.bincount(rows.classes, minlength=model.num_classes).float()
+        readout.present.copy_(counts > 0)
+        readout.log_prior.copy_(_RESTORED * (counts / counts.sum()).clamp_min(_SMALL).log() * readout.present)
+        inputs = {
+            "filters": readout.responses(rows.filters),
+            "context": readout.components(rows.context),
+        }
+    left_out = _left_out(rows)
+    weights = _weights(rows.classes, ~left_out, model.num_classes)
+    generator = torch.Generator(device).manual_seed(seed)
+    for name, values in inputs.items():
+        yield from _train(getattr(readout, name), values, rows.classes, weights, _DROPOUT[name], generator)
+    if heads_trained:
+        with torch.no_grad():
+            _weigh_heads(readout, rows, left_out, weights)
+    yield readout
+
+
+def loss_on(readout: Readout | None, rows: Rows, classes: int) -> float:
+    """Return the mean cross-entropy on pixels; without a readout that of a blind guess."""
+    if readout is None:
+        return math.log(classes)
+    with torch.no_grad():
+        probabilities = readout.members(rows.filters, rows.context, rows.logits).mean(dim=0)
+        scores = probabilities.clamp_min(1e-12).log() + readout.log_prior
+        return float(functional.cross_entropy(scores, rows.classes))
+
+
+def balanced_loss_on(readout: Readout, rows: Rows, classes: int) -> float:
+    """Return the cross-entropy on pixels, averaged over the classes that are among them."""
+    with torch.no_grad():
+        probabilities = readout.members(rows.filters, rows.context, rows.logits).mean(dim=0)
+        weights = _weights(rows.classes, torch.ones_like(rows.classes, dtype=torch.bool)[None], classes, 1.0)[0]
+        return float(-(probabilities.gather(1, rows.classes[:, None])[:, 0].clamp_min(1e-12).log() * weights).sum())
+
+
+def _standardise(readout: Readout, tiles: list[Description], seed: int) -> None:
+    """Take means, scales and main directions from the tiles that hold paint."""
+    responses = torch.cat([tile.filters[0, :, ::4, ::4].flatten(1) for tile in tiles], dim=1)
+    readout.filter_mean.copy_(responses.mean(dim=1))
+    readout.filter_scale.copy_(responses.std(dim=1) + _SMALL)
+    features = torch.cat([tile.context[0].flatten(0, 1) for tile in tiles])
+    features = features[:: -(-len(features) // _PATCHES)]
+    mean, scale = features.mean(dim=0), features.std(dim=0) + _SMALL
+    centred = (features - mean) / scale
+    count = min(COMPONENTS, *centred.shape)
+    devices = [centred.device] if centred.is_cuda else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        _, sizes, directions = torch.pca_lowrank(centred, count, center=False, niter=4)
+    strongest = (sizes[0] / len(centred) ** 0.5).clamp_min(_SMALL)
+    readout.context_mean.copy_(mean)
+    readout.basis.zero_()
+    readout.basis[:, :count] = directions / scale[:, None] / strongest
+
+
+def _left_out(rows: Rows) -> Tensor:
+    """Return which member leaves out which pixels, bool ``[M, n]``; nobody leaves out a class that he sees nowhere else."""
+    left_out = rows.cells == torch.arange(MEMBERS, device=rows.cells.device)[:, None]
+    for index in torch.unique(rows.classes):
+        own = rows.classes == index
+        if len(torch.unique(rows.cells[own])) < 2:
+            left_out[:, own] = False
+    return left_out
+
+
+def _weights(classes: Tensor, used: Tensor, count: int, balance: float | None = None) -> Tensor:
+    """Return the weight of every pixel for each member, ``[M, n]``, each summing to 1."""
+    present = functional.one_hot(classes, count).float()
+    counts = used.float() @ present
+    power = _BALANCE if balance is None else balance
+    per_class = torch.where(counts > 0, counts.clamp_min(1) ** -power, 0.0)
+    per_class = per_class / (per_class * counts).sum(dim=1, keepdim=True)
+    return per_class[:, classes] * used
+
+
+def _train(
+    committee: Committee,
+    inputs: Tensor,
+    classes: Tensor,
+    weights: Tensor,
+    dropout: tuple[float, float],
+    generator: torch.Generator,
+) -> Iterator[float]:
+    """Fit a committee by full batches; yield the loss of every step."""
+    matrices, vectors = [committee.weight1, committee.weight2], [committee.bias1, committee.bias2]
+    with torch.no_grad():
+        for matrix, scale in zip(matrices, ((2 / inputs.shape[1]) ** 0.5, 0.5 / HIDDEN**0.5), strict=True):
+            # Drawn on the CPU: devices agree about where to start.
+            drawn = torch.randn(matrix.shape, generator=torch.Generator().manual_seed(matrix.shape[1]))
+            matrix.copy_(drawn * scale)
+    members, pixels = weights.shape
+    targets = classes.repeat(members)
+    groups = [{"params": matrices, "weight_decay": _DECAY}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=_RATE, fused=True)
+    for parameter in committee.parameters():
+        parameter.requires_grad_(True)
+    try:
+        for step in range(STEPS):
+            for group in optimizer.param_groups:
+                group["lr"] = _RATE * max(0.5 * (1 + math.cos(math.pi * step / STEPS)), 0.02)
+            with torch.enable_grad():
+                seen = _dropped(inputs, dropout[0], generator)
+                hidden = _dropped((seen @ committee.weight1 + committee.bias1).relu(), dropout[1], generator)
+                logits = hidden @ committee.weight2 + committee.bias2
+                losses = functional.cross_entropy(logits.flatten(0, 1), targets, reduction="none").view(members, pixels)
+                loss = (losses * weights).sum()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            yield float(loss.detach()) / members
+    finally:
+        for parameter in committee.parameters():
+            parameter.requires_grad_(False)
+
+
+def _dropped(values: Tensor, rate: float, generator: torch.Generator) -> Tensor:
+    kept = torch.empty_like(values).bernoulli_(1 - rate, generator=generator)
+    return values * kept / (1 - rate)
+
+
+def _weigh_heads(readout: Readout, rows: Rows, left_out: Tensor, weights: Tensor) -> None:
+    """Choose how much the heads' opinion counts: what explains paint best to members that were not fitted to it."""
+    seen_by = left_out.float()
+    seen_by = torch.where(seen_by.sum(dim=0) > 0, seen_by, 1.0)
+    losses = []
+    for share in _HEADS_SHARES:
+        readout.heads_share.fill_(share)
+        found = readout.members(rows.filters, rows.context, rows.logits).gather(2, rows.classes.expand(MEMBERS, -1)[..., None])
+        mean = (found[..., 0] * seen_by).sum(dim=0) / seen_by.sum(dim=0)
+        losses.append(float(-(mean.clamp_min(1e-12).log() * weights.sum(dim=0)).sum()))
+    readout.heads_share.fill_(_HEADS_SHARES[losses.index(min(losses))])

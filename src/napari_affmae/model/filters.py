@@ -1,0 +1,71 @@
+"""Responses of classical image filters: what a pixel and its surroundings look like, at the resolution of pixels.
+
+Tokens stand for patches; these tell the pixels of a patch apart. They are what random forests on filter features use
+(Gaussian scale space, gradient magnitude, eigenvalues of the Hessian). Nothing here is learned.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+SCALES = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""Standard deviations of the Gaussians in pixels."""
+
+RESPONSES = 4 * len(SCALES)
+"""Numbers per pixel and channel."""
+
+_REACH = 4.0
+
+
+def filter_responses(images: Tensor) -> Tensor:
+    """Return ``[B, C · RESPONSES, H, W]`` of images ``[B, C, H, W]`` of any size, reflected at their borders.
+
+    Per channel and scale: the smoothed intensity, the length of its gradient, and the two eigenvalues of its Hessian, both
+    times the scale (squared for the Hessian) so that no scale fades.
+    """
+    found = []
+    for sigma in SCALES:
+        smooth = smoothed(images, sigma)
+        down, across = _slope(smooth, -2), _slope(smooth, -1)
+        rows, columns, mixed = _slope(down, -2), _slope(across, -1), _slope(down, -1)
+        middle, half = (rows + columns) / 2, (rows - columns) / 2
+        spread = (half.square() + mixed.square()).sqrt()
+        edges = (down.square() + across.square()).sqrt()
+        found += [smooth, sigma * edges, sigma**2 * (middle + spread), sigma**2 * (middle - spread)]
+    return torch.cat(found, dim=1)
+
+
+def smoothed(images: Tensor, sigma: float) -> Tensor:
+    """Smooth images ``[..., H, W]`` by a Gaussian of ``sigma`` pixels."""
+    down = _gaussian(images.shape[-2], sigma, images.device, images.dtype)
+    across = _gaussian(images.shape[-1], sigma, images.device, images.dtype)
+    return down @ images @ across.T
+
+
+@lru_cache(maxsize=64)
+def _gaussian(size: int, sigma: float, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return the Gaussian along an axis as a matrix ``[size, size]``, the image repeated in the mirror beyond its ends.
+
+    A product with a small dense matrix is faster than a long convolution, and an axis may be shorter than the Gaussian.
+    """
+    reach = math.ceil(_REACH * sigma)
+    offsets = torch.arange(-reach, reach + 1)
+    weights = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)
+    places = (torch.arange(size)[:, None] + offsets) % (2 * size)
+    places = torch.where(places < size, places, 2 * size - 1 - places)
+    matrix = torch.zeros(size, size, dtype=torch.float64)
+    matrix.scatter_add_(1, places, (weights / weights.sum()).expand(size, -1))
+    return matrix.to(device, dtype)
+
+
+def _slope(images: Tensor, axis: int) -> Tensor:
+    """Return central differences along an axis; at the borders the outermost pixel is repeated."""
+    padding = (0, 0, 1, 1) if axis == -2 else (1, 1, 0, 0)
+    wide = functional.pad(images, padding, mode="replicate")
+    size = images.shape[axis]
+    return (wide.narrow(axis, 2, size) - wide.narrow(axis, 0, size)) / 2
