@@ -55,11 +55,12 @@ def test_the_record_follows_other_images(tile: int, changes: dict[str, Any]) -> 
 
 def test_the_record_remembers_no_device() -> None:
     recorded = torch.jit.load(io.BytesIO(to_torchscript(segmenter(micro()), STATISTICS, 32)))
-    constants = recorded.graph.findAllNodes("prim::Constant")
+    graph = recorded.inlined_graph
+    constants = graph.findAllNodes("prim::Constant")
     assert constants
     assert not [node for node in constants if node.output().type().kind() == "DeviceObjType"]
     # Counts of a shape are tensors of the host in a trace; repeats that are one would make indices there.
-    for node in recorded.graph.findAllNodes("aten::repeat_interleave"):
+    for node in graph.findAllNodes("aten::repeat_interleave"):
         assert list(node.inputs())[1].type().kind() != "TensorType"
 
 
