@@ -201,7 +201,9 @@ def draw(lines: list[dict[str, Any]], path: Path) -> None:
         for axis, (where, title) in zip(row, {"painted": "painted image", "other": "another image"}.items(), strict=True):
             for method, (color, label) in LOOKS.items():
                 own = [line for line in lines if line["method"] == method and line["dataset"] == name]
-                if own and own[0]["strokes"] is None:
+                if not own:
+                    continue
+                if own[0]["strokes"] is None:
                     level = float(np.mean([line[where] for line in own]))
                     axis.axhline(level, color=color, linestyle="--", linewidth=1.5, label=label)
                     continue
@@ -212,6 +214,7 @@ def draw(lines: list[dict[str, Any]], path: Path) -> None:
                 means = [np.mean([line[where] for line in own if line["strokes"] == count]) for count in counts]
                 axis.plot(counts, means, color=color, linewidth=2, label=label)
             axis.set(title=f"{name}, {title}", xlabel="strokes")
+            axis.xaxis.get_major_locator().set_params(integer=True)
             axis.grid(alpha=0.2)
         row[0].set_ylabel("mean IoU")
     axes[0, 0].legend(frameon=False)

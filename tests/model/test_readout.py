@@ -25,9 +25,11 @@ def model() -> Segmenter:
     )
     model = Segmenter(config, 3).eval()
     model.readout = Readout(config, 3)
-    for value in model.readout.state_dict().values():
-        value.copy_(torch.rand_like(value))
+    for name, value in model.readout.state_dict().items():
+        value.copy_(torch.randn_like(value) / (8 if name == "basis" else 2))
+    model.readout.filter_scale.fill_(1)
     model.readout.present.fill_(1)
+    model.readout.heads_share.fill_(0.5)
     return model
 
 

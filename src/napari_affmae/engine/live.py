@@ -45,6 +45,9 @@ from .tiling import FloatArray
 _NEW_PIXELS = 2000
 """New paint on which the loss before and after a round is measured."""
 
+_WORTH = 0.005
+"""Cross-entropy by which a finer round must improve: where paint that was kept back is explained already, it says nothing."""
+
 _SECONDS_BETWEEN_PARTS = 0.5
 """The rest of an image is handed out in bands, at most this often."""
 
@@ -233,7 +236,7 @@ class LiveSession:
                             return
                     self.features.forget()
                     after = self._score(learned, kept, heads=True)
-                    finished = after < before
+                    finished = before - after >= _WORTH
                     self._heads_trained = finished or heads
                 finally:
                     if not finished:
