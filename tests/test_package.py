@@ -30,7 +30,19 @@ ALLOWED = {
     "cli": {"cli", "engine", "model", "data", "bench", "widgets.demo"},
     "widgets": {"widgets", "engine", "model", "data"},
 }
-LEAVES = {"__version__", "card", "config", "control", "errors", "events", "model_header"}
+LEAVES = {
+    "__version__",
+    "card",
+    "config",
+    "control",
+    "errors",
+    "events",
+    "model_header",
+    "model_report",
+    "report_text",
+    "words",
+    "zoo",
+}
 
 
 def run(code: str) -> None:

@@ -25,6 +25,7 @@ def test_the_demo_writes_what_it_promises(quick, make_napari_viewer, monkeypatch
     monkeypatch.setattr("napari.Viewer", lambda title: make_napari_viewer(show=True))
     out = tmp_path / "demo-out"
     summary = demo.run_demo(out, headless=True)
+    assert summary == json.loads((out / "section_00.tif-uncertainty.tif",
     assert summary == json.loads((out / "summary.json").read_text())
     assert summary["pretrain_steps"] > 0
     assert summary["finetune_steps"] > 0

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QPushButton
 
 from ..errors import AffmaeError
-from .card_dialog import CardDialog
 from .forms import set_live
 
 if TYPE_CHECKING:
+    from .card_dialog import CardDialog
     from .session import Session
     from .state import LoopState, ModelOnDisk
 
@@ -46,6 +46,8 @@ class AboutButton(QPushButton):
         except AffmaeError as error:
             self._session.fail(error)
             return
+        from .card_dialog import CardDialog  # reads model files: loaded when somebody asks, not with the dock
+
         self._close()
         self.dialog = CardDialog(found, self._session.viewer.theme, self)
         self.dialog.show()

@@ -230,7 +230,10 @@ class DemoLoop:
         layers = self.viewer.layers
         image = layers[PAINTED]
         pairs = [[layer for layer in layers if layer.name.startswith("pretraining")]]
-        for layer in [one for one in layers if one.name.startswith(f"{PAINTED} · ")]:
+        overlays = [one for one in layers if one.name.startswith(f"{PAINTED} · ")]
+        for layer in overlays:
+            layer.visible = False  # what has no cell of its own would lie over its neighbours
+        for layer in [one for one in overlays if any(cell in one.name for cell in CELLS)]:
             below = image if layer.name.endswith("paint") else Image(image.data, name=f"under {layer.name}", scale=image.scale)
             if below is not image:
                 below.units = image.units

@@ -47,6 +47,8 @@ def _shares(axes: Axes, shown: Sequence[Section], inspections: Sequence[Inspecti
     patches, tokens = kept.sum(0)[:, 0], kept.sum(0)[:, 1:]
     even = tokens.sum(0) / patches.sum()
     for place, name in enumerate(names):
+        if patches[place] == 0:  # a class that the squares do not show
+            continue
         axes.plot(range(1, 5), tokens[place] / patches[place] / even, marker=MARKERS[place], color=COLORS[place], label=name)
     axes.set_xticks(range(1, 5))
     axes.axhline(1, color=INK, linewidth=0.8, linestyle=":", zorder=0)
