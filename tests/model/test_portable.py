@@ -16,6 +16,7 @@ from napari_affmae.data.normalisation import apply
 from napari_affmae.data.synthetic import synthetic_em
 from napari_affmae.errors import AffmaeError
 from napari_affmae.model.portable import to_torchscript
+from napari_affmae.model.readout import Readout
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated:DeprecationWarning")
 
@@ -51,6 +52,23 @@ def test_the_record_follows_other_images(tile: int, changes: dict[str, Any]) -> 
         image = torch.from_numpy(raw).permute(2, 0, 1)[None].float()
         for _ in range(3):  # TorchScript rewrites itself after a run or two
             assert (recorded(image) - expected).abs().max() < 1e-5
+
+
+@torch.no_grad()
+def test_the_record_of_a_live_model_holds_its_readout() -> None:
+    model = segmenter(micro())
+    readout = Readout(model.config, 3)
+    for tensor in (*readout.parameters(), readout.basis):
+        tensor.copy_(0.3 * torch.randn_like(tensor))
+    readout.heads_share.fill_(0.5)
+    heads_only = to_torchscript(model, STATISTICS, 48)
+    model.readout = readout.eval()
+    recorded, without = (torch.jit.load(io.BytesIO(data)) for data in (to_torchscript(model, STATISTICS, 48), heads_only))
+    raw = np.stack([synthetic_em(48, 1)[0], synthetic_em(48, 2)[0]], axis=-1)
+    expected = model(torch.from_numpy(apply(raw, STATISTICS))[None]).logits.softmax(1)
+    image = torch.from_numpy(raw).permute(2, 0, 1)[None].float()
+    assert (recorded(image) - expected).abs().max() < 1e-5
+    assert (without(image) - expected).abs().max() > 1e-2
 
 
 def test_the_record_remembers_no_device() -> None:
