@@ -69,6 +69,13 @@ def test_finetune_from_scratch_keeps_the_class_table(affmae, images, labels, tmp
     assert [(info.id, info.name) for info in header.card.classes] == [(0, "background"), (1, "foreground")]
 
 
+def test_finetune_hands_its_recipe_on(affmae, images, labels, tmp_path):
+    words = ("finetune", "scratch:tiny", "--images", images, "--labels", labels, "--out", tmp_path / "run", "--steps", 1, *SMALL)
+    assert affmae(*words, "--deform", 0.5, "--focus", 2, "--average", 0.9).code == 0
+    settings = json.loads((tmp_path / "run" / "config.json").read_text())["settings"]
+    assert (settings["deform"], settings["focus"], settings["average"]) == (0.5, 2, 0.9)
+
+
 def test_segment_writes_one_label_file_per_image_in_the_ids_of_the_class_table(affmae, images, finetuned, tmp_path):
     result = affmae("segment", finetuned, images, "--out", tmp_path, "--probabilities", "--json")
     assert result.code == 0, result.err

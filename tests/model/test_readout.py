@@ -106,3 +106,12 @@ def test_a_ridge_shows_in_the_hessian() -> None:
     found = filter_responses(image)
     assert found[0, 3, 16, 16] < -0.1
     assert found[0, 3].argmin() % 33 == 16
+
+
+def test_what_was_smoothed_while_predicting_can_be_differentiated_later(model: Segmenter) -> None:
+    """Nothing made in inference mode may be left behind for a pass that learns."""
+    images = torch.randn(1, 1, 37, 29)  # a size that no other test has smoothed before
+    with torch.inference_mode():
+        model(images)
+    model(images).logits.sum().backward()
+    assert all(weight.grad is not None for weight in model.heads["res2"].parameters())

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from .._autocast import to_autocast
+from .._blocks import TILE
+from .._blocks import tiles as tiles_for
 from .._check import check_same_device, check_shape
 from .._dispatch import runs_in_triton
 from ..tiles.op import cluster_tiles
@@ -78,6 +80,10 @@ def cluster_attention(
     check_shape("bias", bias, (heads,), "[H]")
     check_shape("blank_key", blank_key, (heads, dim), "[H, d]")
     check_shape("blank_value", blank_value, (heads, dim), "[H, d]")
+    if tiles is not None:
+        if clusters is None:
+            raise ValueError("tiles were given, but no clusters: leave tiles out where every token attends to all")
+        check_shape("tiles.counts", tiles.counts, (batch, tiles_for(tokens, TILE)), "[B, tiles of n tokens]")
     check_same_device(query=query, key=key, value=value, positions=positions)
     query, key, value = to_autocast(query, key, value)
     positions = positions.detach()

@@ -66,6 +66,10 @@ def deformable_attention(
     check_shape("points", points, (batch, None, heads, None, 2), "[B, q, H, P, 2]")
     check_shape("mixing", mixing, tuple(points.shape[:-1]), "[B, q, H, P]")
     check_shape("power", power, (), "a scalar")
+    if index is not None:
+        if grid is None:
+            raise ValueError("an index was given, but no grid: give the grid that the index was made for")
+        check_shape("index.cells", index.cells, (batch, grid[0] * grid[1]), "[B, h·w]")
     check_same_device(value=value, positions=positions, points=points, mixing=mixing)
     (value,) = to_autocast(value)
     positions = positions.detach()

@@ -25,6 +25,17 @@ def finetune(
     classes: Annotated[
         int | None, Parameter(help="Number of classes, if some may be missing from the labels.", validator=Number(gte=2))
     ] = None,
+    deform: Annotated[
+        float | None,
+        Parameter(help="Strength of random turns, stretching and waves, 0 to 1. [default: 0]", validator=Number(gte=0, lte=1)),
+    ] = None,
+    focus: Annotated[
+        float | None, Parameter(help="Exponent of the focal loss, 0 to 5. [default: 0]", validator=Number(gte=0, lte=5))
+    ] = None,
+    average: Annotated[
+        float | None,
+        Parameter(help="What a step keeps of the weights' moving average. [default: 0, none]", validator=Number(gte=0, lt=1)),
+    ] = None,
     sparse: Sparse = False,
     foreground: Foreground = False,
     json: AsJson = False,
@@ -34,7 +45,9 @@ def finetune(
     from ..engine.finetune import finetune as run_finetuning
     from .labelled import read_labelled
 
-    config = (training.settings_before(FinetuneConfig) or FinetuneConfig()).replace(**training.changes())
+    recipe = {name: value for name, value in (("deform", deform), ("focus", focus), ("average", average)) if value is not None}
+    before = training.settings_before(FinetuneConfig) or FinetuneConfig()
+    config = before.replace(**training.changes(), **recipe)
     labelled = read_labelled(images, labels, training.files, foreground=foreground, sparse=sparse)
     table = labelled.classes or class_table(labelled.examples, sparse=sparse, num_classes=classes, foreground=foreground)
     control = JobControl()

@@ -162,12 +162,11 @@ def _left_out(rows: Rows) -> Tensor:
     return left_out
 
 
-def _weights(classes: Tensor, used: Tensor, count: int, balance: float | None = None) -> Tensor:
+def _weights(classes: Tensor, used: Tensor, count: int, balance: float = _BALANCE) -> Tensor:
     """Return the weight of every pixel for each member, ``[M, n]``, each summing to 1."""
     present = functional.one_hot(classes, count).float()
     counts = used.float() @ present
-    power = _BALANCE if balance is None else balance
-    per_class = torch.where(counts > 0, counts.clamp_min(1) ** -power, 0.0)
+    per_class = torch.where(counts > 0, counts.clamp_min(1) ** -balance, 0.0)
     per_class = per_class / (per_class * counts).sum(dim=1, keepdim=True)
     return per_class[:, classes] * used
 

@@ -188,7 +188,7 @@ class LiveSession:
                 newest = self._rows(self.paint.new or self.paint.all, _NEW_PIXELS)
                 before = loss_on(self.model.readout, newest, self.model.num_classes)
                 fitted = None
-                for found in self._fit(self._rows(self.paint.all, self.config.most_pixels)):
+                for found in self._fit(self.paint.all, heads_trained=self._heads_trained):
                     if isinstance(found, Readout):
                         fitted = found
                         break
@@ -224,8 +224,8 @@ class LiveSession:
             kept = [_pixels_of(part.record.name, part.targets) for part in sampler.held_out]
             if kept:
                 learned = _without(self.paint.all, kept)
-                before = self._score(learned, kept, heads=self._heads_trained)
-                saved, features, heads = self._fine.weights(), self.features, self._heads_trained
+                before = self._score(learned, kept, heads_trained=self._heads_trained)
+                saved, features = self._fine.weights(), self.features
                 self.features = FeatureCache(self.model, self.config.cache_bytes)
                 finished = False
                 try:
@@ -235,39 +235,36 @@ class LiveSession:
                         if control.stale(request.generation):
                             return
                     self.features.forget()
-                    after = self._score(learned, kept, heads=True)
+                    after = self._score(learned, kept, heads_trained=True)
                     finished = before - after >= _WORTH
-                    self._heads_trained = finished or heads
                 finally:
                     if not finished:
                         self._fine.restore(saved)
                         self.features = features
                 if finished:
                     features.release()
-                    self.model.readout = self._fitted(self._rows(self.paint.all, self.config.most_pixels))
+                    self._heads_trained = True
+                    self.model.readout = self._fitted(self.paint.all, heads_trained=True)
                     self.paint.caught_up()
                 else:
                     after = before
             done = LiveRound("live", request.generation, self._rounds, steps, True, 0.0, before, after)
             yield from self._predict(request, control, done)
 
-    def _score(self, learned: list[PaintedPixels], kept: list[PaintedPixels], *, heads: bool) -> float:
+    def _score(self, learned: list[PaintedPixels], kept: list[PaintedPixels], *, heads_trained: bool) -> float:
         """Return the loss on paint that was kept back, of a readout that is fitted to the other."""
-        was, self._heads_trained = self._heads_trained, heads
-        try:
-            readout = self._fitted(self._rows(learned, self.config.most_pixels))
-        finally:
-            self._heads_trained = was
+        readout = self._fitted(learned, heads_trained=heads_trained)
         return balanced_loss_on(readout, self._rows(kept, self.config.most_pixels), self.model.num_classes)
 
     def _rows(self, pixels: list[PaintedPixels], most: int) -> Rows:
         return describe_pixels(spread(pixels, self.model.num_classes, most), self._tiled, self.features, self.device)
 
-    def _fit(self, rows: Rows) -> Iterator[float | Readout]:
-        return fit_readout(self.model, rows, self.config.seed, heads_trained=self._heads_trained)
+    def _fit(self, pixels: list[PaintedPixels], *, heads_trained: bool) -> Iterator[float | Readout]:
+        rows = self._rows(pixels, self.config.most_pixels)
+        return fit_readout(self.model, rows, self.config.seed, heads_trained=heads_trained)
 
-    def _fitted(self, rows: Rows) -> Readout:
-        *_, readout = self._fit(rows)
+    def _fitted(self, pixels: list[PaintedPixels], *, heads_trained: bool) -> Readout:
+        *_, readout = self._fit(pixels, heads_trained=heads_trained)
         if not isinstance(readout, Readout):
             raise TypeError("fitting ended without a readout")
         return readout

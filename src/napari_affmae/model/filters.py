@@ -7,7 +7,6 @@ Tokens stand for patches; these tell the pixels of a patch apart. They are what 
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -47,20 +46,19 @@ def smoothed(images: Tensor, sigma: float) -> Tensor:
     return down @ images @ across.T
 
 
-@lru_cache(maxsize=64)
 def _gaussian(size: int, sigma: float, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Return the Gaussian along an axis as a matrix ``[size, size]``, the image repeated in the mirror beyond its ends.
 
-    A product with a small dense matrix is faster than a long convolution, and an axis may be shorter than the Gaussian.
+    A product with a small dense matrix is faster than a long convolution, and an axis may be shorter than the Gaussian. It is
+    made anew each time, on the device: a kept one would belong to the inference mode or the recorded graph that made it first.
     """
     reach = math.ceil(_REACH * sigma)
-    offsets = torch.arange(-reach, reach + 1)
+    offsets = torch.arange(-reach, reach + 1, device=device)
     weights = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)
-    places = (torch.arange(size)[:, None] + offsets) % (2 * size)
+    places = (torch.arange(size, device=device)[:, None] + offsets) % (2 * size)
     places = torch.where(places < size, places, 2 * size - 1 - places)
-    matrix = torch.zeros(size, size, dtype=torch.float64)
-    matrix.scatter_add_(1, places, (weights / weights.sum()).expand(size, -1))
-    return matrix.to(device, dtype)
+    matrix = torch.zeros(size, size, dtype=torch.float64, device=device)
+    return matrix.scatter_add_(1, places, (weights / weights.sum()).expand(size, -1)).to(dtype)
 
 
 def _slope(images: Tensor, axis: int) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QApplication,
     QDialog,
@@ -13,14 +12,13 @@ from qtpy.QtWidgets import (
     QFrame,
     QLabel,
     QProgressBar,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
 
 from ..model_report import ModelReport, ScoreReport, TrainingReport
 from ..report_text import as_text
-from .forms import form_layout, note
+from .forms import form_layout, note, scrolled
 from .loss_curve import LossCurve
 
 SIZE = (520, 680)
@@ -55,11 +53,6 @@ class CardDialog(QDialog):
         if not found.trainings:
             inner.addWidget(note("The file does not say what was done to it."))
         inner.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(content)
         self.buttons = QDialogButtonBox()
         self.buttons.addButton("Close", QDialogButtonBox.ButtonRole.RejectRole)
         self.copy = self.buttons.addButton("Copy as text", QDialogButtonBox.ButtonRole.ActionRole)
@@ -67,7 +60,7 @@ class CardDialog(QDialog):
         self.buttons.rejected.connect(self.close)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 10, 10)
-        layout.addWidget(scroll, 1)
+        layout.addWidget(scrolled(content), 1)
         layout.addWidget(self.buttons)
 
     def _add_training(self, layout: QVBoxLayout, training: TrainingReport, theme: str) -> None:

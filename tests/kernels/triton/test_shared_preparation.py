@@ -61,3 +61,24 @@ def test_index(make: Any, device: torch.device, monkeypatch: pytest.MonkeyPatch)
     assert prepared is not None
     for alone, shared in zip(*both(deformable_attention, given, prepared), strict=True):
         assert torch.equal(alone, shared)
+
+
+def test_preparations_for_something_else_are_refused(make: Any, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFFMAE_KERNELS", "triton")
+    monkeypatch.setattr(index, "SPARSE", 0)
+    heads = [make["draw"](1, 70, 2, 16, seed=i).float().to(device) for i in range(3)]
+    place = make["places"](1, 70, 9).float().to(device)
+    learned = [make["draw"](*shape, seed=5).float().to(device) for shape in ((2, 5), (2,), (2, 16), (2, 16))]
+    few = cluster_tiles(make["clusters"](1, 30, 8, 3).to(device), 8, heads[0])
+    listed = make["clusters"](1, 70, 8, 3).to(device)
+    with pytest.raises(ValueError, match=r"tiles\.counts"):
+        cluster_attention(*heads, place, listed, 8, *learned, few)
+    with pytest.raises(ValueError, match="no clusters"):
+        cluster_attention(*heads, place, None, 8, *learned, few)
+    points = make["draw"](1, 7, 2, 4, 2, seed=2).float().to(device)
+    mixing = make["draw"](1, 7, 2, 4, seed=3).softmax(-1).float().to(device)
+    small = site_index(place[:, :20] % 5, 4, (5, 5))
+    with pytest.raises(ValueError, match=r"index\.cells"):
+        deformable_attention(heads[0], place, points, mixing, torch.ones((), device=device), (9, 9), small)
+    with pytest.raises(ValueError, match="no grid"):
+        deformable_attention(heads[0], place, points, mixing, torch.ones((), device=device), None, small)
