@@ -70,7 +70,19 @@ def test_finetune_from_scratch_keeps_the_class_table(affmae, images, labels, tmp
 
 
 def test_finetune_hands_its_recipe_on(affmae, images, labels, tmp_path):
-    words = ("finetune", "scratch:tiny", "--images", images, "--labels", labels, "--out", tmp_path / "run", "--steps", 1, *SMALL)
+    words = (
+        "finetune",
+        "scratch:tiny",
+        "--images",
+        images,
+        "--labels",
+        labels,
+        "--out",
+        tmp_path / "run",
+        "--steps",
+        1,
+        *SMALL,
+    )
     assert affmae(*words, "--deform", 0.5, "--focus", 2, "--average", 0.9).code == 0
     settings = json.loads((tmp_path / "run" / "config.json").read_text())["settings"]
     assert (settings["deform"], settings["focus"], settings["average"]) == (0.5, 2, 0.9)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -46,3 +48,13 @@ def test_the_file_format_plays_no_role(tmp_path, pixels: np.ndarray) -> None:
         Image.fromarray(gray).save(tmp_path / name)
     first, second = (fingerprint(record.read()) for record in scan(tmp_path).records)
     assert first == second == fingerprint(gray)
+
+
+def test_labels_are_never_copied_whole() -> None:
+    """Live mode hashes its paint again and again, and paint may fill most of the memory."""
+    labels = np.ones((6000, 4000), np.uint8)
+    tracemalloc.start()
+    label_fingerprint(labels)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < labels.nbytes

@@ -18,17 +18,21 @@ def fingerprint(pixels: npt.NDArray[Any]) -> str:
 
     A single channel counts as none: ``[H, W]`` and ``[H, W, 1]`` are the same image. Byte order and memory layout play no role.
     """
-    shape = pixels.shape[:2] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels.shape
-    kind = pixels.dtype.newbyteorder("<")
-    digest = blake2b(repr((shape, kind.str)).encode(), digest_size=8)
-    for top in range(0, len(pixels), _BAND):
-        digest.update(np.ascontiguousarray(pixels[top : top + _BAND], kind).data)
-    return digest.hexdigest()
+    return _hashed(pixels, pixels.dtype.newbyteorder("<"))
 
 
 def label_fingerprint(labels: npt.NDArray[Any]) -> str:
     """Return the :func:`fingerprint` of ids, whatever integer type holds them."""
-    return fingerprint(labels.astype(np.uint32, copy=False))
+    return _hashed(labels, np.dtype("<u4"))
+
+
+def _hashed(pixels: npt.NDArray[Any], kind: np.dtype[Any]) -> str:
+    """Hash values as numbers of a kind, band by band: a copy of a whole image may not fit into memory."""
+    shape = pixels.shape[:2] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels.shape
+    digest = blake2b(repr((shape, kind.str)).encode(), digest_size=8)
+    for top in range(0, len(pixels), _BAND):
+        digest.update(np.ascontiguousarray(pixels[top : top + _BAND], kind).data)
+    return digest.hexdigest()
 
 
 def summary(hashes: Iterable[str], count: int) -> dict[str, Any]:
