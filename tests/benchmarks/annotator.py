@@ -25,7 +25,7 @@ import numpy.typing as npt
 from comparison.datasets import DATASETS, Dataset, data_folder, labelled
 from comparison.forest import Forest, features
 from comparison.scores import score
-from comparison.trial import commit
+from comparison.trial import commit_of_code
 from scipy import ndimage
 
 from napari_affmae.config import Budget, FinetuneConfig, LiveConfig
@@ -66,7 +66,7 @@ def main() -> int:
                 lines = annotate(answer, truths, dataset, given.strokes, seed)
             for line in lines:
                 about = {"method": method, "dataset": dataset.name, "seed": seed, "side": given.side, "set": given.set}
-                where = {"device": describe_device(resolve_device(given.device)), "commit": commit()}
+                where = {"device": describe_device(resolve_device(given.device)), "commit": commit_of_code()}
                 text = json.dumps({**about, **line, **where})
                 print(text, flush=True)
                 with given.out.open("a") as file:

@@ -16,7 +16,7 @@ import time
 from typing import Any
 
 import numpy as np
-from comparison.trial import commit
+from comparison.trial import commit_of_code
 from scipy import ndimage
 
 from napari_affmae.config import PRESETS, LiveConfig
@@ -62,7 +62,7 @@ def main() -> int:
     print(f"median {np.median(seconds):.3f} s, longest {max(seconds):.3f} s, halved {halved} of {len(rounds)}")
     about: dict[str, Any] = {"model": str(given.model or given.preset), "device": describe_device(session.device)}
     figures = {"tile": session.tile, "prepare": prepared, "first": first["seconds"], "seconds": seconds, "halved": halved}
-    print(json.dumps({**about, **figures, "commit": commit()}))
+    print(json.dumps({**about, **figures, "commit": commit_of_code()}))
     return 0
 
 
