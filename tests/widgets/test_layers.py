@@ -14,7 +14,7 @@ from napari_affmae.events import Preview
 from napari_affmae.widgets.layers import OverlayLayers
 from napari_affmae.widgets.overlays import GROUP, KIND, Kind
 from napari_affmae.widgets.placement import pixel_size_of
-from napari_affmae.widgets.plane import for_display
+from napari_affmae.widgets.plane import for_display, grey_limits
 from napari_affmae.widgets.state import DEFAULT_CLASSES
 
 
@@ -239,3 +239,17 @@ def test_a_dock_that_is_gone_hears_nothing(viewer, layers):
     viewer.add_labels(np.zeros((4, 4), int))
     assert not heard
     assert isinstance(viewer.layers[-1], Labels)
+
+
+def test_hot_pixels_do_not_leave_an_image_black(viewer, layers, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 60, (200, 300, 1)).astype(np.uint8)
+    pixels[:4, :4] = 255
+    layers.open_image(ImageRecord("em.png", 200, 300, 1, "uint8", path=tmp_path / "em.png"), pixels)
+    image = viewer.layers["em.png"]
+    assert image.contrast_limits == pytest.approx([0, 59], abs=1)
+    assert image.contrast_limits_range == [0, 255], "the slider reaches all values"
+
+
+@pytest.mark.parametrize("pixels", [np.full((8, 8), 3, np.uint8), np.full((8, 8), np.nan), np.zeros((0, 8)), [np.ones((4, 4))]])
+def test_what_has_no_range_is_left_to_napari(pixels):
+    assert grey_limits(pixels) is None

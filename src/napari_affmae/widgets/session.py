@@ -302,7 +302,7 @@ class Session:
             if self.state.phase is Phase.STARTING:
                 self.state.phase = Phase.RUNNING
             if isinstance(event, Started):
-                self.say(f"Running on {event.device}. {event.kernels}")
+                self.say(running_on(event))
             elif isinstance(event, Notice):
                 self.warn(event.message)
             self.event.emit(event)
@@ -326,3 +326,10 @@ class Session:
 
     def _count_paint_soon(self) -> None:
         self._quiet.start()
+
+
+def running_on(started: Started) -> str:
+    """Say where a job runs; and by which operators where there is a choice, which a CPU does not have."""
+    if started.device.startswith("cpu"):
+        return f"Running on the CPU{started.device.removeprefix('cpu')}."
+    return f"Running on {started.device}: {started.kernels}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,7 @@ class Hand:
         """Draw through pixels ``(row, column)`` of a layer with the left button held."""
         corners = [self._on_canvas(layer, point) for point in points]
         places = [corners[0]]
-        for start, end in zip(corners[:-1], corners[1:], strict=True):
+        for start, end in itertools.pairwise(corners):
             count = max(1, round(float(np.linalg.norm(end - start)) / STEP))
             places += [start + (end - start) * part / count for part in range(1, count + 1)]
         left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
@@ -120,9 +121,7 @@ class Hand:
         offset: npt.NDArray[np.float64] = (world - np.asarray(camera.center)[-2:]) * camera.zoom + middle
         return offset[::-1]
 
-    def _send(
-        self, kind: QEvent.Type, place: npt.NDArray[np.float64], button: Qt.MouseButton, held: Qt.MouseButton
-    ) -> None:
+    def _send(self, kind: QEvent.Type, place: npt.NDArray[np.float64], button: Qt.MouseButton, held: Qt.MouseButton) -> None:
         self.wait(BETWEEN_MOVES)
         here = QPointF(*place.tolist())
         there = QPointF(self._canvas.mapToGlobal(here.toPoint()))
