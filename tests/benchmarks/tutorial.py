@@ -23,11 +23,11 @@ import numpy as np
 import numpy.typing as npt
 from comparison.datasets import data_folder
 from napari._qt.dialogs.qt_notification import NapariQtNotification
-from tour.hand import Hand
-from tour.strokes import largest_error, stroke_in
 from PIL import Image
 from skimage.io import imread
 from skimage.segmentation import find_boundaries
+from tour.hand import Hand
+from tour.strokes import largest_error, stroke_in
 
 from napari_affmae.card import ClassInfo
 from napari_affmae.widgets.dock import AffmaeDock

@@ -26,7 +26,7 @@ class LookLayers(Overlays):
         layer = self._find(Kind.TOKENS, plane.group, stage.name)
         if layer is None:
             layer = Points(stage.positions_rc, size=sizes, border_width=0, opacity=0.7, features={"area": areas})
-            layer.face_colormap = "plasma"
+            layer.face_colormap = "cool"  # no end of it is dark: they lie on grey images
             layer.face_color = "area"
             self._add(layer, Kind.TOKENS, stage.name, plane.group, plane.placement())
         else:

@@ -28,12 +28,12 @@ class LossCurve(QWidget):
         self.plot.getAxis("left").enableAutoSIPrefix(False)
         self.plot.getAxis("bottom").enableAutoSIPrefix(False)
         self.plot.getAxis("left").setWidth(48)
-        self.plot.getAxis("bottom").setHeight(38)
+        self.plot.getAxis("bottom").setHeight(42)
         self._curve = self.plot.plot([], [])
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.plot)
-        self.setFixedHeight(140)
+        self.setFixedHeight(146)
         self.setVisible(False)
 
     def clear(self) -> None:
