@@ -45,7 +45,8 @@ NUMBERS = (6, 8, 9, 11, 15, 17, 18, 21)
 """Images of the training split, of one size and with nuclei of one size."""
 
 PAINTED = "fluo_008.png"
-WINDOW = (1400, 840)
+WINDOW = (1400, 870)
+COLORS = 160
 MARGIN = 12
 """Pixels of an image that is shown whole, around it."""
 
@@ -276,7 +277,7 @@ class Tutorial:
             raise self._failed[0]
 
     def _picture(self, name: str) -> None:
-        """Write the window as a small PNG: a palette of 256 colours, chosen for it, is enough."""
+        """Write the window as a small PNG: a palette chosen for it is enough."""
         self._check()
         # On a virtual screen no window is active, and napari's messages would stay for ever.
         for message in list(NapariQtNotification._instances):
@@ -284,7 +285,7 @@ class Tutorial:
         self._hand.wait(0.4)
         shot = Image.fromarray(self._viewer.screenshot(canvas_only=False, flash=False)[..., :3])
         path = self._out / f"{name}.png"
-        shot.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(path, optimize=True)
+        shot.quantize(COLORS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(path, optimize=True)
         print(f"{path}  {path.stat().st_size / 1000:.0f} kB", flush=True)
 
 

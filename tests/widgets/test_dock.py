@@ -141,7 +141,7 @@ def test_a_folder_without_images_says_so(make_dock, tmp_path, click, wait_idle):
     dock.images._render()
     click(dock.images.scan)
     wait_idle(dock)
-    assert "no images in" in errors()[-1]
+    assert "No images in" in errors()[-1]
     assert dock.session.state.images is None
 
 
