@@ -46,7 +46,7 @@ NUMBERS = (6, 8, 9, 11, 15, 17, 18, 21)
 
 PAINTED = "fluo_008.png"
 WINDOW = (1400, 870)
-COLORS = 160
+COLORS = 256
 MARGIN = 12
 """Pixels of an image that is shown whole, around it."""
 
@@ -285,7 +285,7 @@ class Tutorial:
         self._hand.wait(0.4)
         shot = Image.fromarray(self._viewer.screenshot(canvas_only=False, flash=False)[..., :3])
         path = self._out / f"{name}.png"
-        shot.quantize(COLORS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(path, optimize=True)
+        shot.quantize(COLORS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(path, optimize=True)
         print(f"{path}  {path.stat().st_size / 1000:.0f} kB", flush=True)
 
 
