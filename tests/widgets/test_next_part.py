@@ -59,7 +59,7 @@ def dock(make_dock, make_napari_viewer, engine, model, qtbot, tmp_path):
     dock.session.open_project()
     engine.models[model] = ModelOnDisk(model, 1, 2, ModelCard(classes=DEFAULT_CLASSES))
 
-    def segment(model, image, *, device, pixel_size, control):
+    def segment(model, image, *, device, pixel_size, views, control):
         from napari_affmae.events import Done
 
         yield Done("segment", 1, None, result=Unsure(image.shape[:2]))
@@ -224,6 +224,7 @@ def test_of_a_large_image_means_over_squares_are_shown(dock, engine, model, clic
     np.testing.assert_array_equal(layer.translate, (10.5, 10.5))
     expected = cell_means(uncertainty(run_segment(model, np.asarray(array[:]), device="cpu").probabilities), 8)
     np.testing.assert_allclose(layer.data, expected, atol=1e-5)
+    assert dock.session.keeper.flush(), "what is on disk already is no reason for paint not to be saved"
     click(dock.label.next.suggest)
     wait_idle(dock)
     assert dock.label.next.places.all
