@@ -91,10 +91,8 @@ def test_resume_makes_an_image_anew_that_was_cut(affmae, images, finetuned, tmp_
     (tmp_path / "b_uncertainty.tif").unlink()
     (tmp_path / "suggestions.json").unlink()
     log = tmp_path / "suggest.jsonl"
-    lines = log.read_text().splitlines(keepends=True)
-    log.write_text(
-        "".join(line for line in lines if json.loads(line)["name"] != "b.png" or json.loads(line)["state"] == "begun")
-    )
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    log.write_text("".join(json.dumps(one) + "\n" for one in records if one["name"] != "b.png" or one["state"] == "begun"))
     assert affmae(*words, "--resume").code == 0
     assert places_in(tmp_path) == whole
 

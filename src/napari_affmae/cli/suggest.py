@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -81,7 +80,7 @@ def suggest(
     found = watch(events, control).result
     if not isinstance(found, SuggestResult):
         raise TypeError("the job ended without saying what it found")
-    places = [{"rank": rank, **asdict(place)} for rank, place in enumerate(found.suggestions.places, start=1)]
+    places = [{"rank": rank, **place.model_dump()} for rank, place in enumerate(found.suggestions.places, start=1)]
     report = {"side": found.suggestions.side, "places": places}
     written = [*found.written, write_json(out / PLACES, report, overwrite or resume)]
     print_result({"written": written, **report}, json)

@@ -17,6 +17,7 @@ from ..data.output_log import OutputLog, Request
 from ..data.outputs import Outputs, name_outputs
 from ..data.predicted_image import PredictedImage
 from ..data.records import ImageCollection, ImageRecord
+from ..data.suggestions import Suggestions
 from ..data.tiff_rows import TiffRows, read_rows
 from ..data.write import placing
 from ..events import Done, Event, ImageBegun, Progress, Started
@@ -25,7 +26,7 @@ from ..model.model_file import load_model
 from ..model.segmenter import Segmenter
 from .folder_run import FolderRun, settings_of
 from .segment import check_channels, load_segmenter, segment_events
-from .suggest import CELL_PATCHES, COUNT, Suggestions, suggest
+from .suggest import CELL_PATCHES, COUNT, suggest
 from .tiling import FloatArray
 from .uncertainty import cell_means, uncertainty
 

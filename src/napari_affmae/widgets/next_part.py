@@ -89,7 +89,6 @@ class NextPart(QWidget):
         self.tool.changed.connect(self._render)
         session.event.connect(self._on_event)
         session.job_ended.connect(self._on_job_ended)
-        session.project_opened.connect(self.places.clear)
         session.state.events.connect(self._render)
         session.layers.current_changed.connect(self._render)
         session.layers.overlay_added.connect(self._render)
