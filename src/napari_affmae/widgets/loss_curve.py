@@ -11,9 +11,15 @@ FEW_POINTS = 20
 
 
 class LossCurve(QWidget):
-    """Loss against steps. A long run is thinned, so that drawing never gets slower."""
+    """Loss against steps. A long run is thinned, so that drawing never gets slower.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    unit
+        What the axis counts.
+    """
+
+    def __init__(self, unit: str = "step") -> None:
         super().__init__()
         self._steps: list[int] = []
         self._losses: list[float] = []
@@ -24,7 +30,7 @@ class LossCurve(QWidget):
         self.plot.setMouseEnabled(x=False, y=False)
         self.plot.hideButtons()
         self.plot.setLabel("left", "loss")
-        self.plot.setLabel("bottom", "step")
+        self.plot.setLabel("bottom", unit)
         self.plot.getAxis("left").enableAutoSIPrefix(False)
         self.plot.getAxis("bottom").enableAutoSIPrefix(False)
         self.plot.getAxis("left").setWidth(48)
