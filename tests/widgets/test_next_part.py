@@ -311,7 +311,8 @@ def suggested(dock, engine, click, wait_idle, model):
     run = dock.session.project / "finetune-1"
     run.mkdir(parents=True)
     path = shutil.copy(model, run / "model.safetensors")
-    dock.session.state.segmenter = engine.models[path] = ModelOnDisk(path, 1, 2, trained_at("9:00"))
+    dock.session.state.segmenter = ModelOnDisk(path, 1, 2, trained_at("8:59"))
+    engine.models[path] = ModelOnDisk(path, 1, 2, trained_at("9:00"))  # live mode wrote it once more when it was switched off
     click(dock.label.segment)
     wait_idle(dock)
     click(dock.label.next.suggest)
@@ -325,6 +326,7 @@ def trained_at(date):
 
 
 def test_places_survive_a_restart(suggested, make_dock, click):
+    assert suggested.session.keeper.file.suggested.model == "finetune-1/model.safetensors"
     before = suggested.label.next.places
     suggested.shut_down()
     again = make_dock(suggested._viewer)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psygnal import Signal
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
     from ..data.suggestions import Place
     from .plane import Plane
     from .session import Session
-    from .state import ModelOnDisk
 
 
 class Places:
@@ -41,10 +42,13 @@ class Places:
 
     def show(self, suggestions: Suggestions) -> None:
         """Take over new suggestions, keep them with the project, and go to the first."""
-        model = self._session.state.segmenter or self._session.state.pretrained
+        model = self._session.state.model
         kept = None
         if suggestions.places and model is not None:
-            kept = KeptSuggestions(suggestions=suggestions, model=self._where(model), fingerprint=fingerprint(model.card))
+            with suppress(ModelFileError):
+                kept = KeptSuggestions(
+                    suggestions=suggestions, model=self._where(model.path), fingerprint=self._fingerprint(model.path)
+                )
         self._session.keeper.update(suggested=kept)
         self._set(suggestions)
         if self.all:
@@ -82,12 +86,16 @@ class Places:
         try:
             if path.parent.parent == project and path != locate_model(project):
                 return True
-            return fingerprint(self._session.engine.read_model(path).card) != kept.fingerprint
+            return self._fingerprint(path) != kept.fingerprint
         except ModelFileError:
             return True
 
-    def _where(self, model: ModelOnDisk) -> str:
-        project, path = self._session.project, model.path
+    def _fingerprint(self, path: Path) -> str:
+        """Return that of the file: live mode may have written it again since it was read."""
+        return fingerprint(self._session.engine.read_model(path).card)
+
+    def _where(self, path: Path) -> str:
+        project = self._session.project
         return path.relative_to(project).as_posix() if path.is_relative_to(project) else str(path)
 
     def step(self, step: int) -> None:
