@@ -339,6 +339,7 @@ def test_places_survive_a_restart(suggested, make_dock, click):
     assert part.list.count() == len(before.all)
     rings = layer_of(again, Kind.SUGGESTIONS)
     np.testing.assert_array_equal(rings.data, [(place.row, place.column) for place in before.all])
+    assert part.place.text() == f"{len(before.all)} places"
     click(part.next)
     assert part.place.text() == f"Place 1 of {len(before.all)}"
 

@@ -57,7 +57,9 @@ def test_the_card_of_a_live_model_counts_rounds(dock, engine, click, monkeypatch
     click(dock.label.about)
     (curve,) = dock.label.about.dialog.curves
     assert curve.points() == ([1, 2, 3], [0.5, 0.3, 0.2])
-    assert curve.plot.getAxis("bottom").labelText == "round"
+    axis = curve.plot.getAxis("bottom")
+    assert axis.labelText == "round"
+    assert all(step >= 1 for step, _ in axis.tickSpacing(1, 3, 400))
     assert dock.pretrain.curve.plot.getAxis("bottom").labelText == "step"
     dock.label.about.dialog.close()
 

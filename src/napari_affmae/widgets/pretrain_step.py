@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 PRESET_WORDS = {"tiny": "tiny – for CPUs", "small": "small – for graphics cards", "base": "base – for large graphics cards"}
 DEVICE_WORDS = {"auto": "automatic", "cpu": "CPU", "cuda": "CUDA graphics card", "mps": "Apple graphics (MPS)"}
-SELECTION_WORDS = {"global": "the best of the whole image", "local": "the best of every part of it"}
+SELECTION_WORDS = {"global": "best of the image", "local": "best of every part"}
 TILES = (64, 128, 256, 512, 1024)
 
 
@@ -249,7 +249,7 @@ class PretrainStep(QWidget):
             set_live(self.pause, why_not_pause(state), "Hold still after the current step")
         set_live(self.stop, why_not_stop(state, "pretrain"), "Save a checkpoint and end")
         set_live(self.load, why_not_scan(state), "Skip pretraining with a model that was trained before")
-        self.more.set_summary("" if self.selection.currentData() == "global" else SELECTION_WORDS["local"])
+        self.more.set_summary("" if self.selection.currentData() == "global" else "1 changed")
         for field in (self.preset, self.tile, self.minutes, self.device, self.project, self.selection):
             field.setEnabled(state.idle)
         self.about.setVisible(state.pretrained is not None)

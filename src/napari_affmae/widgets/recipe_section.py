@@ -13,12 +13,12 @@ from .section import Section
 if TYPE_CHECKING:
     from .session import Session
 
-_AVERAGES = (("off", 0.0), ("over about 10 steps", 0.9), ("over about 100 steps", 0.99), ("over about 1000 steps", 0.999))
-_VIEW_WORDS = {1: "1 – fastest", 8: "8 – best, slowest"}
+_AVERAGES = (("off", 0.0), ("about 10", 0.9), ("about 100", 0.99), ("about 1000", 0.999))
+_VIEW_WORDS = {1: "1 – fastest", 8: "8 – slowest"}
 
 
 class RecipeSection(Section):
-    """How *Train* learns beyond its time, and how carefully images are segmented. Its heading names what is not as usual."""
+    """How *Train* learns beyond its time, and how carefully images are segmented. Its heading counts what is not as usual."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -37,7 +37,7 @@ class RecipeSection(Section):
         for words, value in _AVERAGES:
             self.average.addItem(words, value)
         if self.average.findData(settings.average) < 0:
-            self.average.addItem(f"{settings.average:g} kept per step", settings.average)
+            self.average.addItem(f"{settings.average:g} kept", settings.average)
         self.average.setCurrentIndex(self.average.findData(settings.average))
         self.average.setToolTip(
             "Keep the mean of the network over its last steps, not the network as the last step left it: steadier. "
@@ -56,7 +56,7 @@ class RecipeSection(Section):
         form = form_layout()
         form.addRow("Stretch and turn tiles", self.deform)
         form.addRow("Favour difficult pixels", self.focus)
-        form.addRow("Average the network", self.average)
+        form.addRow("Average over steps", self.average)
         form.addRow("Average over views", self.views)
         layout.addLayout(form)
         super().__init__("More settings", content)
@@ -77,13 +77,8 @@ class RecipeSection(Section):
 
     def _sum_up(self) -> None:
         settings = self._session.settings
-        said = {
-            "stretched": settings.deform > 0,
-            "difficult first": settings.focus > 0,
-            "averaged": settings.average > 0,
-            f"{settings.views} views": settings.views > 1,
-        }
-        self.set_summary(", ".join(words for words, is_on in said.items() if is_on))
+        changed = sum((settings.deform > 0, settings.focus > 0, settings.average > 0, settings.views > 1))
+        self.set_summary(f"{changed} changed" if changed else "")
 
 
 def _strength(most: float, step: float, value: float) -> QDoubleSpinBox:
