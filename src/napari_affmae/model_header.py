@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -80,11 +79,6 @@ def read_card(path: str | Path) -> ModelFileHeader:
             )
         raise ModelFileError(f"{path} was not written by napari-affmae: choose a model that was saved with it; {_IMPORT}")
     return _parse(path, text)
-
-
-def fingerprint(card: ModelCard) -> str:
-    """Return a short text that is another one after every training: each writes its time and its figures into the card."""
-    return hashlib.sha256(card.to_json().encode()).hexdigest()[:16]
 
 
 def count_parameters(path: str | Path) -> int:

@@ -61,7 +61,7 @@ class KeptSuggestions(Settings):
     model
         File of the network that was unsure there, relative to the project if it lies in it.
     fingerprint
-        Of that network's card, which tells one training from another; see :func:`~napari_affmae.model_header.fingerprint`.
+        Of that network's card, which tells one training from another; see :meth:`~napari_affmae.card.ModelCard.fingerprint`.
     """
 
     suggestions: Suggestions

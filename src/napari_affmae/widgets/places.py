@@ -10,7 +10,6 @@ from psygnal import Signal
 
 from ..data.suggestions import KeptSuggestions, Suggestions
 from ..errors import ModelFileError
-from ..model_header import fingerprint, locate_model
 from .jobs import ModelRead
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ class Places:
         kept = self._session.keeper.file.suggested
         if kept is None or not isinstance(event, ModelRead) or not event.model.is_segmenter:
             return
-        if kept.fingerprint != fingerprint(event.model.card):
+        if kept.fingerprint != event.model.card.fingerprint():
             self._session.keeper.update(suggested=None)
             self._set(None)
 
@@ -84,7 +83,7 @@ class Places:
         project = self._session.project
         path = project / kept.model
         try:
-            if path.parent.parent == project and path != locate_model(project):
+            if path.parent.parent == project and path != self._session.engine.newest_model(project):
                 return True
             return self._fingerprint(path) != kept.fingerprint
         except ModelFileError:
@@ -92,7 +91,7 @@ class Places:
 
     def _fingerprint(self, path: Path) -> str:
         """Return that of the file: live mode may have written it again since it was read."""
-        return fingerprint(self._session.engine.read_model(path).card)
+        return self._session.engine.read_model(path).card.fingerprint()
 
     def _where(self, path: Path) -> str:
         project = self._session.project
