@@ -56,6 +56,21 @@ def made(tmp_path):
     return make
 
 
+LIVE = {
+    "job": "live", "images": 1, "figures": {"rounds": 12},
+    "curve": {"steps": [1, 2, 12], "losses": [0.5, 0.25, 0.125], "unit": "round"},
+}  # fmt: skip
+
+
+def test_live_mode_counts_rounds(made) -> None:
+    found = made(PRETRAINED, LIVE)
+    assert [training.unit for training in found.trainings] == ["step", "round"]
+    text = as_text(found)
+    assert "rounds      12" in text
+    assert "0.5 → 0.125" in text
+    assert "0.5 at round 1, 0.125 at the end" in as_markdown(found)
+
+
 def test_the_text_says_what_was_done_and_how_good_it_is(made) -> None:
     text = as_text(made(PRETRAINED, FINETUNED))
     for part in (

@@ -37,11 +37,20 @@ def launch(name: str, device: torch.device, kernel: Any, grid: tuple[int, ...], 
         kernel[grid](*arguments, **constants)
 
 
+def index_memory(*shape: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return memory for indices that a kernel will write.
+
+    Inside :class:`CompileAhead` none will, and the indices are zeros: torch's own operators may look them up.
+    """
+    make = torch.empty if _ahead.get() is None else torch.zeros
+    return make(*shape, dtype=dtype, device=device)
+
+
 class CompileAhead(AbstractContextManager["CompileAhead"]):
     """Inside, operators build their Triton kernels in parallel and compute nothing: their results are whatever memory held.
 
     For a dry run of work that comes again: the kernels of a training step take half a minute to build one after the other.
-    Indices from such results must not reach other operators; in the networks here none do. Backward passes count only if
+    Only the indices that a search returns are valid, see :func:`index_memory`. Backward passes count only if
     autograd works in the thread that asks (``torch.autograd.set_multithreading_enabled(False)``). Other threads go on
     computing. At the end all kernels are there, or the first failure is raised.
     """

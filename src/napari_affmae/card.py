@@ -6,6 +6,7 @@ the engine applies the statistics, the widgets show the classes.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from typing import Annotated, Any, Literal
 
@@ -80,3 +81,7 @@ class ModelCard(Settings):
     classes: tuple[ClassInfo, ...] = ()
     tile: Annotated[int, Field(gt=0)] | None = None
     history: tuple[dict[str, Any], ...] = ()
+
+    def fingerprint(self) -> str:
+        """Return a short text that is another one after every training: each writes its time and its figures into the card."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]

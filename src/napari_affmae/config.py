@@ -21,6 +21,9 @@ MaskKind = Literal["perlin", "random"]
 PositionCode = Literal["grid", "batch"]
 OutputFormat = Literal["tiff", "ome-zarr"]
 Views = Literal[1, 2, 4, 8]
+Deform = Annotated[float, Field(ge=0, le=1)]
+Focus = Annotated[float, Field(ge=0, le=5)]
+Average = Annotated[float, Field(ge=0, lt=1)]
 
 STAGES = 4
 STAGE_NAMES = ("res2", "res3", "res4", "res5")
@@ -371,9 +374,9 @@ class FinetuneConfig(Settings):
     warmup: Annotated[float, Field(ge=0, le=0.5)] = 0.1
     clip: Annotated[float, Field(gt=0)] = 5.0
     jitter: Annotated[float, Field(ge=0, lt=1)] = 0.15
-    deform: Annotated[float, Field(ge=0, le=1)] = 0.0
-    focus: Annotated[float, Field(ge=0, le=5)] = 0.0
-    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    deform: Deform = 0.0
+    focus: Focus = 0.0
+    average: Average = 0.0
     held_out: Annotated[float, Field(ge=0, le=0.5)] = 0.2
     seed: Annotated[int, Field(ge=0)] = 0
     device: DeviceName = "auto"

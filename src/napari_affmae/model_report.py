@@ -74,6 +74,8 @@ class TrainingReport:
         The last score, if one was measured.
     hashes
         Fingerprints of the images that were read.
+    unit
+        What ``steps`` counts: ``"step"``, or ``"round"`` in live mode.
     """
 
     job: str
@@ -83,6 +85,7 @@ class TrainingReport:
     losses: tuple[float, ...]
     score: ScoreReport | None
     hashes: frozenset[str]
+    unit: str = "step"
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,8 @@ def _training(record: Mapping[str, Any]) -> TrainingReport:
     title = _JOBS.get(job, f"{job.capitalize()}").format(images=images)
     steps, losses = _curve(record)
     hashes = frozenset(part for part in _get(record, list, "data", "images", "hashes") or () if isinstance(part, str))
-    return TrainingReport(job, title, tuple(_training_facts(record)), steps, losses, _score(record), hashes)
+    unit = _get(record, str, "curve", "unit") or "step"
+    return TrainingReport(job, title, tuple(_training_facts(record)), steps, losses, _score(record), hashes, unit)
 
 
 def _training_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -180,6 +184,8 @@ def _training_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     if steps := _get(record, int, "steps"):
         batch = _get(record, int, "figures", "batch")
         facts.append(("steps", thousands(steps) + (f", {count(batch, 'tile')} each" if batch else "")))
+    if rounds := _get(record, int, "figures", "rounds"):
+        facts.append(("rounds", thousands(rounds)))
     if names := [name for name in _get(record, list, "names") or () if isinstance(name, str)]:
         rest = (_get(record, int, "images") or len(names)) - _NAMES
         facts.append(("images", ", ".join(names[:_NAMES]) + (f" and {thousands(rest)} more" if rest > 0 else "")))

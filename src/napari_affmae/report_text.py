@@ -33,9 +33,8 @@ def as_markdown(model: ModelReport) -> str:
     for training in model.trainings:
         lines += ["", f"## {training.title}", "", *(f"- **{name}**: {value}" for name, value in training.facts)]
         if training.steps:
-            lines.append(
-                f"- **loss**: {training.losses[0]:.3g} at step {training.steps[0]}, {training.losses[-1]:.3g} at the end"
-            )
+            first, last = f"{training.losses[0]:.3g} at {training.unit} {training.steps[0]}", f"{training.losses[-1]:.3g}"
+            lines.append(f"- **loss**: {first}, {last} at the end")
     lines += ["", "## Validation", ""]
     if model.score is None:
         lines.append("No score on labels kept back was measured in training: compare its output with labels of your own.")

@@ -45,6 +45,14 @@ def test_resume_takes_the_settings_of_the_run(affmae, images, pretrained, tmp_pa
     assert json.loads((run / "config.json").read_bytes())["settings"]["tile"] == 32
 
 
+def test_pretrain_takes_and_keeps_the_selection(affmae, images, tmp_path):
+    words = ("pretrain", images, "--out", tmp_path / "run", *SMALL)
+    assert affmae(*words, "--steps", 1, "--selection", "local").code == 0
+    assert read_card(tmp_path / "run").config.selection == "local"
+    assert affmae(*words, "--steps", 2, "--resume").code == 0
+    assert read_card(tmp_path / "run").config.selection == "local"
+
+
 def test_pretrain_takes_a_smaller_tile_on_a_cpu_unless_told(affmae, images, tmp_path):
     run = tmp_path / "run"
     result = affmae("pretrain", images, "--out", run, "--steps", 1, "--batch", 1, "--device", "cpu")

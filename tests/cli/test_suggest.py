@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import tifffile
@@ -55,3 +56,72 @@ def test_it_never_overwrites_unasked_and_wants_a_segmenter(affmae, images, finet
     wrong = affmae("suggest", pretrained, images / "a.png", "--out", tmp_path / "other")
     assert wrong.code == 1
     assert "finetune it on labels first" in wrong.err
+
+
+def places_in(folder):
+    return json.loads((folder / "suggestions.json").read_bytes())["places"]
+
+
+def test_resume_predicts_what_is_new_and_looks_for_places_in_all(affmae, images, finetuned, tmp_path):
+    """A run that is taken up ends as one that was never cut."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    shutil.copy(images / "a.png", folder)
+    words = ("suggest", finetuned, folder, "--out", out)
+    assert affmae(*words).code == 0
+    before = (out / "a_uncertainty.tif").stat().st_mtime_ns
+    shutil.copy(images / "b.png", folder)
+    refused = affmae(*words)
+    assert refused.code == 1
+    assert "--resume to go on" in refused.err
+    result = affmae(*words, "--resume", "--json")
+    assert result.code == 0, result.err
+    assert {place["image"] for place in json.loads(result.out)["places"]} == {"a.png", "b.png"}
+    assert (out / "a_uncertainty.tif").stat().st_mtime_ns == before
+    assert affmae("suggest", finetuned, folder, "--out", tmp_path / "whole").code == 0
+    assert places_in(out) == places_in(tmp_path / "whole")
+    fewer = affmae(*words, "--resume", "--count", 2, "--json")
+    assert json.loads(fewer.out)["places"] == places_in(tmp_path / "whole")[:2], "how many places decides nothing else"
+
+
+def test_resume_makes_an_image_anew_that_was_cut(affmae, images, finetuned, tmp_path):
+    words = ("suggest", finetuned, images, "--out", tmp_path)
+    assert affmae(*words).code == 0
+    whole = places_in(tmp_path)
+    (tmp_path / "b_uncertainty.tif").unlink()
+    (tmp_path / "suggestions.json").unlink()
+    log = tmp_path / "suggest.jsonl"
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    log.write_text("".join(json.dumps(one) + "\n" for one in records if one["name"] != "b.png" or one["state"] == "begun"))
+    assert affmae(*words, "--resume").code == 0
+    assert places_in(tmp_path) == whole
+
+
+def test_resume_with_other_settings_or_on_a_strangers_file_is_refused(affmae, images, finetuned, tmp_path):
+    words = ("suggest", finetuned, images / "a.png", "--out", tmp_path, "--resume")
+    (tmp_path / "suggestions.json").write_text("precious")
+    assert "suggestions.json is there already" in affmae(*words).err
+    assert (tmp_path / "suggestions.json").read_text() == "precious"
+    (tmp_path / "suggestions.json").unlink()
+    assert affmae(*words).code == 0
+    other = affmae(*words, "--tile", 64)
+    assert other.code == 2
+    assert "settings.tile = None, and now it is 64" in other.err
+    (tmp_path / "a_uncertainty.tif").write_bytes(b"cut")
+    cut = affmae(*words)
+    assert cut.code == 1
+    assert "pass --overwrite to make it anew" in cut.err
+
+
+def test_channels_are_chosen(affmae, images, finetuned, tmp_path):
+    gray = np.asarray(Image.open(images / "a.png"))
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.stack([255 - gray, gray, gray // 2], -1)).save(tmp_path / "in" / "a.png")
+    words = ("suggest", finetuned, tmp_path / "in", "--out", tmp_path / "color")
+    assert "3 channels" in affmae(*words).err
+    result = affmae(*words, "--channels", 1)
+    assert result.code == 0, result.err
+    assert affmae("suggest", finetuned, images / "a.png", "--out", tmp_path / "gray").code == 0
+    values = [tifffile.imread(tmp_path / kind / "a_uncertainty.tif") for kind in ("color", "gray")]
+    np.testing.assert_array_equal(*values)
+    assert "channels = [1], and now it is [2]" in affmae(*words, "--channels", 2, "--resume").err

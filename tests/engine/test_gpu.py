@@ -9,18 +9,22 @@ import numpy as np
 import pytest
 import torch
 
-from napari_affmae.config import Budget, FinetuneConfig, PretrainConfig
-from napari_affmae.control import JobControl
+from napari_affmae.config import Budget, FinetuneConfig, LiveConfig, ModelConfig, PretrainConfig
+from napari_affmae.control import JobControl, LiveControl
+from napari_affmae.data.classes import default_classes
 from napari_affmae.data.labels import LabelledImage
 from napari_affmae.data.records import ImageCollection
+from napari_affmae.data.scan import collection_from_arrays
+from napari_affmae.data.synthetic import synthetic_em
 from napari_affmae.engine import pretrain as training
 from napari_affmae.engine import recording
 from napari_affmae.engine.finetune import finetune
 from napari_affmae.engine.inspect import inspect
+from napari_affmae.engine.live import LiveRequest, LiveSession
 from napari_affmae.engine.predictor import Predictor
 from napari_affmae.engine.pretrain import pretrain
 from napari_affmae.engine.segment import segment
-from napari_affmae.events import Done, Notice, Progress, Started
+from napari_affmae.events import Done, LivePrediction, LiveRound, Notice, Progress, Started
 from napari_affmae.model.model_file import load_model
 from napari_affmae.model.segmenter import Segmenter
 
@@ -108,3 +112,39 @@ def test_predictions_are_replayed_for_tiles_of_one_shape(pretraining: PretrainCo
     np.testing.assert_allclose(called(tiles[:2]), two, atol=1e-5)
     np.testing.assert_allclose(called(tiles[:2]), again, atol=1e-5)
     np.testing.assert_allclose(called(tiles[2:4]), other, atol=1e-5)
+
+
+def test_live_rounds_on_a_card_predict_what_the_cpu_predicts() -> None:
+    """Large enough that every search goes the ways of the card: first only built, then computed, then replayed."""
+    image, truth = synthetic_em(256, 0)[:2]
+    images = collection_from_arrays({"em": image})
+    shown = {}
+    for device in ("cuda", "cpu"):
+        session = LiveSession("scratch:tiny", default_classes((1, 2)), images, LiveConfig(device=device, tile=128))
+        control = LiveControl()
+        session.prepare(LiveRequest(0, [], images.records[0]), control)
+        for generation, height in enumerate((40, 80), start=1):
+            control.supersede(generation)
+            paint = np.zeros(truth.shape, np.uint8)
+            paint[8:height, 8:200] = np.minimum(truth[8:height, 8:200], 1) + 1
+            labels = np.zeros(truth.shape, np.uint8)
+            events = list(
+                session.round(LiveRequest(generation, [LabelledImage(images.records[0], paint)], images.records[0]), control)
+            )
+            for event in events:
+                if isinstance(event, LivePrediction):
+                    height, width = event.labels.shape
+                    labels[event.top : event.top + height, event.left : event.left + width] = event.labels
+            [done] = [event for event in events if isinstance(event, LiveRound)]
+            assert done.loss_after < done.loss_before
+        shown[device] = labels
+    assert (shown["cuda"] == shown["cpu"]).mean() > 0.95
+
+
+def test_tokens_chosen_among_neighbours_train_on_a_card(tmp_path: Path) -> None:
+    images = collection_from_arrays({"em": synthetic_em(256, 0)[0]})
+    config = PretrainConfig(
+        model=ModelConfig.preset("tiny", selection="local"), budget=Budget(steps=30), tile=256, batch=2, device="cuda"
+    )
+    losses = [event.loss for event in pretrain(images, tmp_path, config) if isinstance(event, Progress)]
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])

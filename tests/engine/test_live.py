@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.engine.class_heads import with_classes
 from napari_affmae.engine.evaluate import evaluate
 from napari_affmae.engine.finetune import start_segmenter
-from napari_affmae.engine.fit_readout import fit_readout
+from napari_affmae.engine.fit_readout import balanced_loss_on, fit_readout
 from napari_affmae.engine.image_source import ArraySource
 from napari_affmae.engine.live import LiveRequest, LiveSession
 from napari_affmae.engine.live_paint import Paint, spread
@@ -25,6 +26,7 @@ from napari_affmae.engine.segment import segment
 from napari_affmae.events import LivePrediction, LiveRound, LiveStep
 from napari_affmae.model.model_file import load_model
 from napari_affmae.model.segmenter import Segmenter
+from napari_affmae.model_report import report
 
 CLASSES = default_classes((1, 2))
 CONFIG = LiveConfig(tile=32, learning_rate=5e-3, fine_steps=3, device="cpu")
@@ -74,6 +76,10 @@ def done(events):
     return found
 
 
+def saved_curve(session):
+    return session._record.describe([], session.config, [])["curve"]
+
+
 def test_a_round_halves_the_loss_on_the_new_stroke(open_session, images, paint, blobs):
     session = open_session()
     first = done(list(session.round(request(images, paint), LiveControl())))
@@ -117,6 +123,27 @@ def test_prediction_is_that_of_the_saved_model(open_session, images, paint, tmp_
     later = segment(path, images.records[0].array, tile=32, overlap=session.overlap, device="cpu")
     np.testing.assert_array_equal(shown, later.labels)
     assert len(session.model.card.history) == len(saved.card.history) - 1
+
+
+def test_the_saved_model_tells_the_loss_of_each_round(open_session, images, paint, tmp_path):
+    session, control = open_session(), LiveControl()
+    more = paint.copy()
+    more[60:70] = 2
+    for generation, labels in enumerate((paint, more, more), start=1):
+        list(session.round(request(images, labels, generation), control))
+    record = load_model(session.save(tmp_path)).card.history[-1]
+    curve = record["curve"]
+    assert curve["unit"] == "round"
+    assert curve["steps"] == [1, 2], "without new paint there is no round"
+    assert record["figures"]["rounds"] == 2
+    rows = session._rows(session.paint.all, session.config.most_pixels)
+    assert curve["losses"][-1] == pytest.approx(balanced_loss_on(session.model.readout, rows, 2), rel=1e-3)
+    assert curve["losses"][-1] < math.log(2), "better than a guess"
+    stale = LiveControl(9)
+    list(session.round(request(images, paint, 4), stale))
+    assert load_model(session.save(tmp_path)).card.history[-1]["curve"] == curve
+    training = report(tmp_path).trainings[-1]
+    assert (training.unit, training.steps, training.losses) == ("round", (1, 2), tuple(curve["losses"]))
 
 
 def test_the_saved_model_can_be_evaluated(open_session, images, paint, tmp_path):
@@ -254,6 +281,7 @@ def test_a_refinement_is_kept_if_it_helps_on_paint_kept_back(open_session, image
     assert found.steps == 3
     assert (found.loss_before, found.loss_after) == (1.0, 0.5)
     assert not torch.equal(before, next(session.model.encoder.parameters()))
+    assert saved_curve(session)["steps"] == [1, 1], "what the refinement brought the loss down to, in the same round"
 
 
 @pytest.mark.parametrize("end", ["worse", "stale"])
@@ -271,6 +299,7 @@ def test_a_refinement_that_does_not_help_leaves_everything_as_it_was(open_sessio
     _, after = collected(session.round(request(images, strokes.copy(), 4), control))
     np.testing.assert_array_equal(before, after)
     assert session.features.computed == computed
+    assert saved_curve(session)["steps"] == [1], "same paint, no new round"
 
 
 def test_scores_on_paint_kept_back_come_from_other_paint(open_session, images, strokes):

@@ -13,10 +13,11 @@ from napari_affmae.config import ModelConfig
 from napari_affmae.control import JobControl
 from napari_affmae.data.predicted_image import PredictedImage
 from napari_affmae.data.records import ImageRecord
+from napari_affmae.data.suggestions import Suggestions
 from napari_affmae.engine.box_features import box_features
 from napari_affmae.engine.live_tiles import Region
 from napari_affmae.engine.places import choose, evenly, painted_cells, peaks, unlikeness
-from napari_affmae.engine.suggest import Suggestions, suggest
+from napari_affmae.engine.suggest import suggest
 from napari_affmae.engine.uncertainty import cell_means
 from napari_affmae.errors import DataError
 from napari_affmae.events import Done, Progress

@@ -15,7 +15,7 @@ from qtpy.QtCore import Qt
 from skimage.io import imsave
 
 from napari_affmae.card import ModelCard, PixelSize
-from napari_affmae.config import PretrainConfig
+from napari_affmae.config import FinetuneConfig, PretrainConfig
 from napari_affmae.data.records import ImageCollection
 from napari_affmae.engine.bioimageio_check import CheckResult
 from napari_affmae.engine.compare import Comparison
@@ -68,6 +68,8 @@ class FakeEngine(Engine):
         self.segment_pixel_size: PixelSize | None = None
         self.model_pixel_size: PixelSize | None = None
         self.config: PretrainConfig | None = None
+        self.finetune_configs: list[FinetuneConfig] = []
+        self.views: list[int] = []
         self.missing: str | None = None
         self.exported: list[Any] = []
 
@@ -106,6 +108,7 @@ class FakeEngine(Engine):
         self.calls.append(f"finetune {model if isinstance(model, str) else model.name}")
         self.examples = list(examples)
         self.classes = list(classes)
+        self.finetune_configs.append(config)
         step, path = yield from self._train("finetune", run, control, 1)
         card = ModelCard(classes=tuple(classes), pixel_size=self.model_pixel_size)
         self.models[path] = ModelOnDisk(path, 1, len(classes), card)
@@ -114,15 +117,17 @@ class FakeEngine(Engine):
 
     def compare(self, model, examples, folder, config, *, classes, control):
         self.calls.append("compare")
+        self.finetune_configs.append(config)
         self.examples = list(examples)
         step, _ = yield from self._train("finetune", folder, control, 1)
         scores = [Score("finetune", step, miou, {}, 1234) for miou in (0.71, 0.55)]
         result = None if control.stop_requested else Comparison(*scores, "strokes")
         yield Done("finetune", step, None, stopped=control.stop_requested, result=result)
 
-    def segment(self, model, image, *, device, pixel_size, control):
+    def segment(self, model, image, *, device, pixel_size, views, control):
         self.calls.append("segment")
         self.segment_pixel_size = pixel_size
+        self.views.append(views)
         classes = self.models[model].card.classes
         gray = image.mean(axis=2)
         chosen = (gray > np.median(gray)).astype(int)

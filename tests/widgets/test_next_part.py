@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_affmae.card import ModelCard
 from napari_affmae.config import ModelConfig
+from napari_affmae.data.project_folder import read_project
 from napari_affmae.engine.segment import segment as run_segment
 from napari_affmae.engine.uncertainty import cell_means, uncertainty
 from napari_affmae.events import LivePrediction
@@ -59,7 +61,7 @@ def dock(make_dock, make_napari_viewer, engine, model, qtbot, tmp_path):
     dock.session.open_project()
     engine.models[model] = ModelOnDisk(model, 1, 2, ModelCard(classes=DEFAULT_CLASSES))
 
-    def segment(model, image, *, device, pixel_size, control):
+    def segment(model, image, *, device, pixel_size, views, control):
         from napari_affmae.events import Done
 
         yield Done("segment", 1, None, result=Unsure(image.shape[:2]))
@@ -224,6 +226,7 @@ def test_of_a_large_image_means_over_squares_are_shown(dock, engine, model, clic
     np.testing.assert_array_equal(layer.translate, (10.5, 10.5))
     expected = cell_means(uncertainty(run_segment(model, np.asarray(array[:]), device="cpu").probabilities), 8)
     np.testing.assert_allclose(layer.data, expected, atol=1e-5)
+    assert dock.session.keeper.flush(), "what is on disk already is no reason for paint not to be saved"
     click(dock.label.next.suggest)
     wait_idle(dock)
     assert dock.label.next.places.all
@@ -300,3 +303,86 @@ def test_the_keys_are_not_napari_s(dock, key):
     taken |= {str(one) for kind in (Image, Labels, Points, Shapes, type(dock._viewer)) for one in kind.class_keymap}
     assert taken, "napari has keys"
     assert key not in taken
+
+
+@pytest.fixture
+def suggested(dock, engine, click, wait_idle, model):
+    """The dock with places that the network of the project's first run was unsure of."""
+    run = dock.session.project / "finetune-1"
+    run.mkdir(parents=True)
+    path = shutil.copy(model, run / "model.safetensors")
+    dock.session.state.segmenter = ModelOnDisk(path, 1, 2, trained_at("8:59"))
+    engine.models[path] = ModelOnDisk(path, 1, 2, trained_at("9:00"))  # live mode wrote it once more when it was switched off
+    click(dock.label.segment)
+    wait_idle(dock)
+    click(dock.label.next.suggest)
+    wait_idle(dock)
+    assert dock.label.next.places.all
+    return dock
+
+
+def trained_at(date):
+    return ModelCard(classes=DEFAULT_CLASSES, tile=64, history=({"job": "finetune", "date": date},))
+
+
+def test_places_survive_a_restart(suggested, make_dock, click):
+    assert suggested.session.keeper.file.suggested.model == "finetune-1/model.safetensors"
+    before = suggested.label.next.places
+    suggested.shut_down()
+    again = make_dock(suggested._viewer)
+    part = again.label.next
+    assert part.places.all == before.all
+    assert part.places.side == before.side
+    assert part.places.current is None, "the camera stays where it is"
+    again.label.next_section.open()
+    assert not part.list.isHidden()
+    assert part.list.count() == len(before.all)
+    rings = layer_of(again, Kind.SUGGESTIONS)
+    np.testing.assert_array_equal(rings.data, [(place.row, place.column) for place in before.all])
+    assert part.place.text() == f"{len(before.all)} places"
+    click(part.next)
+    assert part.place.text() == f"Place 1 of {len(before.all)}"
+
+
+@pytest.mark.parametrize("how", ["trained on", "newer run", "gone"])
+def test_places_of_another_network_do_not_come_back(suggested, make_dock, engine, how):
+    path = suggested.session.state.segmenter.path
+    suggested.shut_down()
+    if how == "trained on":
+        engine.models[path] = ModelOnDisk(path, 1, 2, trained_at("9:05"))
+    elif how == "newer run":
+        newer = path.parent.with_name("finetune-2") / path.name
+        newer.parent.mkdir()
+        shutil.copy(path, newer)
+    else:
+        path.unlink()
+    again = make_dock(suggested._viewer)
+    assert again.label.next.places.all == ()
+    assert layer_of(again, Kind.SUGGESTIONS) is None
+    assert again.session.keeper.flush()
+    assert read_project(again.session.project).suggested is None
+
+
+def test_places_are_gone_through_while_training_but_not_with_another_network(suggested, engine, model, click, wait_idle):
+    part = suggested.label.next
+    places = part.places.all
+    path = suggested.session.state.segmenter.path
+    suggested.session.state.segmenter = ModelOnDisk(path, 1, 2, trained_at("9:05"))
+    assert part.places.all == places
+    other = model.with_name("other.safetensors")
+    engine.models[other] = ModelOnDisk(other, 1, 2, trained_at("8:00"))
+    suggested.load_model(other)
+    wait_idle(suggested)
+    assert part.places.all == ()
+    assert layer_of(suggested, Kind.SUGGESTIONS) is None
+    assert suggested.session.keeper.file.suggested is None
+
+
+def test_a_search_that_finds_nothing_leaves_nothing_of_the_one_before(suggested, click, wait_idle, monkeypatch):
+    assert suggested.session.keeper.file.suggested is not None
+    monkeypatch.setattr(Unsure, "__init__", lambda self, shape: sure(self, shape))
+    click(suggested.label.segment)
+    wait_idle(suggested)
+    click(suggested.label.next.suggest)
+    wait_idle(suggested)
+    assert suggested.session.keeper.file.suggested is None

@@ -20,7 +20,8 @@ from napari_affmae.engine.segment import segment
 from napari_affmae.model.model_file import save_model
 from napari_affmae.model.segmenter import Segmenter
 from napari_affmae.widgets import plane as plane_module
-from napari_affmae.widgets.jobs import Engine, Working
+from napari_affmae.widgets.image_jobs import Working
+from napari_affmae.widgets.jobs import Engine
 from napari_affmae.widgets.overlays import KIND, Kind
 from napari_affmae.widgets.plane import Plane
 from napari_affmae.widgets.slices import slices_from

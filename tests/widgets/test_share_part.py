@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_affmae.card import ClassInfo, ModelCard
 from napari_affmae.errors import ModelFileError
+from napari_affmae.model_report import ModelReport, TrainingReport
 from napari_affmae.widgets.state import ModelOnDisk
 
 CLASSES = (ClassInfo(id=1, name="background", color="#0072b2"), ClassInfo(id=2, name="structure", color="#e69f00"))
@@ -48,6 +49,19 @@ def test_the_card_shows_curve_and_score_newest_first(dock, click) -> None:
         (close,) = [one for one in dialog.buttons.buttons() if one.text() == "Close"]
         click(close)
         assert not dialog.isVisible()
+
+
+def test_the_card_of_a_live_model_counts_rounds(dock, engine, click, monkeypatch) -> None:
+    live = TrainingReport("live", "Trained live", (("rounds", "3"),), (1, 2, 3), (0.5, 0.3, 0.2), None, frozenset(), "round")
+    monkeypatch.setattr(engine, "model_report", lambda path: ModelReport(path, "Segmentation network", (), (live,)))
+    click(dock.label.about)
+    (curve,) = dock.label.about.dialog.curves
+    assert curve.points() == ([1, 2, 3], [0.5, 0.3, 0.2])
+    axis = curve.plot.getAxis("bottom")
+    assert axis.labelText == "round"
+    assert all(step >= 1 for step, _ in axis.tickSpacing(1, 3, 400))
+    assert dock.pretrain.curve.plot.getAxis("bottom").labelText == "step"
+    dock.label.about.dialog.close()
 
 
 def test_a_card_that_cannot_be_read_is_an_error_in_words(dock, engine, click) -> None:

@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .._blocks import tiles
-from .._launch import launch
+from .._launch import index_memory, launch
 from . import index
 from .index import SiteIndex
 
@@ -300,7 +300,7 @@ def search(
     batch, count = points.shape[:2]
     total = sites.shape[1]
     points, sites = points.contiguous(), sites.contiguous()
-    found = torch.empty(batch, count, k, dtype=dtype, device=points.device)
+    found = index_memory(batch, count, k, dtype=dtype, device=points.device)
     if count == 0:
         return found
     if grid is None or not index.is_indexed(total, k, grid):

@@ -62,17 +62,23 @@ def _tiles_mark(
     for start in range(0, key_tiles, SCAN):
         o_tile = start + tl.arange(0, SCAN)
         m_tile = o_tile < key_tiles
-        b_from = (o_tile * KEYS)[None, None, :]
-        b_meet = (b_first[:, :, None] < b_from + KEYS) & (b_last[:, :, None] > b_from)
-        b_place = tl.where(b_meet, b_cluster[:, :, None] - b_from // CLUSTER, 0) * BITS
-        b_times = tl.sum(b_meet.to(p_times.dtype.element_ty) << b_place.to(p_times.dtype.element_ty), axis=1)
-        b_one = ((tl.max((b_times > 0).to(tl.int32), axis=0) > 0) & m_tile).to(tl.int32)
-        b_slot = found + tl.cumsum(b_one, axis=0) - 1
-        tl.store(p_slots + i_row * key_tiles + o_tile, (b_one * (b_slot + 1)).to(tl.int16), mask=m_tile)
-        tl.store(p_lists + i_row * width + b_slot, o_tile, mask=b_one > 0)
-        p_packed = p_times + (i_row * width + b_slot)[None, :] * QUERIES + o_own[:, None]
-        tl.store(p_packed, b_times, mask=(b_one > 0)[None, :] & (o_own >= 0)[:, None])
-        found += tl.sum(b_one, axis=0)
+        p_slot = p_slots + i_row * key_tiles + o_tile
+        # Neighbours lie in few places of the order: most runs of tiles meet nothing, and are told at a glance.
+        b_near = (b_first < (start + SCAN) * KEYS) & (b_last > start * KEYS)
+        if tl.max(tl.max(b_near.to(tl.int32), axis=1), axis=0) > 0:
+            b_from = (o_tile * KEYS)[None, None, :]
+            b_meet = (b_first[:, :, None] < b_from + KEYS) & (b_last[:, :, None] > b_from)
+            b_place = tl.where(b_meet, b_cluster[:, :, None] - b_from // CLUSTER, 0) * BITS
+            b_times = tl.sum(b_meet.to(p_times.dtype.element_ty) << b_place.to(p_times.dtype.element_ty), axis=1)
+            b_one = ((tl.max((b_times > 0).to(tl.int32), axis=0) > 0) & m_tile).to(tl.int32)
+            b_slot = found + tl.cumsum(b_one, axis=0) - 1
+            tl.store(p_slot, (b_one * (b_slot + 1)).to(tl.int16), mask=m_tile)
+            tl.store(p_lists + i_row * width + b_slot, o_tile, mask=b_one > 0)
+            p_packed = p_times + (i_row * width + b_slot)[None, :] * QUERIES + o_own[:, None]
+            tl.store(p_packed, b_times, mask=(b_one > 0)[None, :] & (o_own >= 0)[:, None])
+            found += tl.sum(b_one, axis=0)
+        else:
+            tl.store(p_slot, tl.zeros([SCAN], tl.int16), mask=m_tile)
     tl.store(p_counts + i_row, found)
 
 

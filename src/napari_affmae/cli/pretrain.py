@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..config import ModelConfig, PresetName, PretrainConfig
+from ..config import ModelConfig, PresetName, PretrainConfig, Selection
 from ..control import JobControl
 from .options import AsJson, Images
 from .output import print_result
@@ -20,6 +20,13 @@ def pretrain(
     *,
     training: TrainingOptions,
     preset: Annotated[PresetName | None, Parameter(help="Size of the network. [default: tiny]")] = None,
+    selection: Annotated[
+        Selection | None,
+        Parameter(
+            help="Which tokens survive a merge: global, the best of the whole image, as in the paper; local, those that stand "
+            "out from their neighbourhood, so that no part of an image is emptied. [default: global]"
+        ),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Learn from unlabelled images by predicting hidden parts of them. Without a budget: 10 minutes."""
@@ -33,6 +40,8 @@ def pretrain(
         model = ModelConfig.preset(preset or "tiny", in_channels=collection.channels)
     else:
         model = before.model
+    if selection is not None:
+        model = model.replace(selection=selection)
     typed = {"model": model, **training.changes()}
     config = PretrainConfig(**typed) if before is None else before.replace(**typed)
     control = JobControl()

@@ -5,11 +5,24 @@ from __future__ import annotations
 from typing import Annotated
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
 from ..config import ApplyConfig, OutputFormat
 from ..control import JobControl
-from .options import AsJson, Batch, Device, Files, Images, Model, OutputFolder, Overwrite, ViewCount
+from .options import (
+    AsJson,
+    Batch,
+    Channels,
+    Device,
+    Files,
+    Images,
+    Model,
+    OutputFolder,
+    Overlap,
+    Overwrite,
+    ResumeFolder,
+    Tile,
+    ViewCount,
+)
 from .output import print_result
 from .progress import counting, watch
 from .refinement import RefinementOptions
@@ -24,21 +37,14 @@ def segment(
     files: Files = None,
     format: Annotated[OutputFormat, Parameter(help="tiff: ids; ome-zarr: image, ids and class names in one.")] = "tiff",
     probabilities: Annotated[bool, Parameter(negative="", help="Write the probability of each class as well.")] = False,
-    channels: Annotated[
-        list[int] | None,
-        Parameter(negative="", help="Channels to take, counted from 0, as often as needed.", validator=Number(gte=0)),
-    ] = None,
-    tile: Annotated[
-        int | None, Parameter(help="Side of the square tiles in pixels. [default: as in training]", validator=Number(gte=16))
-    ] = None,
-    overlap: Annotated[int | None, Parameter(help="Overlap of the tiles in pixels.", validator=Number(gte=0))] = None,
+    channels: Channels = None,
+    tile: Tile = None,
+    overlap: Overlap = None,
     batch: Batch = None,
     views: ViewCount = 1,
     device: Device = None,
     refinement: RefinementOptions | None = None,
-    resume: Annotated[
-        bool, Parameter(negative="", help="Leave out what is finished in the folder, with the same settings.")
-    ] = False,
+    resume: ResumeFolder = False,
     overwrite: Overwrite = False,
     json: AsJson = False,
 ) -> None:

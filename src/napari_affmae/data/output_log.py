@@ -1,4 +1,4 @@
-"""What was segmented into a folder, how, and with what result: one JSON line per image in ``segment.jsonl``.
+"""What was made of images in a folder, how, and with what result: one JSON line per image in a log like ``segment.jsonl``.
 
 A line is written before an image is worked on and another one when its files are in place. So a folder can be taken up again
 after anything, and nothing is replaced that was not made here. Tables are made from the lines.
@@ -21,7 +21,7 @@ BEGUN, DONE = "begun", "done"
 
 @dataclass(frozen=True)
 class Request:
-    """An image that is to be segmented.
+    """An image that is to be worked on.
 
     Attributes
     ----------
@@ -39,11 +39,19 @@ class Request:
 
 
 class OutputLog:
-    """The log of a folder, which need not exist yet."""
+    """The log of a folder, which need not exist yet.
 
-    def __init__(self, folder: Path) -> None:
+    Parameters
+    ----------
+    folder
+        The folder.
+    name
+        Name of the file; each job that writes into folders has its own.
+    """
+
+    def __init__(self, folder: Path, name: str = LOG) -> None:
         self.folder = folder
-        self.path = folder / LOG
+        self.path = folder / name
         self._lines: dict[str, dict[str, Any]] = {}
         self._existed = self.path.is_file()
         if self._existed:
@@ -92,14 +100,14 @@ class OutputLog:
     def to_do(
         self, requests: Sequence[Request], settings: Mapping[str, Any], *, resume: bool, overwrite: bool
     ) -> list[tuple[Request, bool]]:
-        """Return the images that are left to segment, each with whether its outputs may be replaced.
+        """Return the images that are left to do, each with whether its outputs may be replaced.
 
         Raises
         ------
         StorageError
             If an output is there that must not be replaced.
         ConfigError
-            If an image was segmented before with other settings.
+            If an image was worked on before with other settings.
         """
         if overwrite:
             return [(request, True) for request in requests]
@@ -130,7 +138,7 @@ class OutputLog:
     def _in_the_way(self, there: Sequence[Path]) -> str:
         what = f"{there[0]} is" if len(there) == 1 else f"{there[0]} and {len(there) - 1} more are"
         ours = {output for line in self._lines.values() for output in line["outputs"]}
-        go_on = ", --resume to go on with what was segmented before" if ours & self._relative(there) else ""
+        go_on = ", --resume to go on with what was made before" if ours & self._relative(there) else ""
         return f"{what} there already; choose another folder{go_on}, or pass --overwrite to replace it"
 
     def _relative(self, paths: Sequence[Path]) -> set[str]:

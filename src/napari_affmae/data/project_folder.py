@@ -1,6 +1,6 @@
 """The project folder: what is painted, predicted and accepted in a collection of images, in one JSON beside the labels.
 
-``project.json``         the classes, the state of each image, and where the user was
+``project.json``         the classes, the state of each image, suggested places, and where the user was
 ``labels``               one OME-Zarr per image, see :mod:`.label_array`; restoring a snapshot makes ``labels-2``, …
 ``snapshots``            see :mod:`.snapshots`
 ``pretrain-1``, …, ``finetune-1``, …  run folders of the engine
@@ -20,6 +20,7 @@ from pydantic import Field
 from ..card import ClassInfo
 from ..config import Settings
 from ..errors import ConfigError, StorageError
+from .suggestions import KeptSuggestions
 
 PROJECT_FILE = "project.json"
 
@@ -82,6 +83,8 @@ class ProjectFile(Settings):
         Folder of the labels, relative to the project folder.
     settings
         Where the user was.
+    suggested
+        Places to paint that were suggested last; None if there are none.
     """
 
     format: Literal[1] = 1
@@ -90,6 +93,7 @@ class ProjectFile(Settings):
     images: dict[str, ImageEntry] = Field(default_factory=dict)
     labels: str = "labels"
     settings: ProjectSettings = ProjectSettings()
+    suggested: KeptSuggestions | None = None
 
     def state(self, image: str) -> ImageState:
         """Return how far an image is."""

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import tifffile
 
 from ..card import PixelSize
+from ..errors import StorageError
 from .quiet import quiet
 
 _MOST_IMAGEJ_BYTES = 4_000_000_000
@@ -54,6 +55,24 @@ class TiffRows:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._file.close()
+
+
+def read_rows(path: Path, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Return what :class:`TiffRows` wrote, read from the disk where it is looked at.
+
+    Raises
+    ------
+    StorageError
+        If it is something else by now.
+    """
+    try:
+        with quiet():
+            pixels: npt.NDArray[Any] = tifffile.memmap(path, mode="r")
+    except (OSError, ValueError, tifffile.TiffFileError) as error:
+        raise StorageError(f"{path} cannot be read ({error}); pass --overwrite to make it anew") from error
+    if pixels.shape != shape:
+        raise StorageError(f"{path} has the shape {pixels.shape}, not {shape}; pass --overwrite to make it anew")
+    return pixels
 
 
 def tiff_options(dtype: np.dtype[Any], shape: tuple[int, ...], pixel_size: PixelSize | None) -> dict[str, Any]:

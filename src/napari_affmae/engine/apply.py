@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +10,14 @@ from typing import Any
 
 from ..config import ApplyConfig
 from ..control import JobControl
-from ..data.output_log import OutputLog, Request
-from ..data.outputs import name_outputs
-from ..data.records import ImageCollection, ImageRecord, Skipped
+from ..data.output_log import OutputLog
+from ..data.outputs import Outputs, name_outputs
+from ..data.records import ImageCollection, Skipped
 from ..data.tables import refuse_foreign_tables, write_tables
-from ..data.write import remove_remains
-from ..errors import AffmaeError, DataError, StorageError
-from ..events import Done, Event, ImageBegun, ImageWritten, Notice
-from ..model_header import locate_model
+from ..errors import AffmaeError, StorageError
+from ..events import Done, Event
 from .folder_job import FolderJob
+from .folder_run import FolderRun, requests_for, settings_of
 from .refine import background_of
 from .segment import check_channels, class_table_of, load_segmenter
 from .tiling import RowFunction
@@ -110,47 +108,27 @@ def apply(
     log = OutputLog(out)
     if not (log.existed or overwrite):
         refuse_foreign_tables(out)
-    requests = _requests(images.records, out, config)
-    settings = _settings(model, config, images)
-    left = log.to_do(requests, settings, resume=resume, overwrite=overwrite)
-    records = dict(zip(requests, images.records, strict=True))
-    job = FolderJob(network, config, control, threads, [records[request] for request, _ in left], also)
-    written: list[Path] = []
-    failed: list[Skipped] = []
+    run = FolderRun(
+        "segment", log, images, _outputs(images, out, config), _settings(model, images, config),
+        resume=resume, overwrite=overwrite,
+    )  # fmt: skip
+    job = FolderJob(network, config, control, threads, run.left, also)
     try:
-        for place, (request, replaceable) in enumerate(left, start=1):
-            yield ImageBegun("segment", request.name, place, len(left))
-            if resume or overwrite:
-                for path in request.outputs.paths():
-                    remove_remains(path)
-            log.begin(request, settings)
-            try:
-                line = yield from job.segment(records[request], request, replaceable)
-            except DataError as error:
-                failed.append(Skipped(request.name, str(error)))
-                yield Notice("segment", f"skipped {_named(request.name, error)}")
-                continue
-            if line is None:
-                break
-            log.finish(request, line)
-            written.append(request.outputs.labels)
-            pixels = {info["id"]: info["pixels"] for info in line["areas"]}
-            objects = len(line["instances"]) if "instances" in line else None
-            yield ImageWritten("segment", request.name, tuple(request.outputs.paths()), pixels, objects)
+        yield from run.each(job.segment)
     except BaseException:
         # On a full disk the tables fail as well, and the first reason is the one to tell.
         with suppress(StorageError):
             _close(log)
         raise
     tables = _close(log)
-    if left and not written and len(failed) == len(left):
-        raise DataError(f"none of the images could be segmented, the first because {_named(failed[0].name, failed[0].reason)}")
-    todo = {request for request, _ in left}
-    kept = tuple(request.outputs.labels for request in requests if request not in todo)
+    run.require_any("segmented")
+    written, kept = (tuple(request.outputs.labels for request in requests) for requests in (run.written, run.kept))
     yield Done(
-        "segment", job.tiles_done, out, stopped=len(written) + len(failed) < len(left),
-        result=ApplyResult(tuple(written), kept, tuple(failed), tuple(tables)),
-        summary={"images": len(written), "kept": len(kept), "failed": len(failed), "seconds": round(job.elapsed, 3)},
+        "segment", job.tiles_done, out, stopped=run.stopped,
+        result=ApplyResult(written, kept, tuple(run.failed), tuple(tables)),
+        summary={
+            "images": len(written), "kept": len(kept), "failed": len(run.failed), "seconds": round(job.elapsed, 3),
+        },
     )  # fmt: skip
 
 
@@ -175,31 +153,18 @@ def output_folder(project: Path, model: Path | str, images: ImageCollection, con
             return folder
         with suppress(AffmaeError):
             log = OutputLog(folder)
-            log.to_do(_requests(images.records, folder, config), _settings(model, config, images), resume=True, overwrite=False)
-            if log.made_with(_settings(model, config, images)):
+            settings = _settings(model, images, config)
+            log.to_do(requests_for(images, _outputs(images, folder, config)), settings, resume=True, overwrite=False)
+            if log.made_with(settings):
                 return folder
     return project / f"{_FOLDER}{last + 1}"
 
 
-def _requests(records: Sequence[ImageRecord], out: Path, config: ApplyConfig) -> list[Request]:
-    names = [record.name for record in records]
-    outputs = name_outputs(out, names, config.format, probabilities=config.probabilities, instances=config.refinement.instances)
-    sources = ["an open layer" if record.path is None else str(record.path.resolve()) for record in records]
-    return [Request(*parts) for parts in zip(names, sources, outputs, strict=True)]
+def _outputs(images: ImageCollection, out: Path, config: ApplyConfig) -> list[Outputs]:
+    names = [record.name for record in images.records]
+    return name_outputs(out, names, config.format, probabilities=config.probabilities, instances=config.refinement.instances)
 
 
-def _settings(model: Path | str, config: ApplyConfig, images: ImageCollection) -> dict[str, Any]:
+def _settings(model: Path | str, images: ImageCollection, config: ApplyConfig) -> dict[str, Any]:
     """Return what decides the result; where it is computed, and how many tiles at once, does not."""
-    with locate_model(model).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    channels = images.records[0].chosen_channels
-    return {
-        "model_sha256": digest,
-        "channels": None if channels is None else list(channels),
-        "settings": config.model_dump(mode="json", exclude={"device", "batch"}),
-    }
-
-
-def _named(name: str, reason: object) -> str:
-    """Say which image a reason is about, unless it says so itself."""
-    return str(reason) if str(reason).startswith(name) else f"{name}: {reason}"
+    return settings_of(model, images, config.model_dump(mode="json", exclude={"device", "batch"}))

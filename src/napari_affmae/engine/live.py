@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,9 @@ import torch
 from ..card import ClassInfo
 from ..config import LiveConfig
 from ..control import LiveControl
-from ..data.fingerprint import fingerprint, label_fingerprint
 from ..data.label_images import LabelledImage
 from ..data.records import ImageCollection, ImageRecord
-from ..errors import DataError, LabelError
+from ..errors import LabelError
 from ..events import Event, LivePrediction, LiveRound, LiveStep
 from ..model.model_file import load_model, save_model
 from ..model.readout import Readout
@@ -37,8 +35,8 @@ from .image_source import ArraySource
 from .live_features import FeatureCache
 from .live_fine import FineTraining
 from .live_paint import Paint, PaintedPixels, spread
+from .live_record import LiveRecord
 from .live_tiles import Canvas, Region, TiledImage, finished_bands
-from .provenance import describe_data, describe_run
 from .segment import check_channels
 from .tiling import FloatArray
 
@@ -50,9 +48,6 @@ _WORTH = 0.005
 
 _SECONDS_BETWEEN_PARTS = 0.5
 """The rest of an image is handed out in bands, at most this often."""
-
-_MOST_HASHED = 1 << 26
-"""Pixels up to which an image with paint is read whole to hash it for the model's history."""
 
 ADVICE = "lower the tile size, choose a smaller preset"
 
@@ -135,8 +130,7 @@ class LiveSession:
         self._heads_trained = _knows(source, classes)
         self._images: dict[str, tuple[ImageRecord, TiledImage]] = {}
         self._examples: list[LabelledImage] = []
-        self._rounds = 0
-        self._hashes: dict[str, str] = {}
+        self._record = LiveRecord()
         self._begin()
 
     def _begin(self) -> None:
@@ -187,8 +181,8 @@ class LiveSession:
             if self.paint.changed and len(self.paint.present) > 1:
                 newest = self._rows(self.paint.new or self.paint.all, _NEW_PIXELS)
                 before = loss_on(self.model.readout, newest, self.model.num_classes)
-                fitted = None
-                for found in self._fit(self.paint.all, heads_trained=self._heads_trained):
+                rows, fitted = self._rows(self.paint.all, self.config.most_pixels), None
+                for found in fit_readout(self.model, rows, self.config.seed, heads_trained=self._heads_trained):
                     if isinstance(found, Readout):
                         fitted = found
                         break
@@ -198,9 +192,10 @@ class LiveSession:
                         return
                 self.model.readout = fitted
                 after = loss_on(fitted, newest, self.model.num_classes)
-                self._rounds += 1
+                if fitted is not None:
+                    self._record.round(balanced_loss_on(fitted, rows, self.model.num_classes))
                 self.paint.caught_up()
-            done = LiveRound("live", request.generation, self._rounds, steps, False, 0.0, before, after)
+            done = LiveRound("live", request.generation, self._record.rounds, steps, False, 0.0, before, after)
             has_opinion = self.model.readout is not None or self._heads_trained
             yield from self._predict(request if has_opinion else replace(request, image=None), control, done)
 
@@ -245,27 +240,25 @@ class LiveSession:
                 if finished:
                     features.release()
                     self._heads_trained = True
-                    self.model.readout = self._fitted(self.paint.all, heads_trained=True)
+                    rows = self._rows(self.paint.all, self.config.most_pixels)
+                    readout = self.model.readout = self._fitted(rows, heads_trained=True)
+                    self._record.refined(balanced_loss_on(readout, rows, self.model.num_classes))
                     self.paint.caught_up()
                 else:
                     after = before
-            done = LiveRound("live", request.generation, self._rounds, steps, True, 0.0, before, after)
+            done = LiveRound("live", request.generation, self._record.rounds, steps, True, 0.0, before, after)
             yield from self._predict(request, control, done)
 
     def _score(self, learned: list[PaintedPixels], kept: list[PaintedPixels], *, heads_trained: bool) -> float:
         """Return the loss on paint that was kept back, of a readout that is fitted to the other."""
-        readout = self._fitted(learned, heads_trained=heads_trained)
+        readout = self._fitted(self._rows(learned, self.config.most_pixels), heads_trained=heads_trained)
         return balanced_loss_on(readout, self._rows(kept, self.config.most_pixels), self.model.num_classes)
 
     def _rows(self, pixels: list[PaintedPixels], most: int) -> Rows:
         return describe_pixels(spread(pixels, self.model.num_classes, most), self._tiled, self.features, self.device)
 
-    def _fit(self, pixels: list[PaintedPixels], *, heads_trained: bool) -> Iterator[float | Readout]:
-        rows = self._rows(pixels, self.config.most_pixels)
-        return fit_readout(self.model, rows, self.config.seed, heads_trained=heads_trained)
-
-    def _fitted(self, pixels: list[PaintedPixels], *, heads_trained: bool) -> Readout:
-        *_, readout = self._fit(pixels, heads_trained=heads_trained)
+    def _fitted(self, rows: Rows, *, heads_trained: bool) -> Readout:
+        *_, readout = fit_readout(self.model, rows, self.config.seed, heads_trained=heads_trained)
         if not isinstance(readout, Readout):
             raise TypeError("fitting ended without a readout")
         return readout
@@ -346,25 +339,13 @@ class LiveSession:
         StorageError
             If it cannot be written.
         """
-        figures = {"rounds": self._rounds, "painted_pixels": self.paint.counts.tolist()}
-        labels = [label_fingerprint(example.labels) for example in self._examples]
-        data = describe_data(len(self._examples), self._fingerprints(), labels)
-        record = describe_run("live", [example.name for example in self._examples], self.config, figures, data)
+        record = self._record.describe(self._examples, self.config, self.paint.counts.tolist())
         card = self.model.card
         try:
             return save_model(self.model, path, **record)
         finally:
             # The history gets one record per session, not one per save.
             self.model.card = card
-
-    def _fingerprints(self) -> list[str]:
-        """Return the fingerprints of the images with paint; those that are too large to hold are read part by part only."""
-        records = [example.record for example in self._examples if example.record.height * example.record.width <= _MOST_HASHED]
-        for record in records:
-            if record.name not in self._hashes:
-                with suppress(DataError):  # an image that vanished is no reason to lose the model
-                    self._hashes[record.name] = fingerprint(record.read())
-        return [self._hashes[record.name] for record in records if record.name in self._hashes]
 
     @property
     def _tiled(self) -> dict[str, TiledImage]:

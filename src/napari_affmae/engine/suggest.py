@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ..config import DeviceName
 from ..control import JobControl
 from ..data.predicted_image import PredictedImage
+from ..data.suggestions import Place, Suggestions
 from ..errors import DataError
 from ..events import Done, Event, Started
 from ..model.mae import MaskedAutoencoder
@@ -38,48 +39,6 @@ _CANDIDATES = 12
 
 _PAINTED = 64
 """Painted boxes that candidates are compared with, shared by the classes."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """A place to paint.
-
-    Attributes
-    ----------
-    image
-        Name of the image.
-    row, column
-        Its middle in pixels.
-    uncertainty
-        Mean over the place, 0 to 1.
-    unlike
-        How unlike it is to what is painted and to the places before it, 0 to 1; 1 if there is neither.
-    score
-        Their product: what places are chosen by.
-    """
-
-    image: str
-    row: int
-    column: int
-    uncertainty: float
-    unlike: float
-    score: float
-
-
-@dataclass(frozen=True)
-class Suggestions:
-    """Places in the order in which they are worth a stroke.
-
-    Attributes
-    ----------
-    places
-        None at all if the prediction is certain wherever nothing is painted.
-    side
-        Side of a place in pixels.
-    """
-
-    places: tuple[Place, ...]
-    side: int
 
 
 @dataclass(frozen=True)
@@ -173,7 +132,8 @@ def suggest(
                 if control.stop_requested:
                     yield Done("suggest", done, None, stopped=True)
                     return
-    result = Suggestions(_chosen(images, candidates, [one for one in features if one is not None], count), cell)
+    chosen = _chosen(images, candidates, [one for one in features if one is not None], count)
+    result = Suggestions(places=chosen, side=cell)
     yield Done("suggest", done, None, result=result, summary={"places": len(result.places)})
 
 
@@ -187,8 +147,9 @@ def _chosen(
     places = []
     for index, unlike, score in choose([spot.uncertainty for spot in candidates], ours, painted, count):
         spot = candidates[index]
-        middle = (spot.box.top + spot.box.bottom) // 2, (spot.box.left + spot.box.right) // 2
-        places.append(Place(images[spot.image].record.name, *middle, spot.uncertainty, unlike, score))
+        row, column = (spot.box.top + spot.box.bottom) // 2, (spot.box.left + spot.box.right) // 2
+        name = images[spot.image].record.name
+        places.append(Place(image=name, row=row, column=column, uncertainty=spot.uncertainty, unlike=unlike, score=score))
     return tuple(places)
 
 

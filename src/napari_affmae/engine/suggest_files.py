@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +13,27 @@ import numpy.typing as npt
 
 from ..config import DeviceName
 from ..control import JobControl
-from ..data.outputs import name_outputs
+from ..data.output_log import OutputLog, Request
+from ..data.outputs import Outputs, name_outputs
 from ..data.predicted_image import PredictedImage
 from ..data.records import ImageCollection, ImageRecord
-from ..data.tiff_rows import TiffRows
+from ..data.suggestions import Suggestions
+from ..data.tiff_rows import TiffRows, read_rows
 from ..data.write import placing
-from ..errors import DataError, StorageError
-from ..events import Done, Event, ImageBegun, Notice, Progress, Started
+from ..events import Done, Event, ImageBegun, Progress, Started
 from ..model.mae import MaskedAutoencoder
 from ..model.model_file import load_model
 from ..model.segmenter import Segmenter
+from .folder_run import FolderRun, settings_of
 from .segment import check_channels, load_segmenter, segment_events
-from .suggest import CELL_PATCHES, COUNT, Suggestions, suggest
+from .suggest import CELL_PATCHES, COUNT, suggest
 from .tiling import FloatArray
-from .uncertainty import CellMeans, uncertainty
+from .uncertainty import cell_means, uncertainty
 
 _SUFFIX = ".tif"
+
+LOG = "suggest.jsonl"
+"""What was predicted in a folder, and how."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class _Stopped(Exception):
 
 
 def suggest_to_files(
-    model: Segmenter | Path | str,
+    model: Path | str,
     images: ImageCollection,
     out: Path | str,
     *,
@@ -61,6 +68,7 @@ def suggest_to_files(
     overlap: int | None = None,
     batch: int | None = None,
     device: DeviceName = "auto",
+    resume: bool = False,
     overwrite: bool = False,
     control: JobControl | None = None,
 ) -> Generator[Event, None, None]:
@@ -71,11 +79,11 @@ def suggest_to_files(
     Parameters
     ----------
     model
-        The segmenter, or its file or run folder.
+        File or run folder of the segmenter.
     images
         Where to look.
     out
-        Folder for ``<image>_uncertainty.tif``.
+        Folder for ``<image>_uncertainty.tif``, and ``suggest.jsonl``, from which a run can go on.
     paint
         What is painted already, ids ``[H, W]`` by name of the image.
     features
@@ -84,6 +92,9 @@ def suggest_to_files(
         How many places at most.
     tile, overlap, batch, device
         As in :func:`~napari_affmae.engine.segment.segment_events`.
+    resume
+        Whether images are left out whose prediction is there from an earlier run with the same model and settings; how many
+        places, and by which features and paint, may be others.
     overwrite
         Whether files that are there already are replaced.
     control
@@ -92,8 +103,9 @@ def suggest_to_files(
     Yields
     ------
     Event
-        For each image ``ImageBegun`` and ``Progress``; then the events of :func:`~napari_affmae.engine.suggest.suggest`;
-        ``Notice``, also for an image that cannot be read; ``Done`` with a :class:`SuggestResult`.
+        For each image ``ImageBegun``, ``Progress`` and ``ImageWritten``; then the events of
+        :func:`~napari_affmae.engine.suggest.suggest`; ``Notice``, also for an image that cannot be read; ``Done`` with a
+        :class:`SuggestResult`.
 
     Raises
     ------
@@ -107,75 +119,67 @@ def suggest_to_files(
     for one in (network, seen_by):
         check_channels(one, images.channels)
     control = control or JobControl()
+    out = Path(out)
     side = CELL_PATCHES * seen_by.config.patch_size
-    paths = [
-        output.labels.with_name(output.labels.name.removesuffix(_SUFFIX) + "_uncertainty" + _SUFFIX)
-        for output in name_outputs(Path(out), [record.name for record in images.records], "tiff")
-    ]
-    there = [path for path in paths if path.exists()]
-    if there and not overwrite:
-        raise StorageError(f"{there[0]} is there already; choose another folder or allow it to be overwritten")
-    predicted: list[PredictedImage] = []
-    written: list[Path] = []
-    reasons: list[str] = []
-    started = False
-    for number, (record, path) in enumerate(zip(images.records, paths, strict=True)):
-        yield ImageBegun("suggest", record.name, number + 1, len(paths))
-        means = CellMeans(record.height, record.width, side)
-        events = _write(
-            network, record, path, means, overwrite,
-            tile=tile, overlap=overlap, batch=batch, device=device, control=control,
-        )  # fmt: skip
-        try:
-            for event in events:
-                if isinstance(event, Progress):
-                    yield replace(event, fraction=(number + event.fraction) / len(paths))
-                elif not isinstance(event, Started) or not started:
-                    started |= isinstance(event, Started)
-                    yield event
-        except DataError as error:
-            reasons.append(str(error))
-            yield Notice("suggest", f"skipped {record.name}: {error}")
-            continue
-        except _Stopped:
-            yield Done("suggest", number, Path(out), stopped=True)
-            return
-        written.append(path)
-        predicted.append(PredictedImage(record, means.means, (paint or {}).get(record.name), side))
-    if not predicted:
-        raise DataError(f"none of the images could be predicted, the first because {reasons[0]}")
+    run = FolderRun(
+        "suggest", OutputLog(out, LOG), images, _outputs(images, out),
+        settings_of(model, images, {"tile": tile, "overlap": overlap}), resume=resume, overwrite=overwrite,
+    )  # fmt: skip
+    options = {"tile": tile, "overlap": overlap, "batch": batch, "device": device, "control": control}
+    yield from _scaled(run.each(partial(_write, network, options)), len(run.left))
+    if run.stopped:
+        yield Done("suggest", len(run.written), out, stopped=True)
+        return
+    if not run.finished:
+        run.require_any("predicted")
+    predicted, written = [], []
+    for record, request in run.finished:
+        values = read_rows(request.outputs.labels, (record.height, record.width))
+        predicted.append(PredictedImage(record, cell_means(values, side), (paint or {}).get(record.name), side))
+        written.append(request.outputs.labels)
     for event in suggest(seen_by, predicted, count=count, device=device, control=control):
         if isinstance(event, Done) and isinstance(event.result, Suggestions):
-            yield replace(event, path=Path(out), result=SuggestResult(event.result, tuple(written)))
+            yield replace(event, path=out, result=SuggestResult(event.result, tuple(written)))
         elif not isinstance(event, Started):
             yield event
 
 
+def _outputs(images: ImageCollection, out: Path) -> list[Outputs]:
+    named = name_outputs(out, [record.name for record in images.records], "tiff")
+    return [Outputs(one.labels.with_name(one.labels.name.removesuffix(_SUFFIX) + "_uncertainty" + _SUFFIX)) for one in named]
+
+
+def _scaled(events: Iterator[Event], count: int) -> Iterator[Event]:
+    """Let the progress of each image be part of that of all; the first of them says what they run on."""
+    place, started = 0, False
+    for event in events:
+        if isinstance(event, ImageBegun):
+            place = event.place
+        if isinstance(event, Progress):
+            yield replace(event, fraction=(place - 1 + event.fraction) / count)
+        elif not isinstance(event, Started) or not started:
+            started |= isinstance(event, Started)
+            yield event
+
+
 def _write(
-    network: Segmenter,
-    record: ImageRecord,
-    path: Path,
-    means: CellMeans,
-    overwrite: bool,
-    *,
-    control: JobControl,
-    **options: Any,
-) -> Generator[Event, None, None]:
-    """Predict one image into a file and into means over places."""
+    network: Segmenter, options: Mapping[str, Any], record: ImageRecord, request: Request, replaceable: bool
+) -> Generator[Event, None, dict[str, Any] | None]:
+    """Predict one image into its file."""
     image = record.open()
     with (
-        placing(path, overwrite) as place,
+        suppress(_Stopped),
+        placing(request.outputs.labels, replaceable) as place,
         TiffRows(place, (record.height, record.width), "float32", record.pixel_size) as rows,
     ):
 
         def take(top: int, probabilities: FloatArray) -> None:
-            values = uncertainty(probabilities)
-            rows.write(top, values)
-            means.add(top, values)
+            rows.write(top, uncertainty(probabilities))
 
-        for event in segment_events(network, image, pixel_size=record.pixel_size, control=control, into=take, **options):
-            if isinstance(event, Done):
-                if event.stopped:
-                    raise _Stopped
-            else:
+        for event in segment_events(network, image, pixel_size=record.pixel_size, into=take, **options):
+            if not isinstance(event, Done):
                 yield event
+            elif event.stopped:
+                raise _Stopped
+        return {"shape": [record.height, record.width]}
+    return None

@@ -99,6 +99,7 @@ class ApplyPart(QWidget):
             format=self.format.currentData(),
             probabilities=self.probabilities.isChecked(),
             device=session.settings.device,
+            views=session.settings.views,
             rescale=self._rescale(),
             refinement=self._refinement(),
         )

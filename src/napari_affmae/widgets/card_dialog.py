@@ -71,7 +71,7 @@ class CardDialog(QDialog):
         if training.score is not None:
             self._add_score(layout, training.score)
         if training.steps:
-            curve = LossCurve()
+            curve = LossCurve(training.unit)
             curve.use_theme(theme)
             for step, loss in zip(training.steps, training.losses, strict=True):
                 curve.add(step, loss)

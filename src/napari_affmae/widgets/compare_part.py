@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
-from ..config import Budget, FinetuneConfig
 from ..events import Done, Progress
 from .forms import JobBar, note, row, set_live, set_note
 from .jobs import compare_job
@@ -45,11 +44,10 @@ class ComparePart(QWidget):
         if model is None or material is None:
             return
         paint, classes = material
-        config = FinetuneConfig(budget=Budget(minutes=session.settings.train_minutes), device=session.settings.device)
         self.bar.start()
         set_note(self.verdict, "")
         run = next_run(session.project, "compare")
-        session.start("compare", compare_job(session.engine, model.path, paint, run, config, classes))
+        session.start("compare", compare_job(session.engine, model.path, paint, run, session.settings.training(), classes))
 
     def _on_event(self, event: object) -> None:
         if self._session.state.job != "compare":

@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..card import ClassInfo, PixelSize
-from ..config import ApplyConfig, DeviceName, ExportConfig, FinetuneConfig, LiveConfig, PretrainConfig, Refinement
+from ..config import ApplyConfig, DeviceName, ExportConfig, FinetuneConfig, LiveConfig, PretrainConfig, Refinement, Views
 from ..control import JobControl
 from ..data.records import ImageCollection, ImageRecord, Skipped
-from ..errors import AffmaeError, DataError
-from ..events import Done, Event
+from ..errors import DataError
+from ..events import Event
 from .job_runner import SECONDS_BETWEEN_BATCHES, Job
 from .state import ModelOnDisk
 
@@ -55,32 +55,6 @@ class OpenLayer:
     pixels: Any
     rgb: bool
     pixel_size: PixelSize | None
-
-
-@dataclass(frozen=True)
-class ImageDone:
-    """A result for one image: a segmentation, with how unsure it is of each pixel, or a look inside."""
-
-    name: str
-    result: Any
-    uncertainty: npt.NDArray[np.float32] | None = None
-
-
-@dataclass(frozen=True)
-class ImageFailed:
-    """One of several images could not be segmented; the others go on."""
-
-    name: str
-    error: AffmaeError
-
-
-@dataclass(frozen=True)
-class Working:
-    """Which image is being worked on: number ``place`` (from 1) of ``count``."""
-
-    name: str
-    place: int
-    count: int
 
 
 def job_threads() -> int:
@@ -146,12 +120,14 @@ class Engine:
         return compare(model, examples, folder, config, classes=classes, sparse=True, control=control, threads=job_threads())
 
     def segment(
-        self, model: Path, image: Any, *, device: DeviceName, pixel_size: PixelSize | None, control: JobControl
+        self, model: Path, image: Any, *, device: DeviceName, pixel_size: PixelSize | None, views: Views, control: JobControl
     ) -> Iterator[Event]:
         """See :func:`napari_affmae.engine.segment.segment_events`."""
         from ..engine.segment import segment_events
 
-        return segment_events(model, image, device=device, pixel_size=pixel_size, control=control, threads=job_threads())
+        return segment_events(
+            model, image, device=device, pixel_size=pixel_size, views=views, control=control, threads=job_threads()
+        )
 
     def uncertainty(self, probabilities: Any) -> npt.NDArray[np.float32]:
         """See :func:`napari_affmae.engine.uncertainty.uncertainty`."""
@@ -258,6 +234,12 @@ class Engine:
         from ..engine.export import export
 
         return export(model, out, config, sample=sample, overwrite=True, control=control, threads=job_threads())
+
+    def newest_model(self, project: Path) -> Path:
+        """See :func:`napari_affmae.model_header.locate_model`."""
+        from ..model_header import locate_model
+
+        return locate_model(project)
 
     def read_model(self, path: Path) -> ModelOnDisk:
         """Read the header of a model file; see :func:`napari_affmae.model_header.read_card`."""
@@ -376,39 +358,3 @@ def _examples(paint: Sequence[tuple[ImageRecord, Any]]) -> list[LabelledImage]:
     from ..data.label_images import LabelledImage
 
     return [LabelledImage(record, labels.read() if hasattr(labels, "read") else labels) for record, labels in paint]
-
-
-def segment_job(engine: Engine, model: Path, images: Sequence[tuple[ImageRecord, PixelSize | None]], device: DeviceName) -> Job:
-    """Segment images one after the other; a pixel size rescales that image to the model's pixels.
-
-    With several images, one that fails is reported as :class:`ImageFailed` and the others go on.
-    """
-
-    def job(control: JobControl) -> Iterator[object]:
-        for place, (record, pixel_size) in enumerate(images, start=1):
-            if control.stop_requested:
-                return
-            yield Working(record.name, place, len(images))
-            try:
-                for event in engine.segment(model, record.read(), device=device, pixel_size=pixel_size, control=control):
-                    if not isinstance(event, Done):
-                        yield event
-                    elif event.result is not None:
-                        yield ImageDone(record.name, event.result, engine.uncertainty(event.result.probabilities))
-            except AffmaeError as error:
-                if len(images) == 1:
-                    raise
-                yield ImageFailed(record.name, error)
-
-    return job
-
-
-def inspect_job(
-    engine: Engine, model: Path, record: ImageRecord, region: tuple[slice, slice] | None, device: DeviceName
-) -> Job:
-    """Look inside the network at one image, or at a region of it."""
-
-    def job(control: JobControl) -> Iterator[object]:
-        yield ImageDone(record.name, engine.inspect(model, record.read(), region=region, device=device))
-
-    return job

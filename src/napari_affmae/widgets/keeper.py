@@ -145,7 +145,8 @@ class ProjectKeeper:
     def note(self, layer: Labels, regions: Sequence[Region] | None = None) -> None:
         """Note that a layer changed, somewhere if no regions are given."""
         kind = _KEPT.get(layer.metadata.get(KIND, ""))
-        if kind is None or self._ignores or self._writer is None:
+        # The segmentation of an image too large for memory, in several scales, is on disk already.
+        if kind is None or layer.multiscale or self._ignores or self._writer is None:
             return
         key = (str(layer.metadata[GROUP]), kind)
         note = self._notes.get(key)

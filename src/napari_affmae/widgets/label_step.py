@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFileDialog, QPushButton, QSpinBox, QWidget
 
-from ..card import PixelSize
-from ..config import ApplyConfig, Budget, FinetuneConfig
 from ..errors import StorageError
 from ..events import Done, Progress, Score
 from .about_button import AboutButton
@@ -19,19 +17,17 @@ from .compare_part import ComparePart
 from .export_part import ExportPart
 from .forms import JobBar, form_layout, note, row, set_live, set_note, step_layout
 from .image_bar import ImageBar
-from .jobs import ImageDone, ImageFailed, Working, finetune_job, segment_job
-from .large import STEP, LargeDone, large_job, levels_of
+from .jobs import finetune_job
 from .live import LiveMode
 from .next_part import NextPart
-from .plane import Plane, is_large
 from .project import next_run
+from .recipe_section import RecipeSection
 from .refine_part import RefinePart
 from .section import Section
+from .segmenting import Segmenting
 from .shortcuts import HELP, Shortcuts
-from .slices import slices_from
 from .snapshot_row import SnapshotRow
 from .state import (
-    ModelOnDisk,
     count,
     pixel_size_mismatch,
     thousands,
@@ -52,8 +48,6 @@ class LabelStep(QWidget):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._session = session
-        self._planes: dict[str, Plane] = {}
-        self._working = Working("", 1, 1)
         settings = session.settings
         self.image = ImageBar(session)
         self.panel = ClassPanel(session)
@@ -74,6 +68,7 @@ class LabelStep(QWidget):
         self.from_scratch = QCheckBox("From scratch, without pretraining")
         self.from_scratch.setChecked(settings.from_scratch)
         self.from_scratch.setToolTip("Train a new network of step 2's size on the paint alone, for comparison")
+        self.recipe = RecipeSection(session)
         self.train = QPushButton("Train")
         self.stop = QPushButton("Stop")
         self.live = QPushButton("Live")
@@ -91,6 +86,7 @@ class LabelStep(QWidget):
         self.segment_slices = QPushButton("Segment all slices")
         self.probabilities = QCheckBox("Show the probability of each class")
         self.probabilities.setChecked(settings.probabilities)
+        self.segmenting = Segmenting(session, self.bar, self.rescale.isChecked, self.probabilities.isChecked)
         self.save_model = QPushButton("Save model …")
         self.about = AboutButton(session, lambda state: state.segmenter)
         self.next = NextPart(session, self.rescale.isChecked)
@@ -118,6 +114,7 @@ class LabelStep(QWidget):
         form.addRow("Time", self.minutes)
         layout.addLayout(form)
         layout.addWidget(self.from_scratch)
+        layout.addWidget(self.recipe)
         layout.addLayout(row(self.live, self.train, self.stop))
         layout.addWidget(self.live_status)
         layout.addWidget(self.bar)
@@ -148,9 +145,9 @@ class LabelStep(QWidget):
         session.closing.connect(self.live_mode.close)
         self.train.clicked.connect(self._train)
         self.stop.clicked.connect(session.stop)
-        self.segment.clicked.connect(self._segment_current)
-        self.segment_visible.clicked.connect(self._segment_visible)
-        self.segment_slices.clicked.connect(self._segment_slices)
+        self.segment.clicked.connect(self.segmenting.current)
+        self.segment_visible.clicked.connect(self.segmenting.visible)
+        self.segment_slices.clicked.connect(self.segmenting.slices)
         self.save_model.clicked.connect(self._save_model)
         session.event.connect(self._on_event)
         session.job_ended.connect(self._on_job_ended)
@@ -216,11 +213,10 @@ class LabelStep(QWidget):
             return
         paint, classes = material
         model = self._start_model()
-        config = FinetuneConfig(budget=Budget(minutes=self.minutes.value()), device=session.settings.device)
         self.bar.start()
         set_note(self.score, "")
         run = next_run(session.project, "finetune")
-        session.start("finetune", finetune_job(session.engine, model, paint, run, config, classes))
+        session.start("finetune", finetune_job(session.engine, model, paint, run, session.settings.training(), classes))
 
     def _start_model(self) -> Path | str:
         """Return what training starts from."""
@@ -242,46 +238,6 @@ class LabelStep(QWidget):
     def _end_live(self) -> None:
         self.live.setChecked(False)
 
-    def _segment_current(self) -> None:
-        plane = self._session.layers.current()
-        if plane is not None:
-            self._segment([plane])
-
-    def _segment_visible(self) -> None:
-        self._segment(self._session.layers.visible_planes())
-
-    def _segment_slices(self) -> None:
-        plane = self._session.layers.current()
-        if plane is not None:
-            self._segment(slices_from(plane))
-
-    def _segment(self, planes: list[Plane]) -> None:
-        session = self._session
-        model = session.state.segmenter
-        if model is None or not planes:
-            return
-        self._planes = {plane.name: plane for plane in planes}
-        if any(is_large(plane) for plane in planes):
-            self._segment_large(planes[0], model)
-            return
-        images = []
-        for plane in planes:
-            record = plane.record()
-            session.restore(plane)
-            size: PixelSize | None = plane.current_image().pixel_size if self.rescale.isChecked() else None
-            images.append((record, size))
-        session.layers.lay_down_brush()
-        self.bar.start()
-        session.start("segment", segment_job(session.engine, model.path, images, session.settings.device))
-
-    def _segment_large(self, plane: Plane, model: ModelOnDisk) -> None:
-        session = self._session
-        config = ApplyConfig(format="ome-zarr", device=session.settings.device, rescale=self.rescale.isChecked())
-        session.layers.lay_down_brush()
-        self.bar.start()
-        job = large_job(session.engine, model, plane.record(), session.project, config)
-        session.start("segment", job)
-
     def _save_model(self) -> None:
         model = self._session.state.segmenter
         if model is None:
@@ -301,43 +257,17 @@ class LabelStep(QWidget):
     # Reactions
 
     def _on_event(self, event: object) -> None:
-        job = self._session.state.job
-        if job not in ("finetune", "segment"):
+        if self._session.state.job != "finetune":
             return
-        if isinstance(event, Working):
-            self._working = event
-        elif isinstance(event, Progress):
-            self._show_progress(event)
+        if isinstance(event, Progress):
+            self.bar.show_progress(event)
         elif isinstance(event, Score):
             each = ", ".join(f"{name} {value:.2f}" for name, value in event.iou.items())
             set_note(
                 self.score, f"Held-out IoU {event.miou:.2f} ({each}), on {thousands(event.pixels)} painted pixels kept back"
             )
-        elif isinstance(event, ImageDone):
-            self._show_segmentation(event)
-        elif isinstance(event, LargeDone):
-            plane = self._planes[event.name]
-            self._session.layers.show_stored(plane, levels_of(event.path), event.classes)
-            self._session.layers.show_mean_uncertainty(plane, event.uncertainty, STEP)
-        elif isinstance(event, ImageFailed):
-            self._session.fail(event.error)
-        elif isinstance(event, Done) and job == "finetune":
+        elif isinstance(event, Done):
             self._on_trained(event)
-
-    def _show_progress(self, progress: Progress) -> None:
-        if self._session.state.job == "finetune" or self._working.count == 1:
-            self.bar.show_progress(progress)
-        else:
-            fraction = (self._working.place - 1 + progress.fraction) / self._working.count
-            self.bar.show_fraction(fraction, f"image {self._working.place} of {self._working.count}")
-
-    def _show_segmentation(self, done: ImageDone) -> None:
-        plane = self._planes.get(done.name)
-        # The user may have removed the image while it was being segmented.
-        if plane is not None and plane.layer in self._session.layers.images():
-            self._session.layers.show_segmentation(plane, done.result, self.probabilities.isChecked())
-            if done.uncertainty is not None:
-                self._session.layers.show_uncertainty(plane, [(0, 0, done.uncertainty)])
 
     def _on_trained(self, done: Done) -> None:
         ended = "Stopped" if done.stopped else "Finished"

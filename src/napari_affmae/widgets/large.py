@@ -17,8 +17,9 @@ from ..control import JobControl
 from ..data.classes import default_classes
 from ..data.records import ImageCollection, ImageRecord
 from ..events import ImageWritten
+from .image_jobs import Working
 from .job_runner import Job
-from .jobs import Engine, Working
+from .jobs import Engine
 from .state import ModelOnDisk
 
 FOLDER = "large"

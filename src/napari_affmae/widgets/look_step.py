@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QComboBox, QPushButton, QWidget
 
 from .forms import JobBar, form_layout, note, row, set_live, set_note, step_layout
-from .jobs import ImageDone, inspect_job
+from .image_jobs import ImageDone, inspect_job
 from .plane import Plane, full_resolution
 from .state import DECODER, VIEWS, thousands, why_not_look
 

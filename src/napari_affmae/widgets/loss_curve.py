@@ -10,21 +10,35 @@ MOST_POINTS = 600
 FEW_POINTS = 20
 
 
-class LossCurve(QWidget):
-    """Loss against steps. A long run is thinned, so that drawing never gets slower."""
+class _WholeNumbers(pg.AxisItem):  # type: ignore[misc]  # pyqtgraph ships no types
+    """An axis without ticks in between: there is no step 1.5."""
 
-    def __init__(self) -> None:
+    def tickSpacing(self, minVal: float, maxVal: float, size: float) -> list[tuple[float, float]]:
+        spacing = super().tickSpacing(minVal, maxVal, size)
+        return [(step, offset) for step, offset in spacing if step >= 1] or [(1.0, 0.0)]
+
+
+class LossCurve(QWidget):
+    """Loss against steps. A long run is thinned, so that drawing never gets slower.
+
+    Parameters
+    ----------
+    unit
+        What the axis counts.
+    """
+
+    def __init__(self, unit: str = "step") -> None:
         super().__init__()
         self._steps: list[int] = []
         self._losses: list[float] = []
         self._every = 1
         self._seen = 0
-        self.plot = pg.PlotWidget()
+        self.plot = pg.PlotWidget(axisItems={"bottom": _WholeNumbers("bottom")})
         self.plot.setMenuEnabled(False)
         self.plot.setMouseEnabled(x=False, y=False)
         self.plot.hideButtons()
         self.plot.setLabel("left", "loss")
-        self.plot.setLabel("bottom", "step")
+        self.plot.setLabel("bottom", unit)
         self.plot.getAxis("left").enableAutoSIPrefix(False)
         self.plot.getAxis("bottom").enableAutoSIPrefix(False)
         self.plot.getAxis("left").setWidth(48)

@@ -11,7 +11,7 @@ from ..events import Progress
 from .accept_tool import AcceptTool
 from .forms import SPACING, JobBar, note, row, set_live, set_note, step_layout
 from .places import Places
-from .state import why_not_accept, why_not_stop, why_not_suggest
+from .state import count, why_not_accept, why_not_stop, why_not_suggest
 from .suggest_job import SuggestDone, Unsure, suggest_job
 
 if TYPE_CHECKING:
@@ -89,7 +89,6 @@ class NextPart(QWidget):
         self.tool.changed.connect(self._render)
         session.event.connect(self._on_event)
         session.job_ended.connect(self._on_job_ended)
-        session.project_opened.connect(self.places.clear)
         session.state.events.connect(self._render)
         session.layers.current_changed.connect(self._render)
         session.layers.overlay_added.connect(self._render)
@@ -154,7 +153,8 @@ class NextPart(QWidget):
         self.list.blockSignals(False)
         rows = min(len(places.all), _ROWS)
         self.list.setFixedHeight(rows * max(self.list.sizeHintForRow(0), 1) + 2 * self.list.frameWidth())
-        self.place.setText("" if places.current is None else f"Place {places.current + 1} of {len(places.all)}")
+        all_places = count(len(places.all), "place")
+        self.place.setText(all_places if places.current is None else f"Place {places.current + 1} of {len(places.all)}")
         for widget in (self.steps, self.list):
             widget.setVisible(bool(places.all))
         self._render()

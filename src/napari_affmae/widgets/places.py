@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
+from ..data.suggestions import KeptSuggestions, Suggestions
+from ..errors import ModelFileError
+from .jobs import ModelRead
+
 if TYPE_CHECKING:
-    from ..engine.suggest import Place, Suggestions
+    from ..data.suggestions import Place
     from .plane import Plane
     from .session import Session
 
@@ -30,22 +36,66 @@ class Places:
         self.side = 1
         self.current: int | None = None
         session.opener.opened.connect(self._on_opened)
+        session.project_opened.connect(self._take_up)
+        session.event.connect(self._on_event)
 
     def show(self, suggestions: Suggestions) -> None:
-        """Take over new suggestions and go to the first."""
-        self._session.layers.remove_suggestions()
-        self.all, self.side, self.current = suggestions.places, suggestions.side, None
-        self._draw()
+        """Take over new suggestions, keep them with the project, and go to the first."""
+        model = self._session.state.model
+        kept = None
+        if suggestions.places and model is not None:
+            with suppress(ModelFileError):
+                kept = KeptSuggestions(
+                    suggestions=suggestions, model=self._where(model.path), fingerprint=self._fingerprint(model.path)
+                )
+        self._session.keeper.update(suggested=kept)
+        self._set(suggestions)
         if self.all:
             self.go(0)
-        else:
-            self.changed.emit()
 
-    def clear(self) -> None:
-        """Forget all of them."""
+    def _take_up(self) -> None:
+        """Show what the project has kept, unless its network is another one by now."""
+        kept = self._session.keeper.file.suggested
+        if kept is not None and self._is_stale(kept):
+            self._session.keeper.update(suggested=None)
+            kept = None
+        self._set(None if kept is None else kept.suggestions)
+
+    def _on_event(self, event: object) -> None:
+        """Forget the places of one network when another one is loaded. Training does not: it is what they are painted for."""
+        kept = self._session.keeper.file.suggested
+        if kept is None or not isinstance(event, ModelRead) or not event.model.is_segmenter:
+            return
+        if kept.fingerprint != event.model.card.fingerprint():
+            self._session.keeper.update(suggested=None)
+            self._set(None)
+
+    def _set(self, suggestions: Suggestions | None) -> None:
         self._session.layers.remove_suggestions()
         self.all, self.current = (), None
+        if suggestions is not None:
+            self.all, self.side = suggestions.places, suggestions.side
+        self._draw()
         self.changed.emit()
+
+    def _is_stale(self, kept: KeptSuggestions) -> bool:
+        """Whether the network that was unsure is gone, was trained on, or comes from a run that is not the newest."""
+        project = self._session.project
+        path = project / kept.model
+        try:
+            if path.parent.parent == project and path != self._session.engine.newest_model(project):
+                return True
+            return self._fingerprint(path) != kept.fingerprint
+        except ModelFileError:
+            return True
+
+    def _fingerprint(self, path: Path) -> str:
+        """Return that of the file: live mode may have written it again since it was read."""
+        return self._session.engine.read_model(path).card.fingerprint()
+
+    def _where(self, path: Path) -> str:
+        project = self._session.project
+        return path.relative_to(project).as_posix() if path.is_relative_to(project) else str(path)
 
     def step(self, step: int) -> None:
         """Go to the next (1) or the previous (-1) place, around the ends."""

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, cast
 
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFileDialog, QPushButton, QWidget
 
-from ..config import CARD_TILE, CPU_TILE, PRESETS, Budget, DeviceName, ModelConfig, PresetName, PretrainConfig
+from ..config import CARD_TILE, CPU_TILE, PRESETS, Budget, DeviceName, ModelConfig, PresetName, PretrainConfig, Selection
 from ..events import CheckpointSaved, Done, Preview, Progress
 from .about_button import AboutButton
 from .forms import JobBar, PathField, form_layout, note, row, set_live, set_note, step_layout
 from .jobs import ModelRead, load_job, pretrain_job
 from .loss_curve import LossCurve
 from .project import interrupted, next_run, runs
+from .section import Section
 from .state import (
     ModelOnDisk,
     Phase,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 PRESET_WORDS = {"tiny": "tiny – for CPUs", "small": "small – for graphics cards", "base": "base – for large graphics cards"}
 DEVICE_WORDS = {"auto": "automatic", "cpu": "CPU", "cuda": "CUDA graphics card", "mps": "Apple graphics (MPS)"}
+SELECTION_WORDS = {"global": "best of the image", "local": "best of every part"}
 TILES = (64, 128, 256, 512, 1024)
 
 
@@ -65,6 +67,15 @@ class PretrainStep(QWidget):
         self.device.setCurrentIndex(self.device.findData(settings.device))
         self.project = PathField("Choose a project folder for runs and paint")
         self.project.set_text(settings.project)
+        self.selection = QComboBox()
+        for name, words in SELECTION_WORDS.items():
+            self.selection.addItem(words, name)
+        self.selection.setCurrentIndex(self.selection.findData(settings.selection))
+        self.selection.setToolTip(
+            "Which tokens stay when the network merges them: those that score best in the whole image, as in the paper, or "
+            "those that stand out from what is around them, so that no part of an image is emptied."
+        )
+        self.more = Section("More settings", QWidget())
         self.start = QPushButton("Start")
         self.pause = QPushButton("Pause")
         self.stop = QPushButton("Stop")
@@ -86,6 +97,10 @@ class PretrainStep(QWidget):
         form.addRow("Device", self.device)
         form.addRow("Project", self.project)
         layout.addLayout(form)
+        more = form_layout()
+        more.addRow("Tokens that stay", self.selection)
+        step_layout(self.more.content).addLayout(more)
+        layout.addWidget(self.more)
         layout.addLayout(row(self.start, self.pause, self.stop))
         layout.addWidget(self.bar)
         layout.addWidget(self.curve)
@@ -94,7 +109,7 @@ class PretrainStep(QWidget):
         layout.addWidget(self.about)
 
     def _connect(self) -> None:
-        for box in (self.preset, self.tile, self.device):
+        for box in (self.preset, self.tile, self.device, self.selection):
             box.currentIndexChanged.connect(self._remember)
         self.minutes.valueChanged.connect(self._remember)
         self.project.chosen.connect(self._remember)
@@ -112,6 +127,7 @@ class PretrainStep(QWidget):
     def _remember(self) -> None:
         self._session.settings = self._session.settings.replace(
             preset=self.preset.currentData(),
+            selection=self.selection.currentData(),
             tile=self.tile.currentData(),
             minutes=self.minutes.value(),
             device=self.device.currentData(),
@@ -154,8 +170,9 @@ class PretrainStep(QWidget):
 
     def _config(self, channels: int) -> PretrainConfig:
         preset = cast(PresetName, self.preset.currentData())
+        selection = cast(Selection, self.selection.currentData())
         return PretrainConfig(
-            model=ModelConfig.preset(preset, in_channels=channels),
+            model=ModelConfig.preset(preset, in_channels=channels, selection=selection),
             budget=Budget(minutes=self.minutes.value()),
             tile=self.tile.currentData(),
             device=cast(DeviceName, self.device.currentData()),
@@ -232,7 +249,8 @@ class PretrainStep(QWidget):
             set_live(self.pause, why_not_pause(state), "Hold still after the current step")
         set_live(self.stop, why_not_stop(state, "pretrain"), "Save a checkpoint and end")
         set_live(self.load, why_not_scan(state), "Skip pretraining with a model that was trained before")
-        for field in (self.preset, self.tile, self.minutes, self.device, self.project):
+        self.more.set_summary("" if self.selection.currentData() == "global" else "1 changed")
+        for field in (self.preset, self.tile, self.minutes, self.device, self.project, self.selection):
             field.setEnabled(state.idle)
         self.about.setVisible(state.pretrained is not None)
         set_note(self.model_note, "" if state.pretrained is None else f"In use: {state.pretrained.describe()}")

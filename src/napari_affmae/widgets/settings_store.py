@@ -11,7 +11,20 @@ from pydantic import Field
 from qtpy.QtCore import QStandardPaths
 
 from ..card import ClassInfo
-from ..config import DeviceName, OutputFormat, PresetName, Refinement, Settings
+from ..config import (
+    Average,
+    Budget,
+    Deform,
+    DeviceName,
+    FinetuneConfig,
+    Focus,
+    OutputFormat,
+    PresetName,
+    Refinement,
+    Selection,
+    Settings,
+    Views,
+)
 from ..errors import ConfigError
 from .state import DEFAULT_CLASSES
 
@@ -24,12 +37,17 @@ class DockSettings(Settings):
     folder: str = ""
     channels: str = ""
     preset: PresetName = "tiny"
+    selection: Selection = "global"
     tile: Annotated[int, Field(ge=32, le=4096)] | None = None
     minutes: Annotated[float, Field(gt=0, le=10_000)] = 10.0
     device: DeviceName = "auto"
     project: str = ""
     from_scratch: bool = False
     train_minutes: Annotated[float, Field(gt=0, le=10_000)] = 2.0
+    deform: Deform = 0.0
+    focus: Focus = 0.0
+    average: Average = 0.0
+    views: Views = 1
     brush: Annotated[int, Field(ge=1, le=200)] = 10
     classes: tuple[ClassInfo, ...] = DEFAULT_CLASSES
     probabilities: bool = False
@@ -40,6 +58,16 @@ class DockSettings(Settings):
     apply_probabilities: bool = False
     export_authors: str = ""
     export_licence: str = "CC-BY-4.0"
+
+    def training(self) -> FinetuneConfig:
+        """Return how the network learns from paint."""
+        return FinetuneConfig(
+            budget=Budget(minutes=self.train_minutes),
+            device=self.device,
+            deform=self.deform,
+            focus=self.focus,
+            average=self.average,
+        )
 
 
 def default_path() -> Path:

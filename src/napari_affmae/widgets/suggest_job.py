@@ -20,7 +20,7 @@ from .jobs import Engine
 from .large import STEP
 
 if TYPE_CHECKING:
-    from ..engine.suggest import Suggestions
+    from ..data.suggestions import Suggestions
 
 PLACES = 10
 

@@ -82,3 +82,26 @@ def test_preparations_for_something_else_are_refused(make: Any, device: torch.de
         deformable_attention(heads[0], place, points, mixing, torch.ones((), device=device), (9, 9), small)
     with pytest.raises(ValueError, match="no grid"):
         deformable_attention(heads[0], place, points, mixing, torch.ones((), device=device), None, small)
+
+
+def test_tiles_that_meet_are_listed_by_rows_and_by_columns(
+    make: Any, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More tiles than one step of the kernel looks at, and neighbours in few places, so that whole steps meet nothing."""
+    monkeypatch.setenv("AFFMAE_KERNELS", "triton")
+    tokens, size, tile = 1100, 8, 32
+    own = torch.arange(tokens) // size
+    listed = torch.stack([own, (own + 1) % 137, 137 - own], dim=1).clamp(max=137)[None].to(device)
+    made = cluster_tiles(listed, size, torch.zeros(1, device=device))
+    assert made is not None
+    count = -(-tokens // tile)
+    meets = torch.zeros(count, count, dtype=torch.bool)
+    for query in range(tokens):
+        meets[query // tile, listed[0, query].cpu() * size // tile] = True
+    for row in range(count):
+        expected = meets[row].nonzero().flatten().tolist()
+        assert made.lists[0, row, : made.counts[0, row]].tolist() == expected
+        by_column = meets[:, row].nonzero().flatten().tolist()
+        assert made.key_lists[0, row, : made.key_counts[0, row]].tolist() == by_column
+        slots = made.key_slots[0, row, : made.key_counts[0, row]].tolist()
+        assert [int(made.lists[0, query, slot]) for query, slot in zip(by_column, slots, strict=True)] == [row] * len(slots)

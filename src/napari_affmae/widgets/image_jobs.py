@@ -1,0 +1,93 @@
+"""Jobs on images that are shown: segmenting one after the other, and looking inside the network at one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..config import DeviceName, Views
+from ..control import JobControl
+from ..errors import AffmaeError
+from ..events import Done
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from ..card import PixelSize
+    from ..data.records import ImageRecord
+    from .job_runner import Job
+    from .jobs import Engine
+
+
+@dataclass(frozen=True)
+class ImageDone:
+    """A result for one image: a segmentation, with how unsure it is of each pixel, or a look inside."""
+
+    name: str
+    result: Any
+    uncertainty: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class ImageFailed:
+    """One of several images could not be segmented; the others go on."""
+
+    name: str
+    error: AffmaeError
+
+
+@dataclass(frozen=True)
+class Working:
+    """Which image is being worked on: number ``place`` (from 1) of ``count``."""
+
+    name: str
+    place: int
+    count: int
+
+
+def segment_job(
+    engine: Engine,
+    model: Path,
+    images: Sequence[tuple[ImageRecord, PixelSize | None]],
+    device: DeviceName,
+    views: Views,
+) -> Job:
+    """Segment images one after the other; a pixel size rescales that image to the model's pixels.
+
+    With several images, one that fails is reported as :class:`ImageFailed` and the others go on.
+    """
+
+    def job(control: JobControl) -> Iterator[object]:
+        for place, (record, pixel_size) in enumerate(images, start=1):
+            if control.stop_requested:
+                return
+            yield Working(record.name, place, len(images))
+            try:
+                events = engine.segment(
+                    model, record.read(), device=device, pixel_size=pixel_size, views=views, control=control
+                )
+                for event in events:
+                    if not isinstance(event, Done):
+                        yield event
+                    elif event.result is not None:
+                        yield ImageDone(record.name, event.result, engine.uncertainty(event.result.probabilities))
+            except AffmaeError as error:
+                if len(images) == 1:
+                    raise
+                yield ImageFailed(record.name, error)
+
+    return job
+
+
+def inspect_job(
+    engine: Engine, model: Path, record: ImageRecord, region: tuple[slice, slice] | None, device: DeviceName
+) -> Job:
+    """Look inside the network at one image, or at a region of it."""
+
+    def job(control: JobControl) -> Iterator[object]:
+        yield ImageDone(record.name, engine.inspect(model, record.read(), region=region, device=device))
+
+    return job

@@ -1,0 +1,122 @@
+"""Segmenting planes of open images: which ones, how, and what becomes of the results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..config import ApplyConfig
+from ..events import Progress
+from .forms import JobBar
+from .image_jobs import ImageDone, ImageFailed, Working, segment_job
+from .large import STEP, LargeDone, large_job, levels_of
+from .plane import is_large
+from .slices import slices_from
+
+if TYPE_CHECKING:
+    from ..card import PixelSize
+    from .plane import Plane
+    from .session import Session
+    from .state import ModelOnDisk
+
+
+class Segmenting:
+    """The job that segments, and its way into the layers.
+
+    Parameters
+    ----------
+    session
+        The dock's shared objects.
+    bar
+        Shows how far it is.
+    rescale
+        Says whether images are scaled to the model's pixel size.
+    probabilities
+        Says whether the probability of each class is shown, too.
+    """
+
+    def __init__(self, session: Session, bar: JobBar, rescale: Callable[[], bool], probabilities: Callable[[], bool]) -> None:
+        self._session = session
+        self._bar = bar
+        self._rescale = rescale
+        self._probabilities = probabilities
+        self._planes: dict[str, Plane] = {}
+        self._working = Working("", 1, 1)
+        session.event.connect(self._on_event)
+
+    def current(self) -> None:
+        """Segment the current image."""
+        plane = self._session.layers.current()
+        if plane is not None:
+            self._begin([plane])
+
+    def visible(self) -> None:
+        """Segment every visible image."""
+        self._begin(self._session.layers.visible_planes())
+
+    def slices(self) -> None:
+        """Segment every slice of the current image, outwards from the shown one."""
+        plane = self._session.layers.current()
+        if plane is not None:
+            self._begin(slices_from(plane))
+
+    def _begin(self, planes: list[Plane]) -> None:
+        session = self._session
+        model = session.state.segmenter
+        if model is None or not planes:
+            return
+        self._planes = {plane.name: plane for plane in planes}
+        if any(is_large(plane) for plane in planes):
+            self._begin_large(planes[0], model)
+            return
+        images = []
+        for plane in planes:
+            record = plane.record()
+            session.restore(plane)
+            size: PixelSize | None = plane.current_image().pixel_size if self._rescale() else None
+            images.append((record, size))
+        session.layers.lay_down_brush()
+        self._bar.start()
+        settings = session.settings
+        session.start("segment", segment_job(session.engine, model.path, images, settings.device, settings.views))
+
+    def _begin_large(self, plane: Plane, model: ModelOnDisk) -> None:
+        session = self._session
+        settings = session.settings
+        config = ApplyConfig(format="ome-zarr", device=settings.device, views=settings.views, rescale=self._rescale())
+        session.layers.lay_down_brush()
+        self._bar.start()
+        session.start("segment", large_job(session.engine, model, plane.record(), session.project, config))
+
+    # Reactions
+
+    def _on_event(self, event: object) -> None:
+        if self._session.state.job != "segment":
+            return
+        if isinstance(event, Working):
+            self._working = event
+        elif isinstance(event, Progress):
+            self._show_progress(event)
+        elif isinstance(event, ImageDone):
+            self._show(event)
+        elif isinstance(event, LargeDone):
+            plane = self._planes[event.name]
+            self._session.layers.show_stored(plane, levels_of(event.path), event.classes)
+            self._session.layers.show_mean_uncertainty(plane, event.uncertainty, STEP)
+        elif isinstance(event, ImageFailed):
+            self._session.fail(event.error)
+
+    def _show_progress(self, progress: Progress) -> None:
+        if self._working.count == 1:
+            self._bar.show_progress(progress)
+        else:
+            fraction = (self._working.place - 1 + progress.fraction) / self._working.count
+            self._bar.show_fraction(fraction, f"image {self._working.place} of {self._working.count}")
+
+    def _show(self, done: ImageDone) -> None:
+        plane = self._planes.get(done.name)
+        # The user may have removed the image while it was being segmented.
+        if plane is not None and plane.layer in self._session.layers.images():
+            self._session.layers.show_segmentation(plane, done.result, self._probabilities())
+            if done.uncertainty is not None:
+                self._session.layers.show_uncertainty(plane, [(0, 0, done.uncertainty)])
