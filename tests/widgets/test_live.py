@@ -165,3 +165,18 @@ def test_switched_off_it_is_quiet(dock, layer, click, qtbot):
     qtbot.wait(300)
     assert live._generation == generation
     assert not live.runner.running
+
+
+def test_the_model_that_is_saved_after_switching_off_is_the_one_that_is_used(dock, layer, click, qtbot):
+    live = dock.label.live_mode
+    paint_two_classes(dock, layer)
+    qtbot.waitUntil(lambda: len(rounds(dock)) >= 1 and settled(dock), timeout=ROUND)
+    before = dock.session.state.segmenter
+    stroke(dock, (0, 0))
+    qtbot.waitUntil(lambda: live.runner.running, timeout=5000)
+    qtbot.waitUntil(lambda: "step" in dock.label.live_status.text(), timeout=ROUND)
+    click(dock.label.live)
+    qtbot.waitUntil(lambda: not live.runner.running, timeout=ROUND)
+    on_disk = dock.session.engine.read_model(before.path)
+    assert on_disk.card != before.card
+    assert dock.session.state.segmenter.card == on_disk.card

@@ -240,6 +240,12 @@ class LiveMode:
     # What comes back, on the main thread
 
     def _on_batch(self, events: tuple[object, ...]) -> None:
+        if not self.on:
+            # The worker that was told to end leaves the model as it is by then; what it predicted no longer matters.
+            for event in events:
+                if isinstance(event, LiveSaved) and self._session.state.idle:
+                    self._take(event)
+            return
         self._held += [event for event in events if getattr(event, "generation", self._generation) == self._generation]
         if not self._down:
             self._show_held()
@@ -257,9 +263,12 @@ class LiveMode:
             if isinstance(event, LiveStep):
                 self.said.emit(f"{'Refining' if event.fine else 'Round'}: step {event.step} · loss {event.loss:.2f}")
             elif isinstance(event, LiveSaved):
-                self._session.state.segmenter = self._session.engine.read_model(event.path)
+                self._take(event)
             elif isinstance(event, LiveRound):
                 self._report(event)
+
+    def _take(self, saved: LiveSaved) -> None:
+        self._session.state.segmenter = self._session.engine.read_model(saved.path)
 
     def _report(self, event: LiveRound) -> None:
         if event.loss_after is None:
