@@ -16,7 +16,7 @@ FIGURES_ARGUMENTS ?=
 SMALL := --device cpu --dataset em_isbi2012 --labels 2 --seed 0 --preset tiny --tile 128 --pretrain-batch 8 --batch 4 \
     --minutes 0.6 --finetune-minutes 0.6
 
-.PHONY: help demo test lint format typecheck pytest bench quality quality-small results figures install clean
+.PHONY: help demo test lint format typecheck pytest bench quality quality-small results figures tutorial install clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -57,6 +57,9 @@ quality-small: install ## the same in under ten minutes on a CPU, one seed: make
 figures: install ## draw docs/figures: make figures DATA=folder FIGURES_ARGUMENTS="--model file --pair folder --lines file"
 	$(BIN)/python -m pip install --disable-pip-version-check -q matplotlib
 	AFFMAE_DATA=$(DATA) $(BIN)/python tests/benchmarks/figures.py $(FIGURES_ARGUMENTS)
+
+tutorial: install ## walk the dock and photograph docs/tutorial: make tutorial DATA=folder
+	AFFMAE_DATA=$(DATA) $(VIRTUAL_SCREEN) $(BIN)/python tests/benchmarks/tutorial.py
 
 format: install ## put the code into shape
 	$(BIN)/ruff check --fix .

@@ -21,3 +21,15 @@ def duration(seconds: float) -> str:
     if total < 3600:
         return f"{total // 60}:{total % 60:02} min"
     return f"{total // 3600}:{total % 3600 // 60:02} h"
+
+
+def sentence(text: str) -> str:
+    """Return a message as a sentence: with a capital, unless it begins with a path or a name, and an end."""
+    first = text.partition(" ")[0]
+    text = text[:1].upper() + text[1:] if first.isalpha() else text
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."
+
+
+def area(value: float) -> str:
+    """Return four digits of an area, never as a power of ten: ``"0.0125"``, ``"275.9"``, ``"56 863"``."""
+    return thousands(round(value)) if value >= 1000 else f"{value:.4g}"

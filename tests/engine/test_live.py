@@ -174,6 +174,7 @@ def test_erasing_is_a_change(open_session, images, paint):
 def test_one_class_only_is_not_trained_on(open_session, images, paint):
     events, _ = collected(open_session().round(request(images, (paint == 1).astype(np.uint8)), LiveControl()))
     assert done(events).steps == 0
+    assert not [event for event in events if isinstance(event, LivePrediction)], "fresh heads know nothing"
 
 
 @pytest.mark.parametrize("after", [1, 5])

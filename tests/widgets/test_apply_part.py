@@ -72,9 +72,11 @@ def test_stop_keeps_what_is_finished_and_apply_goes_on(dock, click, wait_idle, q
     dock.session.event.connect(lambda event: seen.append(type(event).__name__))
     click(part.apply)
     qtbot.waitUntil(lambda: not part.bar.isHidden() and "Progress" in seen, timeout=JOB)
+    assert part.format.isEnabled() == dock.session.state.idle, "what is chosen now would change nothing"
     if part.stop.isEnabled():
         click(part.stop)
     wait_idle(dock, JOB)
+    assert part.format.isEnabled()
     out = dock.session.project / "segmented-1"
     first = {path: path.stat().st_mtime_ns for path in out.glob("*.tif")}
     assert all(path.stat().st_size > 64 * 96 for path in first)
@@ -111,6 +113,7 @@ def test_the_refinement_that_is_switched_on_is_applied_to_all(dock, click, wait_
     click(dock.label.apply.apply)
     wait_idle(dock, JOB)
     out = dock.session.project / "segmented-1"
+    assert "areas.csv and instances.csv" in dock.label.apply.result.text()
     assert (out / "instances.csv").is_file()
     assert (out / "em_0_instances.tif").is_file()
     assert '"specks": 30' in (out / "segment.jsonl").read_text()

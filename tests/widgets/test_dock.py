@@ -109,8 +109,8 @@ def test_a_failure_is_a_notification_that_says_what_to_do(ready, engine, click, 
     engine.fail_with = DeviceError("no CUDA device: choose “CPU”")
     click(ready.pretrain.start)
     wait_idle(ready)
-    assert errors()[-1] == "no CUDA device: choose “CPU”"
-    assert ready.status.text() == "no CUDA device: choose “CPU”"
+    assert errors()[-1] == "No CUDA device: choose “CPU”."
+    assert ready.status.text() == "No CUDA device: choose “CPU”."
     assert ready.status.property("error")
     assert ready.pretrain.start.isEnabled()
     engine.fail_with = ZeroDivisionError("a bug")
@@ -130,7 +130,7 @@ def test_a_wrong_word_for_the_kernels_is_said(make_dock, image_folder, click, wa
     wait_idle(dock)
     click(dock.pretrain.start)
     wait_idle(dock)
-    assert errors()[-1] == dock.status.text() == "AFFMAE_KERNELS must be auto, pytorch or triton, got 'fast'"
+    assert errors()[-1] == dock.status.text() == "AFFMAE_KERNELS must be auto, pytorch or triton, got 'fast'."
 
 
 def test_a_folder_without_images_says_so(make_dock, tmp_path, click, wait_idle):
@@ -141,7 +141,7 @@ def test_a_folder_without_images_says_so(make_dock, tmp_path, click, wait_idle):
     dock.images._render()
     click(dock.images.scan)
     wait_idle(dock)
-    assert "no images in" in errors()[-1]
+    assert "No images in" in errors()[-1]
     assert dock.session.state.images is None
 
 

@@ -14,7 +14,7 @@ from napari_affmae.events import Preview
 from napari_affmae.widgets.layers import OverlayLayers
 from napari_affmae.widgets.overlays import GROUP, KIND, Kind
 from napari_affmae.widgets.placement import pixel_size_of
-from napari_affmae.widgets.plane import for_display
+from napari_affmae.widgets.plane import for_display, grey_limits
 from napari_affmae.widgets.state import DEFAULT_CLASSES
 
 
@@ -239,3 +239,27 @@ def test_a_dock_that_is_gone_hears_nothing(viewer, layers):
     viewer.add_labels(np.zeros((4, 4), int))
     assert not heard
     assert isinstance(viewer.layers[-1], Labels)
+
+
+def test_hot_pixels_do_not_leave_an_image_black(viewer, layers, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 60, (200, 300, 1)).astype(np.uint8)
+    pixels[:4, :4] = 255
+    layers.open_image(ImageRecord("em.png", 200, 300, 1, "uint8", path=tmp_path / "em.png"), pixels)
+    image = viewer.layers["em.png"]
+    assert image.contrast_limits == pytest.approx([0, 59], abs=1)
+    assert image.contrast_limits_range == [0, 255], "the slider reaches all values"
+
+
+@pytest.mark.parametrize("pixels", [np.full((8, 8), 3, np.uint8), np.full((8, 8), np.nan), np.zeros((0, 8)), [np.ones((4, 4))]])
+def test_what_has_no_range_is_left_to_napari(pixels):
+    assert grey_limits(pixels) is None
+
+
+def test_rings_are_seen_on_their_own_slice_of_a_stack_with_units(viewer, layers):
+    viewer.add_image(np.zeros((5, 32, 48)), name="stack", scale=(50, 4, 4), translate=(10, 0, 0), units=("nm",) * 3)
+    plane = layers.current()
+    layers.show_suggestions(plane, [(0, (3,), 8, 9), (1, (1,), 20, 30), (2, (0,), 4, 5)], 8, current=0)
+    (rings,) = [layer for layer in ours(viewer) if layer.metadata[KIND] == Kind.SUGGESTIONS]
+    for number, index in enumerate((3, 1, 0)):
+        viewer.dims.set_point(0, 10 + 50 * index)
+        np.testing.assert_array_equal(rings._view_data, rings.data[number : number + 1, 1:])

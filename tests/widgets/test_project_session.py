@@ -167,7 +167,7 @@ def test_what_cannot_be_saved_is_said_and_tried_again(dock, qtbot, monkeypatch):
     monkeypatch.setattr(LabelArray, "write", write)
     stroke(dock, offset=60)
     qtbot.waitUntil(lambda: is_saved(dock), timeout=1000)
-    assert [one.message for one in notification_manager.records].count("the disk is full; free some space") == 1
+    assert [one.message for one in notification_manager.records].count("The disk is full; free some space.") == 1
 
 
 # Coming back

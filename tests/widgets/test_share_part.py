@@ -68,7 +68,7 @@ def test_a_card_that_cannot_be_read_is_an_error_in_words(dock, engine, click) ->
     engine.fail_with = ModelFileError("the file is gone: copy it again")
     click(dock.label.about)
     assert dock.label.about.dialog is None
-    assert dock.status.text() == "the file is gone: copy it again"
+    assert dock.status.text() == "The file is gone: copy it again."
 
 
 def test_without_a_model_there_is_nothing_to_share(make_dock) -> None:
@@ -130,13 +130,15 @@ def test_stopping_and_failing_leave_the_part_ready(dock, engine, click, qtbot, w
     engine.steps, engine.step_seconds = 2000, 0.005
     share.export_to(tmp_path / "a.zip")
     qtbot.waitUntil(share.stop.isEnabled)
+    assert not share.authors.isEnabled(), "what is typed now would change nothing"
     click(share.stop)
     wait_idle(dock)
+    assert share.authors.isEnabled()
     assert share.result.text() == ""
     assert "nothing was written" in dock.status.text()
     engine.fail_with = ModelFileError("give an image to take statistics from")
     share.export_to(tmp_path / "a.zip")
     wait_idle(dock)
-    assert dock.status.text() == "give an image to take statistics from"
+    assert dock.status.text() == "Give an image to take statistics from."
     assert share.export.isEnabled()
     assert share.bar.isHidden()

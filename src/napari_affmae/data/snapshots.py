@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ..errors import StorageError
+from ..words import thousands
 from .project_folder import ProjectFile, read_project, write_json, write_project
 from .write import place_whole
 
@@ -51,7 +52,7 @@ class Snapshot:
     def describe(self) -> str:
         """Return one line for people."""
         model = "with model" if self.model is not None else "no model"
-        return f"{self.time.replace('T', ' ')} · {self.reason} · {self.pixels} px · {model}"
+        return f"{self.time.replace('T', ' ')} · {self.reason} · {thousands(self.pixels)} px · {model}"
 
 
 def take_snapshot(folder: Path, model: Path | None = None, reason: str = "taken by hand") -> Snapshot:

@@ -157,7 +157,7 @@ class LiveSession:
         self._begin()
 
     def round(self, request: LiveRequest, control: LiveControl) -> Iterator[Event]:
-        """Fit the readout to all paint if it changed and holds two classes; then predict.
+        """Fit the readout to all paint if it changed and holds two classes; then predict, unless nothing was ever learned.
 
         Yields
         ------
@@ -196,7 +196,8 @@ class LiveSession:
                     self._record.round(balanced_loss_on(fitted, rows, self.model.num_classes))
                 self.paint.caught_up()
             done = LiveRound("live", request.generation, self._record.rounds, steps, False, 0.0, before, after)
-            yield from self._predict(request, control, done)
+            has_opinion = self.model.readout is not None or self._heads_trained
+            yield from self._predict(request if has_opinion else replace(request, image=None), control, done)
 
     def refine(self, request: LiveRequest, control: LiveControl) -> Iterator[Event]:
         """Train the whole network for some seconds on part of the paint; then predict as :meth:`round` does.

@@ -39,6 +39,7 @@ class ApplyPart(QWidget):
         self._refinement = refinement
         self._rescale = rescale
         self._image = ""
+        self._tables = ""
         settings = session.settings
         self.folder = PathField("Choose a folder for the results", "a new folder in the project")
         self.folder.set_text(settings.apply_folder)
@@ -102,6 +103,7 @@ class ApplyPart(QWidget):
             rescale=self._rescale(),
             refinement=self._refinement(),
         )
+        self._tables = "areas.csv and instances.csv" if config.refinement.instances else "areas.csv"
         chosen = self.folder.text()
         out = Path(chosen).expanduser() if chosen else None
         self.bar.start()
@@ -127,7 +129,7 @@ class ApplyPart(QWidget):
 
     def _show_end(self, done: Done) -> None:
         made, kept, failed = (int(done.summary.get(name, 0)) for name in ("images", "kept", "failed"))
-        parts = [f"{count(made, 'image')} written to {done.path}, with areas.csv" if made else "no image was written"]
+        parts = [f"{count(made, 'image')} written to {done.path}, with {self._tables}" if made else "no image was written"]
         if kept:
             parts.append(f"{kept} were there from before")
         if failed:
@@ -148,5 +150,7 @@ class ApplyPart(QWidget):
         images = state.images
         text = "Apply to all" if images is None else f"Apply to {count(len(images), 'image')}"
         self.apply.setText(text)
+        for widget in (self.folder, self.format, self.probabilities, self.overwrite):
+            widget.setEnabled(state.job != "apply")
         set_live(self.apply, why_not_apply(state), "Segment every image of step 1 into a file")
         set_live(self.stop, why_not_stop(state, "apply"), "Keep what is finished and end; it can be taken up again")

@@ -71,7 +71,9 @@ class ClassTable(QTableWidget):
         color = QTableWidgetItem()
         swatch = QPixmap(16, 16)
         swatch.fill(QColor(info.color))
-        color.setIcon(QIcon(swatch))
+        icon = QIcon(swatch)
+        icon.addPixmap(swatch, QIcon.Mode.Selected)  # Qt would tint it, and the colour is what it is for
+        color.setIcon(icon)
         color.setFlags(Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable)
         color.setToolTip("Double-click to change the colour")
         name = QTableWidgetItem(info.name)

@@ -125,4 +125,6 @@ class ExportPart(QWidget):
         state = self._session.state
         set_live(self.export, why_not_export(state, self._missing), "Write a package and let bioimageio.core check it")
         set_live(self.stop, why_not_stop(state, "export"), "End without a package")
-        self.example.setEnabled(state.image is not None)
+        for widget in (self.name, self.authors, self.licence, self.cite):
+            widget.setEnabled(state.job != "export")
+        self.example.setEnabled(state.image is not None and state.job != "export")

@@ -272,13 +272,13 @@ class LiveMode:
 
     def _report(self, event: LiveRound) -> None:
         if event.loss_after is None:
-            self.said.emit("Live: paint two classes to begin." if event.number == 0 else f"Shown · {event.seconds:.1f} s")
+            self.said.emit("Live: paint two classes to begin." if event.number == 0 else f"Up to date · {event.seconds:.1f} s")
             return
         self.rounds.append(event)
         if event.fine and event.loss_after == event.loss_before:
-            self.said.emit(f"round {event.number} stays: finer training did not help on paint kept back")
+            self.said.emit(f"Round {event.number} stays: finer training did not help on paint kept back")
             return
-        name = "refined after round" if event.fine else "round"
+        name = "Refined after round" if event.fine else "Round"
         self.said.emit(f"{name} {event.number} · {event.seconds:.1f} s · loss {event.loss_after:.2f}")
 
     def _on_failed(self, error: Exception) -> None:

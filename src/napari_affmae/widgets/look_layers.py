@@ -25,13 +25,13 @@ class LookLayers(Overlays):
         sizes = np.maximum(np.sqrt(areas) * 0.75, 2.0)
         layer = self._find(Kind.TOKENS, plane.group, stage.name)
         if layer is None:
-            layer = Points(stage.positions_rc, size=sizes, border_width=0, opacity=0.7, features={"area": areas})
-            layer.face_colormap = "plasma"
-            layer.face_color = "area"
+            layer = Points(stage.positions_rc, size=sizes, border_width=0, opacity=0.6, features=_features(areas))
+            layer.face_colormap = "cool"  # no end of it is dark: they lie on grey images
+            layer.face_color = "log area"
             self._add(layer, Kind.TOKENS, stage.name, plane.group, plane.placement())
         else:
             layer.data = stage.positions_rc
-            layer.features = {"area": areas}
+            layer.features = _features(areas)
             layer.size = sizes
             layer.refresh_colors()
             plane.placement().apply(layer)
@@ -62,3 +62,8 @@ class LookLayers(Overlays):
             layer.data = features
             plane.placement().apply(layer)
         self._show_only(layer)
+
+
+def _features(areas: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
+    """Return what is known of tokens. They are coloured by the logarithm: one large token would leave all others alike."""
+    return {"area": areas, "log area": np.log2(np.maximum(areas, 1))}

@@ -43,11 +43,13 @@ class LossCurve(QWidget):
         self.plot.getAxis("bottom").enableAutoSIPrefix(False)
         self.plot.getAxis("left").setWidth(48)
         self.plot.getAxis("bottom").setHeight(38)
+        # pyqtgraph lets the lower label hang out of its axis, and the margin of the plot would cut it off.
+        self.plot.plotItem.layout.setContentsMargins(1, 1, 1, 6)
         self._curve = self.plot.plot([], [])
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.plot)
-        self.setFixedHeight(140)
+        self.setFixedHeight(146)
         self.setVisible(False)
 
     def clear(self) -> None:

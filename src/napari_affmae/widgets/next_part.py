@@ -152,7 +152,7 @@ class NextPart(QWidget):
         self.list.setCurrentRow(-1 if places.current is None else places.current)
         self.list.blockSignals(False)
         rows = min(len(places.all), _ROWS)
-        self.list.setFixedHeight(rows * max(self.list.sizeHintForRow(0), 1) + 2 * self.list.frameWidth() + 2)
+        self.list.setFixedHeight(rows * max(self.list.sizeHintForRow(0), 1) + 2 * self.list.frameWidth())
         all_places = count(len(places.all), "place")
         self.place.setText(all_places if places.current is None else f"Place {places.current + 1} of {len(places.all)}")
         for widget in (self.steps, self.list):

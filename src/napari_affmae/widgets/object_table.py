@@ -14,8 +14,8 @@ from qtpy.QtWidgets import QFileDialog, QHeaderView, QPushButton, QTableWidget, 
 
 from ..card import ClassInfo, PixelSize
 from ..errors import StorageError
+from ..words import area, thousands
 from .placement import pixel_size_of
-from .state import thousands
 
 if TYPE_CHECKING:
     from .plane import Plane
@@ -89,7 +89,7 @@ class ObjectTable(QWidget):
     def _area(self, pixels: float) -> str:
         if self._size is None:
             return f"{thousands(round(pixels))} px"
-        return f"{pixels * self._size.y * self._size.x:.4g} {_SIGNS[self._size.unit]}"
+        return f"{area(pixels * self._size.y * self._size.x)} {_SIGNS[self._size.unit]}"
 
     def _save(self) -> None:
         start = str(self._session.project / (Path(self._name).name + "_objects.csv"))

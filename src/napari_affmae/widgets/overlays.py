@@ -20,7 +20,7 @@ from psygnal import Signal
 from ..card import ClassInfo, PixelSize
 from ..data.records import ImageRecord
 from .placement import Placement
-from .plane import RECORD, Plane, for_display, spatial_shape
+from .plane import RECORD, Plane, for_display, grey_limits, spatial_shape
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -198,6 +198,9 @@ class Overlays:
         else:
             shown, rgb = for_display(pixels)
             layer = Image(shown, rgb=rgb, name=record.name, metadata={RECORD: record})
+            limits = None if rgb else grey_limits(shown)
+            if limits is not None:
+                layer.contrast_limits = limits
             Placement.of_pixels(record.pixel_size).apply(layer)
             self._viewer.layers.append(layer)
         layer.visible = True

@@ -22,6 +22,10 @@ LARGEST_IN_MEMORY = 1 << 26
 
 _BLOCK = 1024
 
+_SAMPLES = 1 << 18
+_SHOWN = (0.1, 99.8)
+"""Pixels that the shown range of grey values is measured on, and its percentiles."""
+
 _as_dask: Any = dask.array.from_array  # it has no types
 
 RECORD = "napari_affmae_record"
@@ -117,6 +121,19 @@ def pixels_to_show(record: ImageRecord) -> Any:
             blocks = [(_BLOCK, _BLOCK, plane.shape[2]) for plane in scales]
             return [_as_dask(plane, chunks=chunks) for plane, chunks in zip(scales, blocks, strict=True)]
     return record.read()
+
+
+def grey_limits(pixels: Any) -> tuple[float, float] | None:
+    """Return between which grey values an image in memory is worth showing: a few hot pixels must not leave the rest black.
+
+    None if it has no such range, or is not in memory.
+    """
+    if not isinstance(pixels, np.ndarray) or not pixels.size:
+        return None
+    every = max(1, int((pixels.size / _SAMPLES) ** (1 / pixels.ndim)))
+    sample = pixels[(slice(None, None, every),) * pixels.ndim]
+    low, high = np.nanpercentile(sample, _SHOWN).tolist() if np.isfinite(sample).any() else (0.0, 0.0)
+    return (low, high) if low < high else None
 
 
 def for_display(pixels: Any) -> tuple[Any, bool]:

@@ -14,6 +14,7 @@ from ..card import ClassInfo
 from ..data.project_folder import ProjectFile
 from ..errors import AffmaeError, StorageError
 from ..events import Notice, Started
+from ..words import sentence
 from .class_edits import ClassEdits
 from .image_opener import ImageOpener
 from .job_runner import Job, JobRunner
@@ -143,14 +144,15 @@ class Session:
 
     def warn(self, text: str) -> None:
         """Show a warning that the job goes on with."""
-        self.status.emit(text, False)
-        show_warning(text)
+        self.status.emit(sentence(text), False)
+        show_warning(sentence(text))
 
     def fail(self, error: Exception) -> None:
         """Show an error: ours as its message, any other one with its traceback behind the notification."""
         if isinstance(error, AffmaeError):
-            self.status.emit(str(error), True)
-            show_error(str(error))
+            text = sentence(str(error))
+            self.status.emit(text, True)
+            show_error(text)
         else:
             self.status.emit(f"Unexpected {type(error).__name__}: {error}", True)
             notification_manager.receive_error(type(error), error, error.__traceback__)
@@ -302,7 +304,7 @@ class Session:
             if self.state.phase is Phase.STARTING:
                 self.state.phase = Phase.RUNNING
             if isinstance(event, Started):
-                self.say(f"Running on {event.device}. {event.kernels}")
+                self.say(running_on(event))
             elif isinstance(event, Notice):
                 self.warn(event.message)
             self.event.emit(event)
@@ -326,3 +328,10 @@ class Session:
 
     def _count_paint_soon(self) -> None:
         self._quiet.start()
+
+
+def running_on(started: Started) -> str:
+    """Say where a job runs; and by which operators where there is a choice, which a CPU does not have."""
+    if started.device.startswith("cpu"):
+        return f"Running on the CPU{started.device.removeprefix('cpu')}."
+    return f"Running on {started.device}: {started.kernels}."

@@ -37,8 +37,11 @@ class SuggestionLayers(Overlays):
         at = np.array([(*index, row, column) for _, index, row, column in places], float)
         colors = [_CURRENT if number == current else _RING for number, *_ in places]
         if layer is None:
+            placement = Placement.of_layer(plane.layer, at.shape[1])
             layer = Points(
                 at,
+                # Of Points that get their units later, napari 0.9 looks up slices in metres.
+                **placement.as_keywords(),
                 size=side,
                 face_color="transparent",
                 border_color=colors,
@@ -47,8 +50,7 @@ class SuggestionLayers(Overlays):
                 text={"string": "{number:d}", "size": 12, "color": _CURRENT, "translation": _above(at.shape[1], side)},
                 canvas_size_limits=(14, 10_000),
             )
-            shape = spatial_shape(plane.layer)
-            self._add(layer, Kind.SUGGESTIONS, "", plane.group, Placement.of_layer(plane.layer, len(shape)))
+            self._add(layer, Kind.SUGGESTIONS, "", plane.group, placement)
         else:
             layer.data = at
             layer.border_color = colors
