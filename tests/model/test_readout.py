@@ -26,8 +26,12 @@ def model() -> Segmenter:
     model = Segmenter(config, 3).eval()
     model.readout = Readout(config, 3)
     for name, value in model.readout.state_dict().items():
-        value.copy_(torch.randn_like(value) / (8 if name == "basis" else 2))
-    model.readout.filter_scale.fill_(1)
+        if name == "filters.feature":
+            value.copy_(torch.randint(RESPONSES, value.shape))
+        elif name == "filters.leaves":
+            value.copy_(torch.rand_like(value))
+        else:
+            value.copy_(torch.randn_like(value) / (8 if name == "basis" else 2))
     model.readout.present.fill_(1)
     model.readout.heads_share.fill_(0.5)
     return model

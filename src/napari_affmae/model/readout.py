@@ -1,7 +1,7 @@
 """The readout: classes of pixels from what the network describes, small enough to be fitted anew after every stroke.
 
-Two committees look at a pixel, one at filter responses (where exactly?), one at the features of the network (in what
-surroundings?), and each multiplies the probabilities of the other. Every committee has several members of one hidden layer;
+Two committees look at a pixel, one of trees at filter responses (where exactly?), one of small networks at the features of the
+network (in what surroundings?), and each multiplies the probabilities of the other. Every committee has several members;
 they are fitted to different parts of the paint, and averaged. Committees that decide apart err less than one that sees
 everything: a stroke is hundreds of pixels but a handful of patches, which one network would learn by heart.
 """
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..config import ModelConfig
-from .filters import RESPONSES, smoothed
+from .filters import smoothed
+from .trees import Trees
 
 if TYPE_CHECKING:
     from .description import Description
@@ -26,14 +27,11 @@ HIDDEN = 32
 COMPONENTS = 48
 """Directions of the network's features that are looked at: those in which they vary most."""
 
-CONTEXT_SHARE = 0.25
+CONTEXT_SHARE = 0.15
 """Exponent of the network's opinion. Sharp borders are the filters' business, and a patch knows nothing of them."""
 
 _SMOOTHING = 1.0
 """Probabilities are smoothed by a Gaussian of so many pixels: single pixels are noise."""
-
-_FARTHEST = 3.0
-"""Standard deviations."""
 
 _LEAST = 1e-12
 _NEVER = -30.0
@@ -55,7 +53,7 @@ class Committee(nn.Module):
         return hidden @ self.weight2 + self.bias2
 
     def map(self, member: int, maps: Tensor, size: tuple[int, int]) -> Tensor:
-        """Return a member's logits ``[B, K, H, W]`` of coarse or fine maps ``[B, D, h, w]``.
+        """Return a member's logits ``[B, K, H, W]`` of coarse maps ``[B, D, h, w]``.
 
         Enlarging the hidden layer's input is the same as enlarging the maps, and cheaper.
         """
@@ -87,8 +85,6 @@ class Readout(nn.Module):
         ``[K]``, added at the end: fitting evens the classes out, this takes half of it back.
     """
 
-    filter_mean: Tensor
-    filter_scale: Tensor
     context_mean: Tensor
     basis: Tensor
     present: Tensor
@@ -97,12 +93,9 @@ class Readout(nn.Module):
 
     def __init__(self, config: ModelConfig, num_classes: int) -> None:
         super().__init__()
-        responses = RESPONSES * config.in_channels
         features = sum(config.embed_dims) + len(config.embed_dims) * config.decoder_dim
-        self.filters = Committee(responses, num_classes)
+        self.filters = Trees(MEMBERS, num_classes)
         self.context = Committee(COMPONENTS, num_classes)
-        self.register_buffer("filter_mean", torch.zeros(responses))
-        self.register_buffer("filter_scale", torch.ones(responses))
         self.register_buffer("context_mean", torch.zeros(features))
         self.register_buffer("basis", torch.zeros(features, COMPONENTS))
         self.register_buffer("present", torch.ones(num_classes))
@@ -114,12 +107,11 @@ class Readout(nn.Module):
         maps = description.filters
         size = maps.shape[-2], maps.shape[-1]
         with torch.autocast(maps.device.type, enabled=False):
-            maps = self.responses(maps.movedim(1, -1)).movedim(-1, 1)
             features = self.components(description.context).permute(0, 3, 1, 2)
             heads = self.heads_share * description.logits.log_softmax(dim=1)
             mean = torch.zeros_like(heads)
             for member in range(MEMBERS):
-                opinions = self.filters.map(member, maps, size), self.context.map(member, features, size)
+                opinions = self.filters.map(member, maps), self.context.map(member, features, size)
                 mean += self._joined(*opinions, heads, dim=1)
             mean = smoothed(mean / MEMBERS, _SMOOTHING)
             return mean.clamp_min(_LEAST).log() + self.log_prior[:, None, None]
@@ -127,11 +119,7 @@ class Readout(nn.Module):
     def members(self, filters: Tensor, context: Tensor, logits: Tensor) -> Tensor:
         """Return each member's probabilities ``[M, n, K]`` of single pixels, as ``Description.at`` gives them; not smoothed."""
         heads = self.heads_share * logits.log_softmax(dim=-1)
-        return self._joined(self.filters(self.responses(filters)), self.context(self.components(context)), heads, dim=-1)
-
-    def responses(self, filters: Tensor) -> Tensor:
-        """Return standardised filter responses ``[..., F]``; what is extreme counts as far out, not as ever farther."""
-        return ((filters - self.filter_mean) / self.filter_scale).clamp(-_FARTHEST, _FARTHEST)
+        return self._joined(self.filters(filters), self.context(self.components(context)), heads, dim=-1)
 
     def components(self, context: Tensor) -> Tensor:
         """Return the directions that are looked at, ``[..., COMPONENTS]`` of ``[..., D]``."""
