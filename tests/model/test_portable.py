@@ -58,7 +58,9 @@ def test_the_record_follows_other_images(tile: int, changes: dict[str, Any]) -> 
 def test_the_record_of_a_live_model_holds_its_readout() -> None:
     model = segmenter(micro())
     readout = Readout(model.config, 3)
-    for tensor in (*readout.parameters(), readout.basis):
+    readout.filters.feature.random_(4)
+    readout.filters.leaves.uniform_()
+    for tensor in (*readout.parameters(), readout.basis, readout.filters.threshold):
         tensor.copy_(0.3 * torch.randn_like(tensor))
     readout.heads_share.fill_(0.5)
     heads_only = to_torchscript(model, STATISTICS, 48)
@@ -71,8 +73,11 @@ def test_the_record_of_a_live_model_holds_its_readout() -> None:
     assert (without(image) - expected).abs().max() > 1e-2
 
 
-def test_the_record_remembers_no_device() -> None:
-    recorded = torch.jit.load(io.BytesIO(to_torchscript(segmenter(micro()), STATISTICS, 32)))
+@pytest.mark.parametrize("live", [False, True])
+def test_the_record_remembers_no_device(live: bool) -> None:
+    model = segmenter(micro())
+    model.readout = Readout(model.config, 3).eval() if live else None
+    recorded = torch.jit.load(io.BytesIO(to_torchscript(model, STATISTICS, 32)))
     graph = recorded.inlined_graph
     constants = graph.findAllNodes("prim::Constant")
     assert constants

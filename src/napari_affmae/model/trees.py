@@ -43,12 +43,15 @@ class Trees(nn.Module):
     feature: Tensor
     threshold: Tensor
     leaves: Tensor
+    first: Tensor
 
     def __init__(self, members: int, classes: int) -> None:
         super().__init__()
         self.register_buffer("feature", torch.zeros(members, TREES, DEPTH, dtype=torch.int64))
         self.register_buffer("threshold", torch.zeros(members, TREES, DEPTH))
         self.register_buffer("leaves", torch.full((members, TREES, 2**DEPTH, classes), 1 / classes))
+        # Of each tree the first leaf, all trees' leaves in a row.
+        self.register_buffer("first", 2**DEPTH * torch.arange(TREES, dtype=torch.int32), persistent=False)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return logarithms of probabilities ``[M, n, K]`` of ``[n, F]``."""
@@ -62,11 +65,15 @@ class Trees(nn.Module):
 
     def _member(self, member: int, values: Tensor) -> Tensor:
         """Return ``[n, K]`` of values ``[F, n]``."""
-        # Narrow integers, changed in place: this runs over all pixels, and is bound by memory.
-        leaf = torch.zeros(TREES, values.shape[1], dtype=torch.int32, device=values.device)
-        for question in range(DEPTH):
+
+        def yes(question: int) -> Tensor:
             asked = values.index_select(0, self.feature[member, :, question])
-            leaf.mul_(2).add_(asked > self.threshold[member, :, question, None])
-        leaf.add_(2**DEPTH * torch.arange(TREES, dtype=torch.int32, device=values.device)[:, None])
+            return asked > self.threshold[member, :, question, None]
+
+        # Narrow integers, changed in place: this runs over all pixels, and is bound by memory.
+        leaf = yes(0).to(torch.int32)
+        for question in range(1, DEPTH):
+            leaf.mul_(2).add_(yes(question))
+        leaf.add_(self.first[:, None])
         mean = functional.embedding_bag(leaf.T.contiguous(), self.leaves[member].flatten(0, 1), mode="mean")
         return mean.clamp_min(_LEAST).log()
