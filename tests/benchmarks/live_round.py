@@ -97,7 +97,7 @@ def measure(model: Path | None, count: int, project: Path) -> list[dict[str, Any
     def stroke(class_id: int) -> float:
         layer.selected_label = class_id
         row, column = rng.choice(np.argwhere((truth > 0) == (class_id == 2)))
-        camera = viewer.camera
+        camera = viewer.scene.camera
         x, y = (column - camera.center[2]) * camera.zoom, (row - camera.center[1]) * camera.zoom
         place = canvas.rect().center() + QPoint(round(x), round(y))
         QTest.mousePress(canvas, Qt.MouseButton.LeftButton, pos=place)
