@@ -259,3 +259,21 @@ def test_interrupt_saves_and_exits_with_130(images, tmp_path):
 def _environment() -> dict[str, str]:
     root = Path(__file__).parents[2]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (root / "src", root / "kernels"))), "OMP_NUM_THREADS": "1"}
+
+
+def test_resume_on_other_images_than_the_run_began_with_is_refused(affmae, images, tmp_path):
+    (tmp_path / "list.txt").write_text("a\nb\n")
+    words = ("pretrain", images, "--out", tmp_path / "run", *SMALL)
+    assert affmae(*words, "--files", tmp_path / "list.txt", "--steps", 1).code == 0
+    refused = affmae(*words, "--resume", "--steps", 2)
+    assert refused.code == 2
+    assert "began with 2 images, but 1 more is given now (sub/c.png): " in refused.err
+    assert "--files" in refused.err
+    assert affmae(*words, "--files", tmp_path / "list.txt", "--resume", "--steps", 2).code == 0
+
+
+def test_resuming_a_finished_run_says_that_it_is_finished(affmae, images, pretrained, tmp_path):
+    shutil.copytree(pretrained, tmp_path / "run")
+    result = affmae("pretrain", images, "--out", tmp_path / "run", "--resume")
+    assert result.code == 0
+    assert "finished already, after 2 steps" in result.err

@@ -83,6 +83,7 @@ def test_a_run_from_start_to_end(
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
         "checkpoint.safetensors",
         "config.json",
+        "data.json",
         "log.jsonl",
         "model.safetensors",
     ]

@@ -47,6 +47,9 @@ class ImageRecord:
     array
         The pixels of an image in memory or of an open layer: ``[H, W]`` or ``[H, W, C]``, numpy, dask or zarr, or a
         :class:`~napari_affmae.data.lazy_plane.LazyPlane` of one.
+    fingerprint
+        Of the pixels when the image was found, see :func:`~napari_affmae.data.fingerprint.fingerprint`; None if only its
+        metadata were read.
     """
 
     name: str
@@ -59,6 +62,7 @@ class ImageRecord:
     page: int | None = None
     chosen_channels: tuple[int, ...] | None = None
     array: Any = field(default=None, repr=False, compare=False)
+    fingerprint: str | None = field(default=None, repr=False, compare=False)
 
     def read(self) -> npt.NDArray[Any]:
         """Return the pixels as ``[H, W, C]`` in their own data type, all of them finite.

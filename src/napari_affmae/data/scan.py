@@ -16,6 +16,7 @@ import numpy.typing as npt
 from ..card import PixelSize
 from ..errors import DataError
 from .file_lists import read_file_list, select_listed
+from .fingerprint import fingerprint
 from .image_file import SUFFIXES, is_image_name, open_image_file
 from .lazy_plane import LazyPlane
 from .records import ImageCollection, ImageRecord, Skipped, lazy_plane, prepare
@@ -210,7 +211,9 @@ def _checked(record: ImageRecord, pixels: npt.NDArray[Any]) -> ImageRecord:
     low = pixels.min()
     if low == pixels.max():
         raise DataError(f"constant: every value is {low.item()}")
-    return replace(record, height=height, width=width, channels=channels, dtype=pixels.dtype.name)
+    return replace(
+        record, height=height, width=width, channels=channels, dtype=pixels.dtype.name, fingerprint=fingerprint(pixels)
+    )
 
 
 def _too_large_to_read(record: ImageRecord) -> ImageRecord | None:

@@ -31,6 +31,7 @@ from .losses import class_weights, finetune_loss
 from .optimizer import OptimizerSettings
 from .predictor import Predictor
 from .provenance import describe_data, describe_run, listed
+from .run_data import data_of, take_up
 from .run_folder import RunFolder
 from .schedule import Schedule
 from .scoring import Scorer
@@ -83,7 +84,7 @@ def finetune(
     sparse
         Whether 0 means not labelled. Only labelled pixels count.
     resume, control, threads
-        As in :func:`~napari_affmae.engine.pretrain.pretrain`.
+        As in :func:`~napari_affmae.engine.pretrain.pretrain`; to resume, the labels must be those of before, too.
 
     Yields
     ------
@@ -98,7 +99,7 @@ def finetune(
     DataError
         If the images are not usable, or have other channels than the model.
     ConfigError
-        If the preset is unknown, or settings do not fit the run that is resumed.
+        If the preset is unknown, or settings, images or labels are not those of the run that is resumed.
     ModelFileError
         If the model or the checkpoint cannot be read.
     DeviceError, StorageError
@@ -123,11 +124,7 @@ def finetune(
         start.card if start is not None else started_card(network, table, collection, config.tile, config.seed, device)
     )
     config = config.replace(tile=config.tile or network.card.tile)
-    if start is None:
-        folder.begin("finetune", config, fixed)
-    else:
-        folder.write_settings("finetune", config, fixed)
-        folder.truncate_log(start.progressed.step)
+    yield from take_up(folder, "finetune", config, fixed, data_of(collection.records, labelled), start)
     if skipped:
         yield Notice("finetune", f"skipped {listed(skipped)}")
     for record in collection.records:

@@ -1,6 +1,7 @@
 """The folder of a training run: what it holds, and how files get into it whole or not at all.
 
 ``config.json``             the settings, to repeat the run
+``data.json``               fingerprints of the images and labels, so that nothing else is taken when it is resumed
 ``model.safetensors``       the latest weights with their card, loadable at any time
 ``checkpoint.safetensors``  what it takes to go on: weights, optimizer state, step
 ``log.jsonl``               one JSON line per logged step
@@ -31,6 +32,7 @@ class RunFolder:
         self.model = self.path / MODEL_FILE
         self.checkpoint = self.path / "checkpoint.safetensors"
         self.log = self.path / "log.jsonl"
+        self.data = self.path / "data.json"
 
     def begin(self, job: Job, settings: Settings, extra: Mapping[str, Any]) -> None:
         """Make the folder for a new run and write its settings.
@@ -43,7 +45,7 @@ class RunFolder:
             If something else is in the folder already, or it cannot be written.
         """
         with storage_errors(self.path):
-            remains = {self.config, self.log}
+            remains = {self.config, self.data, self.log}
             if self.path.is_dir() and any(item not in remains for item in self.path.iterdir()):
                 raise StorageError(
                     f"{self.path} is not empty: continue the run that is there with --resume (resume=True), "
