@@ -18,6 +18,7 @@ from .config import ModelConfig
 from .errors import AffmaeError, ModelFileError
 
 MODEL_FILE = "model.safetensors"
+DATA_FILE = "data.json"
 """Name of the model inside a run folder."""
 
 KEY = "napari_affmae"

@@ -12,6 +12,7 @@ from cyclopts.validators import Number
 from ..errors import ConfigError, StorageError
 from .options import AsJson, Device, Model, OutputFolder, Overwrite
 from .output import print_result, write_json
+from .there import require_there
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +33,7 @@ def inspect(
     json: AsJson = False,
 ) -> None:
     """Write pictures of the tokens of each stage, what merged into which, and the features, with numbers in inspection.json."""
+    require_there(model, image)
     from ..data.scan import scan
     from ..engine.inspect import inspect as run_inspection
     from ..model.model_file import load_model

@@ -31,11 +31,12 @@ def pretrain(
 ) -> None:
     """Learn from unlabelled images by predicting hidden parts of them. Without a budget: 10 minutes."""
     from ..data.scan import scan
-    from ..engine.pretrain import pretrain as run_pretraining
 
     before = training.settings_before(PretrainConfig)
     with counting("read") as on_progress:
-        collection = scan(images, training.files, on_progress=on_progress)
+        collection = scan(images, training.files, training.channels_or_before(), on_progress=on_progress)
+    from ..engine.pretrain import pretrain as run_pretraining
+
     if before is None or preset is not None:
         model = ModelConfig.preset(preset or "tiny", in_channels=collection.channels)
     else:

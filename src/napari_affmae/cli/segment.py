@@ -26,6 +26,7 @@ from .options import (
 from .output import print_result
 from .progress import counting, watch
 from .refinement import RefinementOptions
+from .there import require_there
 
 
 def segment(
@@ -53,6 +54,7 @@ def segment(
     Ids are those of the model's class table; the result lists them. The folder also gets areas.csv with the area of each class
     in each image, and segment.jsonl with the settings, from which --resume goes on.
     """
+    require_there(model, images)
     from ..data.scan import scan
     from ..engine.apply import ApplyResult, apply
     from ..engine.segment import class_table_of, load_segmenter

@@ -12,7 +12,8 @@ from cyclopts.validators import Number, mutually_exclusive
 
 from ..config import CARD_TILE, CPU_TILE, Budget, Settings
 from ..errors import StorageError
-from .options import Batch, Device, Files
+from ..model_header import DATA_FILE
+from .options import Batch, Channels, Device, Files
 
 _ONE_BUDGET = Group("Budget (one of)", validator=mutually_exclusive)
 
@@ -34,6 +35,7 @@ class TrainingOptions:
 
     out: Annotated[Path, Parameter(help="Run folder to write; must be new, or hold the run to resume.")]
     files: Files = None
+    channels: Channels = None
     steps: Annotated[int | None, Parameter(help="Train for so many steps.", group=_ONE_BUDGET, validator=Number(gte=1))] = None
     epochs: Annotated[float | None, Parameter(help="Train for so many passes.", group=_ONE_BUDGET, validator=Number(gt=0))] = (
         None
@@ -54,6 +56,23 @@ class TrainingOptions:
         budget = _given(steps=self.steps, epochs=self.epochs, minutes=self.minutes)
         typed = _given(tile=self.tile, batch=self.batch, device=self.device, seed=self.seed)
         return typed | ({"budget": Budget(**budget)} if budget else {})
+
+    def channels_or_before(self) -> list[int] | None:
+        """Return the channels that were typed, or those that the run to resume took; None for all.
+
+        Raises
+        ------
+        StorageError
+            If the run's data cannot be read.
+        """
+        path = self.out / DATA_FILE
+        if self.channels is not None or not self.resume or not path.is_file():
+            return self.channels
+        try:
+            channels: list[int] | None = json.loads(path.read_bytes()).get("channels")
+            return channels
+        except (OSError, ValueError, AttributeError) as error:
+            raise StorageError(f"{path} cannot be read ({error}); start a new run in another folder") from error
 
     def settings_before(self, kind: type[SomeSettings]) -> SomeSettings | None:
         """Read the settings that the run to resume was started with; None for a new run.

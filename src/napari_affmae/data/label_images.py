@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,6 +21,7 @@ from ..errors import DataError, LabelError
 from .image_file import SUFFIXES, broken_file_as_data_error, open_image_file
 from .records import ImageRecord, Skipped
 from .scan import scan
+from .there import require_labels
 
 LABEL_SUFFIXES = SUFFIXES - {".jpg", ".jpeg"} | {".npy"}
 """Suffixes of label files. JPEG is missing on purpose: its compression makes up ids."""
@@ -116,10 +116,9 @@ def pair_labels(
         If no pair is left; the message gives the first reasons.
     """
     images, labels = Path(images), Path(labels)
+    require_labels(labels)
     collection = scan(images, files, channels)
     skipped = list(collection.skipped)
-    if not os.path.exists(labels):
-        raise LabelError(f"{labels} is not there; expected a folder of label images named as the images are")
     files_by_stem = _label_files(labels)
     single = not images.is_dir() and not labels.is_dir()
     root = images if images.is_dir() else images.parent

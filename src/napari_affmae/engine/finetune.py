@@ -17,7 +17,7 @@ from ..data.augment import augment
 from ..data.fingerprint import label_fingerprint
 from ..data.labels import LabelledImage, LabelledSampler, class_table, pair_labels
 from ..data.normalisation import measure
-from ..data.records import ImageCollection, Skipped
+from ..data.records import ImageCollection, Skipped, of_one_channel_count
 from ..errors import ConfigError, DataError, LabelError
 from ..events import Event, Notice
 from ..model.mae import MaskedAutoencoder
@@ -36,6 +36,7 @@ from .run_folder import RunFolder
 from .schedule import Schedule
 from .scoring import Scorer
 from .segment import check_channels, rescaling
+from .tiling import check_tile
 
 SCRATCH = "scratch:"
 """Prefix of a preset's name, where a model is asked for, to start from nothing."""
@@ -120,6 +121,8 @@ def finetune(
     scratch = isinstance(model, str) and model.startswith(SCRATCH)
     network = start_segmenter(model, table, collection.channels, config.seed)
     check_channels(network, collection.channels)
+    if config.tile is not None:
+        check_tile(config.tile, network.config.patch_size)
     network.card = (
         start.card if start is not None else started_card(network, table, collection, config.tile, config.seed, device)
     )
@@ -223,13 +226,7 @@ def _labelled(
     given = [example for example in examples if isinstance(example, LabelledImage)]
     if not given:
         raise LabelError("no labelled images: paint on at least one image")
-    counts = [example.record.channels for example in given]
-    majority = max(set(counts), key=counts.count)
-    skipped = [
-        Skipped(example.name, f"it has {example.record.channels} channels, but most images have {majority}")
-        for example in given
-        if example.record.channels != majority
-    ]
+    majority, skipped = of_one_channel_count([example.record for example in given])
     return [example for example in given if example.record.channels == majority], skipped
 
 

@@ -32,6 +32,7 @@ from .provenance import describe_data, describe_run, listed
 from .run_data import data_of, take_up
 from .run_folder import RunFolder
 from .schedule import Schedule
+from .tiling import check_tile
 
 _PREVIEW_TILE = 512
 
@@ -88,6 +89,8 @@ def pretrain(
         If the checkpoint is damaged.
     """
     device = resolve_device(config.device)
+    if config.tile is not None:
+        check_tile(config.tile, config.model.patch_size)
     folder = RunFolder(run)
     start = None
     if resume:

@@ -23,13 +23,18 @@ from .run_folder import RunFolder, write_whole
 _NAMES = 3
 """Names of images that a message writes out."""
 
-RunData = Mapping[str, Mapping[str, str]]
-"""By ``"images"`` and, where there are some, ``"labels"``: fingerprints by name of the image."""
+RunData = Mapping[str, Any]
+"""``"images"`` and, where there are some, ``"labels"``: fingerprints by name of the image; ``"channels"``: those that were
+chosen, or None for all."""
 
 
 def data_of(records: Sequence[ImageRecord], examples: Sequence[LabelledImage] | None = None) -> RunData:
     """Return what tells the images of a run, and their labels, from others."""
-    data = {"images": {record.name: _identity(record) for record in records}}
+    chosen = records[0].chosen_channels
+    data: dict[str, Any] = {
+        "channels": None if chosen is None else list(chosen),
+        "images": {record.name: _identity(record) for record in records},
+    }
     if examples is not None:
         data["labels"] = {example.name: label_fingerprint(example.labels) for example in examples}
     return data
@@ -37,8 +42,7 @@ def data_of(records: Sequence[ImageRecord], examples: Sequence[LabelledImage] | 
 
 def _identity(record: ImageRecord) -> str:
     """Return the fingerprint, or what the metadata say of an image too large to be read for it."""
-    shape = f"{record.height} × {record.width} × {record.channels}, {record.dtype}, channels {record.chosen_channels}"
-    return record.fingerprint or shape
+    return record.fingerprint or f"{record.height} × {record.width} × {record.channels}, {record.dtype}"
 
 
 def take_up(
@@ -82,11 +86,12 @@ def check_data(folder: RunFolder, data: RunData) -> bool:
     if not path.is_file():
         return False
     try:
-        before = {kind: dict(each) for kind, each in json.loads(path.read_bytes()).items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        before = json.loads(path.read_bytes())
+        difference = _difference(before, data)
+        images = count(len(before["images"]), "image")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise StorageError(f"{path} cannot be read ({error}); start a new run in another folder") from error
-    if difference := _difference(before, data):
-        images = count(len(before.get("images", {})), "image")
+    if difference:
         raise ConfigError(
             f"the run in {folder.path} began with {images}, but {difference}: give what it began with (with --files, "
             "if that is a part of the folder), or start a new run in another folder"
@@ -96,7 +101,9 @@ def check_data(folder: RunFolder, data: RunData) -> bool:
 
 def _difference(before: RunData, now: RunData) -> str:
     """Say how what is given differs from what a run began with; empty if it does not."""
-    images, given = before.get("images", {}), now["images"]
+    images, given = before["images"], now["images"]
+    if before["channels"] != now["channels"]:
+        return f"channels {_channels(before)} of them, and now it is {_channels(now)}"
     parts = []
     if missing := [name for name in images if name not in given]:
         parts.append(f"{len(missing)} of them {'is' if len(missing) == 1 else 'are'} not here ({_listed(missing)})")
@@ -108,6 +115,10 @@ def _difference(before: RunData, now: RunData) -> str:
     if not parts and (relabelled := [name for name in painted if painted[name] != labels.get(name)]):
         parts.append(f"the labels of {_listed(relabelled)} are others now")
     return " and ".join(parts)
+
+
+def _channels(data: RunData) -> str:
+    return "all" if data["channels"] is None else ", ".join(map(str, data["channels"]))
 
 
 def _listed(names: Sequence[str]) -> str:

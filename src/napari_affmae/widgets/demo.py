@@ -21,7 +21,7 @@ from napari.layers import Image
 from ..data.scribbles import scribbles
 from ..data.synthetic import SYNTHETIC_PAINT, SYNTHETIC_PIXEL_SIZE, synthetic_em
 from ..data.write import write_labels_tiff
-from ..errors import AffmaeError, StorageError
+from ..errors import AffmaeError, StorageError, cannot_write
 from ..events import Done, Event, Score
 from .jobs import Engine
 from .settings_store import DockSettings, SettingsStore
@@ -328,7 +328,7 @@ def _write_layers(out: Path, viewer: Viewer, summary: dict[str, Any]) -> None:
                 tifffile.imwrite(out / f"{stem}.tif", np.asarray(layer.data), photometric=kind, compression="zlib")
         (out / "summary.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
     except OSError as error:
-        raise StorageError(f"cannot write to {out}: {error.strerror or error}; choose another folder with --out") from error
+        raise cannot_write(out, error) from error
 
 
 def _write_points(path: Path, layer: Any) -> None:
