@@ -18,8 +18,10 @@ from .config import ModelConfig
 from .errors import AffmaeError, ModelFileError
 
 MODEL_FILE = "model.safetensors"
-DATA_FILE = "data.json"
 """Name of the model inside a run folder."""
+
+DATA_FILE = "data.json"
+"""Name of the file in a run folder that says which images and labels the run began with."""
 
 KEY = "napari_affmae"
 """Key of our JSON in the metadata of a safetensors file."""

@@ -10,10 +10,9 @@ from cyclopts.validators import Number
 from ..config import FinetuneConfig
 from ..control import JobControl
 from .options import AsJson, Foreground, ImageFolder, LabelFolder, Sparse
-from .output import print_result
 from .progress import watch
 from .there import require_there
-from .training import TrainingOptions
+from .training import TrainingOptions, print_run
 
 
 def finetune(
@@ -66,4 +65,4 @@ def finetune(
         control=control,
     )
     done = watch(events, control)
-    print_result({"model": done.path, "run": training.out, **done.summary}, json)
+    print_run(done, training.out, json)

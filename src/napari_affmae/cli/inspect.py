@@ -11,7 +11,7 @@ from cyclopts.validators import Number
 
 from ..errors import ConfigError, StorageError
 from .options import AsJson, Device, Model, OutputFolder, Overwrite
-from .output import print_result, write_json
+from .output import number_of, print_result, write_json
 from .there import require_there
 
 if TYPE_CHECKING:
@@ -54,7 +54,11 @@ def inspect(
     report = {"image": records[page].name, "height": pixels.shape[0], "width": pixels.shape[1], **numbers}
     written.append(write_json(out / "inspection.json", report, overwrite))
     shown = [{name: value for name, value in stage.items() if name != "positions_rc"} for stage in numbers["stages"]]
-    print_result({"written": written, "stages": shown}, json)
+    tokens = {
+        stage.name: f"{len(stage.positions_rc)} tokens, effective rank {stage.effective_rank:.1f}"
+        for stage in inspection.stages
+    }
+    print_result({"written": written, "stages": shown}, json, {"written": number_of(written, "file", out), "stages": tokens})
 
 
 def describe(inspection: Inspection) -> dict[str, Any]:

@@ -9,9 +9,8 @@ from cyclopts import Parameter
 from ..config import ModelConfig, PresetName, PretrainConfig, Selection
 from ..control import JobControl
 from .options import AsJson, Images
-from .output import print_result
 from .progress import counting, watch
-from .training import TrainingOptions
+from .training import TrainingOptions, print_run
 
 
 def pretrain(
@@ -48,4 +47,4 @@ def pretrain(
     control = JobControl()
     events = run_pretraining(collection, training.out, config, resume=training.resume, control=control)
     done = watch(events, control)
-    print_result({"model": done.path, "run": training.out, **done.summary}, json)
+    print_run(done, training.out, json)

@@ -24,7 +24,7 @@ from .options import (
     ResumeFolder,
     Tile,
 )
-from .output import print_result, write_json
+from .output import number_of, print_result, write_json
 from .progress import counting, watch
 from .there import require_there
 
@@ -87,4 +87,5 @@ def suggest(
     places = [{"rank": rank, **place.model_dump()} for rank, place in enumerate(found.suggestions.places, start=1)]
     report = {"side": found.suggestions.side, "places": places}
     written = [*found.written, write_json(out / PLACES, report, overwrite or resume)]
-    print_result({"written": written, **report}, json)
+    shown = {"written": number_of(written, "file", out), "side": f"{found.suggestions.side} pixels each", "places": places}
+    print_result({"written": written, **report}, json, shown)

@@ -12,8 +12,11 @@ from cyclopts.validators import Number, mutually_exclusive
 
 from ..config import CARD_TILE, CPU_TILE, Budget, Settings
 from ..errors import StorageError
+from ..events import Done
 from ..model_header import DATA_FILE
+from ..words import count, duration, thousands
 from .options import Batch, Channels, Device, Files
+from .output import print_result
 
 _ONE_BUDGET = Group("Budget (one of)", validator=mutually_exclusive)
 
@@ -91,6 +94,26 @@ class TrainingOptions:
             return kind(**json.loads(path.read_bytes())["settings"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StorageError(f"{path} cannot be read ({error}); start a new run in another folder") from error
+
+
+def print_run(done: Done, run: Path, as_json: bool) -> None:
+    """Print how a training ended: all figures for programs, those that need no explanation for people."""
+    figures = dict(done.summary)
+    first, last = figures.get("mean_loss_first"), figures.get("mean_loss_last")
+    shown = {
+        "model": done.path,
+        "steps": thousands(figures["steps"]),
+        "left out": count(figures["left_out_steps"], "step") if figures["left_out_steps"] else "",
+        "time": duration(figures["seconds"]),
+        "loss": f"{first:.3g} → {last:.3g} (means over several steps)" if last is not None else "",
+        "images": figures["images"],
+        "tiles": f"{figures['batch']} per step",
+        "labelled": f"{thousands(sum(figures.get('painted_pixels', ())))} pixels" if "painted_pixels" in figures else "",
+    }
+    if "held_out_miou" in figures:
+        shown["mIoU"] = f"{figures['held_out_miou']:.3f} on {thousands(figures['held_out_pixels'])} pixels kept back"
+        shown["IoU"] = figures["held_out_iou"]
+    print_result({"model": done.path, "run": run, **figures}, as_json, shown)
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -362,6 +362,7 @@ class Trainer:
             "steps": self.done.step,
             "seconds": round(self.clock.elapsed, 3),
             **self.losses,
+            **self.curve.ends(),
             "left_out_steps": self.done.skipped,
             **self.task.figures(),
         }

@@ -103,7 +103,7 @@ def _difference(before: RunData, now: RunData) -> str:
     """Say how what is given differs from what a run began with; empty if it does not."""
     images, given = before["images"], now["images"]
     if before["channels"] != now["channels"]:
-        return f"channels {_channels(before)} of them, and now it is {_channels(now)}"
+        return f"took {_channels(before)} of them, and now {_channels(now)}"
     parts = []
     if missing := [name for name in images if name not in given]:
         parts.append(f"{len(missing)} of them {'is' if len(missing) == 1 else 'are'} not here ({_listed(missing)})")
@@ -118,7 +118,7 @@ def _difference(before: RunData, now: RunData) -> str:
 
 
 def _channels(data: RunData) -> str:
-    return "all" if data["channels"] is None else ", ".join(map(str, data["channels"]))
+    return "all channels" if data["channels"] is None else f"channels {', '.join(map(str, data['channels']))}"
 
 
 def _listed(names: Sequence[str]) -> str:
