@@ -228,7 +228,7 @@ def test_a_killed_run_is_taken_up_and_leaves_no_remains(affmae, folder, finetune
     process = subprocess.Popen([*map(str, words)], env=environment, stderr=subprocess.PIPE)
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith(b"4/10"):
+        if line.startswith(b"image 4/10"):
             process.kill()  # somewhere within an image
             break
     process.stderr.close()

@@ -159,7 +159,8 @@ def describe(event: Event) -> str:
 
 def describe_step(step: Step) -> str:
     """Put a step into words: count, loss, speed, time left."""
-    parts = [f"{'step' if step.losses else 'tile'} {step.step}" + (f"/{step.total_steps}" if step.total_steps else "")]
+    noun = {"segment": "tile", "suggest": "place"}.get(step.job, "step")
+    parts = [f"{noun} {step.step}" + (f"/{step.total_steps}" if step.total_steps else "")]
     if step.losses:
         parts.append(f"loss {step.loss:.4f}")
     if step.images_per_second > 0:
