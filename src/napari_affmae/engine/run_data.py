@@ -93,8 +93,8 @@ def check_data(folder: RunFolder, data: RunData) -> bool:
         raise StorageError(f"{path} cannot be read ({error}); start a new run in another folder") from error
     if difference:
         raise ConfigError(
-            f"the run in {folder.path} began with {images}, but {difference}: give what it began with (with --files, "
-            "if that is a part of the folder), or start a new run in another folder"
+            f"the run in {folder.path} began with {images}, but {difference}: give what it began with (on the command "
+            "line with --files, if that is a part of the folder), or start a new run in another folder"
         )
     return True
 
