@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,12 +47,14 @@ def in_words(seen: Mapping[str, Any]) -> dict[str, Any]:
     unknown = "" if seen["comparable"] else "the model does not say of all its trainings which images they read"
     return {
         "of": count(seen["images"], "image"),
-        "trained on": {
-            job: f"{len(names)}: {some_names(names)}" if names else "none" for job, names in seen["trained_on"].items()
-        },
-        "new to it": f"{len(seen['new'])}: {some_names(seen['new'])}" if seen["new"] else "none",
+        "trained on": {job: _counted(names) for job, names in seen["trained_on"].items()},
+        "new to it": _counted(seen["new"]),
         "but": unknown,
     }
+
+
+def _counted(names: Sequence[str]) -> str:
+    return f"{len(names)}: {some_names(names)}" if names else "none"
 
 
 def compare(found: ModelReport, images: Path, files: str | None) -> dict[str, Any]:

@@ -55,8 +55,8 @@ def inspect(
     written.append(write_json(out / "inspection.json", report, overwrite))
     shown = [{name: value for name, value in stage.items() if name != "positions_rc"} for stage in numbers["stages"]]
     tokens = {
-        stage.name: f"{len(stage.positions_rc)} tokens, effective rank {stage.effective_rank:.1f}"
-        for stage in inspection.stages
+        stage["name"]: f"{stage['tokens']} tokens, effective rank of their features {stage['effective_rank']:.1f}"
+        for stage in shown
     }
     print_result({"written": written, "stages": shown}, json, {"written": number_of(written, "file", out), "stages": tokens})
 

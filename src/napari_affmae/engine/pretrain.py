@@ -111,8 +111,8 @@ def pretrain(
         yield Notice("pretrain", f"skipped {listed(collection.skipped)}")
     small = sum(min(record.height, record.width) < tile for record in collection.records)
     if small:
-        of_all = f"{small} of {len(collection)} images are"
-        yield Notice("pretrain", f"{of_all} smaller than the tile of {tile} pixels and are padded by reflection")
+        of_all = f"{small} of {len(collection)} images are" if len(collection) > 1 else "the image is"
+        yield Notice("pretrain", f"{of_all} smaller than the tile of {tile} pixels and padded by reflection")
     with device_errors(device, "lower the tile size, choose a smaller preset"), limited_threads(threads):
         task = _Pretraining(collection, config, tile, device, start)
         folder.require_space(sum(parameter.numel() for parameter in task.model.parameters()))
