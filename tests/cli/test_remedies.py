@@ -141,3 +141,18 @@ def test_a_path_that_is_not_there_is_said_before_anything_heavy_is_loaded(words,
     done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.stdout == "1 []\n", done.stderr
     assert "nowhere" in done.stderr
+
+
+def test_labels_of_other_names_are_named_and_labels_of_other_sizes_are_not_called_misnamed(affmae, images, tmp_path):
+    words = ("finetune", "scratch:tiny", "--images", images, "--labels", tmp_path, "--out", tmp_path / "run", *ONE_STEP)
+    ids = Image.fromarray(np.eye(50, dtype=np.uint8))
+    ids.save(tmp_path / "a_mask.png")
+    said = last(affmae(*words))
+    assert "name each label file as its image; there are a_mask.png" in said
+    for name in ("a", "b"):
+        ids.save(tmp_path / f"{name}.png")
+    (tmp_path / "sub").mkdir()
+    ids.save(tmp_path / "sub" / "c.png")
+    said = last(affmae(*words))
+    assert "50 × 50" in said
+    assert "name each label file" not in said

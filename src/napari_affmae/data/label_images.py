@@ -27,6 +27,7 @@ LABEL_SUFFIXES = SUFFIXES - {".jpg", ".jpeg"} | {".npy"}
 """Suffixes of label files. JPEG is missing on purpose: its compression makes up ids."""
 
 _REASONS_SHOWN = 3
+_NO_FILE = "no label file"
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +133,7 @@ def pair_labels(
         try:
             if len(fits) != 1:
                 raise LabelError(
-                    f"no label file {stem}.* among the labels"
+                    f"{_NO_FILE} {stem}.* among the labels"
                     if not fits
                     else f"{len(fits)} label files fit: {', '.join(path.name for path in fits)}"
                 )
@@ -148,7 +149,11 @@ def pair_labels(
             skipped.append(Skipped(record.name, str(error).removeprefix(f"{record.name}: ")))
     if not examples:
         reasons = "; ".join(f"{item.name}: {item.reason}" for item in skipped[-_REASONS_SHOWN:])
-        raise LabelError(f"no image in {images} has usable labels in {labels} ({reasons}); name each label file as its image")
+        unnamed = sum(item.reason.startswith(_NO_FILE) for item in skipped)
+        there = [path.name for paths in files_by_stem.values() for path in paths][:_REASONS_SHOWN]
+        names = ", ".join(there) or "none"
+        advice = f"name each label file as its image; there are {names}" if unnamed else "correct the labels"
+        raise LabelError(f"no image in {images} has usable labels in {labels} ({reasons}): {advice}")
     return examples, skipped
 
 
