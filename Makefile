@@ -39,7 +39,7 @@ pytest: install ## the tests; PYTEST_ARGUMENTS="-k word" runs some of them
 	$(TEST_ENVIRONMENT) $(VIRTUAL_SCREEN) $(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
 
 bench: install ## steps of this machine against a compiled ViT-MAE; figures go to bench.json, too
-	$(BIN)/napari-affmae bench --json bench.json
+	$(BIN)/napari-affmae bench --out bench.json
 
 quality: install ## methods compared on real images: make quality DATA=folder; lines add up in quality.jsonl
 	$(BIN)/python -m pip install --disable-pip-version-check -q monai scikit-learn

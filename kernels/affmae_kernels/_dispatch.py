@@ -85,7 +85,7 @@ def report(device: torch.device | str | None = None) -> list[OperatorReport]:
     KernelChoiceError
         If ``AFFMAE_KERNELS`` holds another word than auto, pytorch and triton.
     """
-    place = torch.device(device) if device is not None else torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    place = _place(device)
     wish = _wish()
     obstacle = _obstacle(place, torch.float32, wish)
     if wish == "pytorch":
@@ -100,14 +100,20 @@ def report(device: torch.device | str | None = None) -> list[OperatorReport]:
 
 def describe(device: torch.device | str | None = None) -> str:
     """Return one sentence for people."""
-    entries = report(device)
-    names = sorted({entry.implementation for entry in entries})
-    return f"operators run in {' and '.join(names)}: {entries[0].why}"
+    place = _place(device)
+    first = report(place)[0]  # what decides is the same for all
+    if place.type != "cuda" and first.implementation == "pytorch" and _wish() == "auto":
+        return f"operators run in PyTorch, as always on {'a CPU' if place.type == 'cpu' else place.type}"
+    return f"operators run in {first.implementation}: {first.why}"
 
 
 def interpreted() -> bool:
     """Return whether Triton's interpreter stands in for a GPU, as in the tests: it runs kernels on the CPU, slowly."""
     return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def _place(device: torch.device | str | None) -> torch.device:
+    return torch.device(device) if device is not None else torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _wish() -> str:

@@ -1,4 +1,4 @@
-"""Measure every operator: ``python kernels/bench [--json FILE]``. No number is printed while the operators' tests fail.
+"""Measure every operator: ``python kernels/bench [--out FILE]``. No number is printed while the operators' tests fail.
 
 Each line: medians of the forward pass and of the backward pass, and which share of the limit they reach. The limit is the
 larger of two times: the bytes that have to be read and written over the bandwidth of a large copy, and the operations over the
@@ -121,7 +121,7 @@ def show(lines: list[dict[str, Any]]) -> None:
 def main() -> int:
     """Run the tests, then the cases."""
     parser = argparse.ArgumentParser(description="Measure every operator; see kernels/README.md")
-    parser.add_argument("--json", type=Path, help="write the numbers to this file, too")
+    parser.add_argument("--out", type=Path, help="write the numbers to this file, too")
     parser.add_argument("--grid", type=int, nargs="+", default=[64, 128], help="sides of the patch grid (512² is 64)")
     wanted = parser.parse_args()
     if not tests_pass():
@@ -138,7 +138,7 @@ def main() -> int:
         batch = max(1, 16 * 64 * 64 // (side * side)) if device.type == "cuda" else 1
         lines += [measure(case, batch, device, bandwidth, rate) for case in cases(side)]
     show(lines)
-    if wanted.json is not None:
+    if wanted.out is not None:
         report = {
             "device": name,
             "torch": torch.__version__,
@@ -146,7 +146,7 @@ def main() -> int:
             "operations_per_ms": rate,
             "lines": lines,
         }
-        wanted.json.write_text(json.dumps(report, indent=1))
+        wanted.out.write_text(json.dumps(report, indent=1))
     return 0
 
 

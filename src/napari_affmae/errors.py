@@ -7,6 +7,9 @@ shows it as a napari notification.
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 
 class AffmaeError(ValueError):
     """Base of all errors that this package raises on purpose."""
@@ -34,3 +37,28 @@ class DeviceError(AffmaeError):
 
 class StorageError(AffmaeError):
     """Results cannot be written: the disk is full, the folder is read-only, or something is already there."""
+
+
+def cannot_write(path: Path, error: OSError, note: str = "") -> StorageError:
+    """Return what to raise where something could not be written: the system's reason, and what helps against it.
+
+    Parameters
+    ----------
+    path
+        What was to be written.
+    error
+        What the system said.
+    note
+        What else the user should know, at the end.
+    """
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        where = Path(error.filename) if isinstance(error.filename, str) else path
+        file = next((part for part in (where, *where.parents) if part.is_file()), path)
+        return StorageError(f"cannot write {path}: {file} is a file, not a folder; choose another folder{note}")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        remedy = "choose a folder where you may write"
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+        remedy = "free some space or choose another folder"
+    else:
+        remedy = "choose another folder"
+    return StorageError(f"cannot write {path}: {error.strerror or error}; {remedy}{note}")

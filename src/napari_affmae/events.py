@@ -102,9 +102,9 @@ class Preview(Event):
     """
 
     step: int
-    masked: npt.NDArray[np.float32]
-    reconstruction: npt.NDArray[np.float32]
-    target: npt.NDArray[np.float32]
+    masked: npt.NDArray[np.float32] = field(repr=False)
+    reconstruction: npt.NDArray[np.float32] = field(repr=False)
+    target: npt.NDArray[np.float32] = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,9 @@ from .errors import AffmaeError, ModelFileError
 MODEL_FILE = "model.safetensors"
 """Name of the model inside a run folder."""
 
+DATA_FILE = "data.json"
+"""Name of the file in a run folder that says which images and labels the run began with."""
+
 KEY = "napari_affmae"
 """Key of our JSON in the metadata of a safetensors file."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 
-INSTALL = 'pip install "napari-affmae[bioimageio]"'
+INSTALL = 'pip install "napari-affmae[bioimageio]", or in the folder of a clone pip install ".[bioimageio]"'
 """What to say to whom the library is missing."""
 
 

@@ -33,14 +33,14 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_table_and_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "--json", str(tmp_path / "bench.json")]) == 0
+    assert main(["bench", "--out", str(tmp_path / "bench.json")]) == 0
     written = json.loads((tmp_path / "bench.json").read_text())
     assert [line["case"] for line in written["lines"]] == ["train", "segment"]
     assert all(line["ours_ms"] > 0 for line in written["lines"])
     assert written["lines"][0]["ours_gflop"] > 0
     assert "CPU" in written["machine"]["cpu"]["device"]
     shown = capsys.readouterr().out
-    assert "operators run in pytorch" in shown
+    assert "operators run in PyTorch, as always on a CPU" in shown
     assert "train" in shown
     assert "ms" in shown
 
@@ -57,7 +57,7 @@ def test_wrong_operators_leave_no_figure(
 
     assert wrong_operators(torch.device("cpu")) == []
     monkeypatch.setattr(affmae_kernels, "token_merge", wrong)
-    assert main(["bench", "--json", str(tmp_path / "bench.json")]) == 1
+    assert main(["bench", "--out", str(tmp_path / "bench.json")]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "no figures: operators are wrong on this machine; token_merge, result" in captured.err

@@ -1,6 +1,6 @@
 """Memory of segmenting one large zarr image, in a process of its own.
 
-    python tests/benchmarks/big_image.py [--side 2000 4000 8000] [--narrow] [--device cpu] [--json FILE]
+    python tests/benchmarks/big_image.py [--side 2000 4000 8000] [--narrow] [--device cpu] [--out FILE]
 
 For each side it makes a square uint8 zarr, runs ``napari-affmae segment`` on it as a user would (tiles of 512), and prints the
 largest resident set of that process. The network has random weights: what it says changes neither time nor memory. ``--narrow``
@@ -86,7 +86,7 @@ def main() -> int:
     parser.add_argument("--narrow", action="store_true")
     parser.add_argument("--format", default="ome-zarr", choices=("ome-zarr", "tiff"))
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--prepare", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.prepare is not None:
@@ -106,9 +106,9 @@ def main() -> int:
             check(place / "out", side)
         rows.append({"side": side, "seconds": round(seconds, 1), "peak_bytes": peak})
         print(f"{side:8}{seconds:10.1f}{peak / 2**20:9.0f} MiB{peak / LIMIT:10.0%}", flush=True)
-    if given.json is not None:
+    if given.out is not None:
         record = {"preset": given.preset, "narrow": given.narrow, "format": given.format, "device": given.device, "rows": rows}
-        given.json.write_text(json.dumps(record, indent=2))
+        given.out.write_text(json.dumps(record, indent=2))
     return 0 if all(row["peak_bytes"] < LIMIT for row in rows) else 1
 
 

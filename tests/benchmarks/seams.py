@@ -1,6 +1,6 @@
 """How much tiling changes a segmentation, near the seams of the tiles and elsewhere.
 
-    python tests/benchmarks/seams.py MODEL IMAGE [IMAGE ...] [--tile 512] [--json FILE]
+    python tests/benchmarks/seams.py MODEL IMAGE [IMAGE ...] [--tile 512] [--out FILE]
 
 An image is segmented once by overlapping, blended tiles and once in one piece. A seam is the middle of the overlap of two
 neighbouring tiles, where the blend changes hands; a pixel is near it if it is at most 32 pixels away.
@@ -48,7 +48,7 @@ def main() -> int:
     parser.add_argument("model", type=Path)
     parser.add_argument("images", type=Path, nargs="+")
     parser.add_argument("--tile", type=int, default=512)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     model = load_model(given.model)
     if not isinstance(model, Segmenter):
@@ -58,8 +58,8 @@ def main() -> int:
     print(f"{'image':24}{'near seams':>12}{'elsewhere':>12}{'overall':>12}{'ratio':>8}")
     for name, row in rows.items():
         print(f"{name:24}{row['near']:12.2%}{row['elsewhere']:12.2%}{row['overall']:12.2%}{row['ratio']:8.2f}")
-    if given.json is not None:
-        given.json.write_text(json.dumps({"tile": given.tile, "images": rows}, indent=2))
+    if given.out is not None:
+        given.out.write_text(json.dumps({"tile": given.tile, "images": rows}, indent=2))
     return 0
 
 

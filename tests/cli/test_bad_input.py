@@ -57,7 +57,7 @@ def test_missing_folder(affmae, tmp_path):
 
 def test_folder_without_images(affmae, tmp_path):
     (tmp_path / "notes.txt").write_text("nothing to see")
-    fails(affmae("pretrain", tmp_path, "--out", tmp_path / "run", *ONE_STEP), "no images in", "choose another folder")
+    fails(affmae("pretrain", tmp_path, "--out", tmp_path / "run", *ONE_STEP), "no images in", "choose a folder of PNG")
 
 
 def test_only_constant_images(affmae, tmp_path):
@@ -67,7 +67,7 @@ def test_only_constant_images(affmae, tmp_path):
 
 def test_run_folder_in_use(affmae, images, pretrained):
     before = sorted(path.name for path in pretrained.iterdir())
-    fails(affmae("pretrain", images, "--out", pretrained, *ONE_STEP), "not empty", "--resume")
+    fails(affmae("pretrain", images, "--out", pretrained, *ONE_STEP), "holds a run", "--resume")
     assert sorted(path.name for path in pretrained.iterdir()) == before
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from PIL import Image
 from skimage.io import imread
 
 from napari_affmae.cli import main
@@ -259,3 +260,72 @@ def test_interrupt_saves_and_exits_with_130(images, tmp_path):
 def _environment() -> dict[str, str]:
     root = Path(__file__).parents[2]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (root / "src", root / "kernels"))), "OMP_NUM_THREADS": "1"}
+
+
+def test_resume_on_other_images_than_the_run_began_with_is_refused(affmae, images, tmp_path):
+    (tmp_path / "list.txt").write_text("a\nb\n")
+    words = ("pretrain", images, "--out", tmp_path / "run", *SMALL)
+    assert affmae(*words, "--files", tmp_path / "list.txt", "--steps", 1).code == 0
+    refused = affmae(*words, "--resume", "--steps", 2)
+    assert refused.code == 2
+    assert "began with 2 images, but 1 more is given now (sub/c.png): " in refused.err
+    assert "--files" in refused.err
+    assert affmae(*words, "--files", tmp_path / "list.txt", "--resume", "--steps", 2).code == 0
+
+
+def test_resuming_a_finished_run_says_that_it_is_finished(affmae, images, pretrained, tmp_path):
+    shutil.copytree(pretrained, tmp_path / "run")
+    result = affmae("pretrain", images, "--out", tmp_path / "run", "--resume")
+    assert result.code == 0
+    assert "finished already, after 2 steps" in result.err
+
+
+def test_people_see_counts_and_programs_see_lists(affmae, images, pretrained, finetuned, tmp_path):
+    out = tmp_path / "out"
+    shown = affmae("segment", finetuned, images, "--out", out).out
+    assert f"3 images in {out}" in shown
+    assert "kept" not in shown
+    assert "a.tif" not in shown
+    assert "skipped  broken.png" in shown
+    shown = affmae("inspect", pretrained, images / "a.png", "--out", tmp_path / "tokens").out
+    assert f"files in {tmp_path / 'tokens'}" in shown
+    assert ".png" not in shown
+    assert "normalised" not in shown
+    shown = affmae("card", finetuned, "--images", images).out
+    assert "comparable" not in shown
+
+
+def test_the_loss_of_a_run_is_the_one_in_its_card(affmae, images, tmp_path):
+    run = tmp_path / "run"
+    words = ("pretrain", images, "--out", run, "--steps", 3, *SMALL)
+    shown = affmae(*words).out
+    loss = next(line for line in shown.splitlines() if line.startswith("loss"))
+    assert loss.split(",")[0].split(None, 1)[1].strip() in affmae("card", run).out
+    for unexplained in ("res2", "res5", "left_out_steps"):
+        assert unexplained not in shown
+
+
+def test_channels_are_chosen_in_training_and_kept_by_resume(affmae, images, labels, tmp_path):
+    folder, run = tmp_path / "color", tmp_path / "run"
+    folder.mkdir()
+    grey = imread(images / "a.png")
+    Image.fromarray(np.stack([grey, grey[::-1], grey[:, ::-1]], axis=-1)).save(folder / "a.png")
+    words = ("pretrain", folder, "--out", run, *SMALL)
+    assert affmae(*words, "--steps", 1, "--channels", 1).code == 0
+    assert read_card(run).config.in_channels == 1
+    assert affmae(*words, "--steps", 2, "--resume").code == 0
+    other = affmae(*words, "--steps", 3, "--resume", "--channels", 2)
+    assert other.code == 2
+    assert "took channels 1 of them, and now channels 2" in other.err
+    labelled = ("--images", folder, "--labels", labels, "--channels", 0)
+    tuned = affmae("finetune", run, *labelled, "--out", tmp_path / "tuned", "--steps", 1, *SMALL)
+    assert tuned.code == 0, tuned.err
+    assert affmae("evaluate", tmp_path / "tuned", *labelled).code == 0
+    assert affmae("finetune", run, *labelled, "--out", tmp_path / "tuned", "--steps", 2, *SMALL, "--resume").code == 0
+
+
+def test_what_runs_is_said_before_the_first_image_and_tiles_are_called_so(affmae, images, finetuned, tmp_path):
+    lines = affmae("segment", finetuned, images, "--out", tmp_path).err.splitlines()
+    first = next(place for place, line in enumerate(lines) if line.startswith("segment on"))
+    assert lines[first + 1 : first + 4] == ["image 1/3  a.png", "image 2/3  b.png", "image 3/3  sub/c.png"]
+    assert not any(line.startswith("image") for line in lines[:first])

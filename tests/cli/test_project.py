@@ -96,6 +96,9 @@ def test_snapshots_are_taken_listed_and_restored(affmae, project, finetuned):
     assert shown["states"] == {"painted": 2}
     assert shown["classes"]["membrane"] == 40 * SIZE
     assert shown["snapshots"] == [taken["snapshot"]]
+    for_people = affmae("project", "show", project).out
+    assert "before lunch" in for_people
+    assert "a.png" not in for_people
     result = affmae("project", "restore", project, taken["snapshot"], "--json")
     assert result.code == 0, result.err
     where = read_project(project).images["a.png"].labels

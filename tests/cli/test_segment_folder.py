@@ -92,7 +92,7 @@ def test_resume_with_other_settings_or_from_elsewhere_is_refused(affmae, folder,
     before = (out / "a.tif").read_bytes()
     other = affmae("segment", finetuned, folder, "--out", out, "--resume", "--specks", 5)
     assert other.code == 2
-    assert "was made with settings.refinement.specks = 0, and now it is 5" in other.err
+    assert "was made with --specks 0, and now it is 5" in other.err
     assert "--overwrite" in other.err
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(folder, elsewhere)
@@ -216,7 +216,7 @@ def test_channels_are_chosen(affmae, images, finetuned, tmp_path):
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "gray" / "a.tif"), tifffile.imread(tmp_path / "color" / "a.tif"))
     other = affmae("segment", finetuned, tmp_path / "in", "--out", tmp_path / "color", "--channels", 2, "--resume")
     assert other.code == 2
-    assert "a.tif was made with channels = [1], and now it is [2]" in other.err
+    assert "a.tif was made with --channels 1, and now it is 2" in other.err
 
 
 def test_a_killed_run_is_taken_up_and_leaves_no_remains(affmae, folder, finetuned, tmp_path):
@@ -228,7 +228,7 @@ def test_a_killed_run_is_taken_up_and_leaves_no_remains(affmae, folder, finetune
     process = subprocess.Popen([*map(str, words)], env=environment, stderr=subprocess.PIPE)
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith(b"4/10"):
+        if line.startswith(b"image 4/10"):
             process.kill()  # somewhere within an image
             break
     process.stderr.close()

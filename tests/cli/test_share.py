@@ -38,8 +38,8 @@ def test_card_finds_images_that_a_model_was_trained_on_whatever_they_are_called(
     Image.fromarray(pixels).save(tmp_path / "changed.png")
     result = affmae("card", pretrained, "--images", tmp_path)
     assert result.code == 0
-    assert "pretrain  renamed.tif" in result.out
-    assert "changed.png" in result.out.split("new", 1)[1]
+    assert "pretrain  1: renamed.tif" in result.out
+    assert "new to it   1: changed.png" in result.out
 
 
 def test_card_of_a_file_that_is_none(affmae, images, tmp_path):
@@ -98,3 +98,4 @@ def test_an_earlier_model_without_hashes_says_so(affmae, finetuned, images, tmp_
     seen = json.loads(affmae("card", path, "--images", images, "--json").out)["images"]
     assert seen["comparable"] is False
     assert not any(seen["trained_on"].values())
+    assert "does not say of all its trainings which images they read" in affmae("card", path, "--images", images).out

@@ -106,7 +106,7 @@ def test_resume_with_other_settings_or_on_a_strangers_file_is_refused(affmae, im
     assert affmae(*words).code == 0
     other = affmae(*words, "--tile", 64)
     assert other.code == 2
-    assert "settings.tile = None, and now it is 64" in other.err
+    assert "no --tile, and now it is 64" in other.err
     (tmp_path / "a_uncertainty.tif").write_bytes(b"cut")
     cut = affmae(*words)
     assert cut.code == 1
@@ -124,4 +124,20 @@ def test_channels_are_chosen(affmae, images, finetuned, tmp_path):
     assert affmae("suggest", finetuned, images / "a.png", "--out", tmp_path / "gray").code == 0
     values = [tifffile.imread(tmp_path / kind / "a_uncertainty.tif") for kind in ("color", "gray")]
     np.testing.assert_array_equal(*values)
-    assert "channels = [1], and now it is [2]" in affmae(*words, "--channels", 2, "--resume").err
+    assert "--channels 1, and now it is 2" in affmae(*words, "--channels", 2, "--resume").err
+
+
+def test_tiles_are_counted_over_all_images(images, finetuned, tmp_path):
+    from napari_affmae.data.scan import scan
+    from napari_affmae.engine.suggest_files import suggest_to_files
+    from napari_affmae.events import Progress, Started
+
+    events = list(suggest_to_files(finetuned, scan(images), tmp_path))
+    steps = [event for event in events if isinstance(event, Progress) and event.job == "segment"]
+    total = steps[0].total_steps
+    assert total == next(event for event in events if isinstance(event, Started)).total_steps
+    assert {step.total_steps for step in steps} == {total}
+    counts = [step.step for step in steps]
+    assert counts == sorted(set(counts))
+    assert counts[-1] == total
+    assert [step.fraction for step in steps] == [step.step / total for step in steps]

@@ -59,7 +59,7 @@ def test_a_strangers_file_is_in_the_way(tmp_path: Path, requests: list[Request])
 def test_other_settings_are_named(tmp_path: Path, requests: list[Request]) -> None:
     other = {**SETTINGS, "settings": {"tile": 64, "refinement": {"specks": 7}}}
     log = OutputLog(tmp_path)
-    with pytest.raises(ConfigError, match=r"settings.refinement.specks = 0, and now it is 7"):
+    with pytest.raises(ConfigError, match=r"made with --specks 0, and now it is 7"):
         log.to_do(requests, other, resume=True, overwrite=False)
     assert log.made_with(SETTINGS)
     assert not log.made_with(other)

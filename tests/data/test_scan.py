@@ -61,7 +61,7 @@ def test_a_single_file(tmp_path: Path) -> None:
     write(tmp_path / "a.png")
     assert names(scan(tmp_path / "a.png")) == ["a.png"]
     (tmp_path / "a.txt").write_text("")
-    with pytest.raises(DataError, match=r"a\.txt is no image .* \.png"):
+    with pytest.raises(DataError, match=r"a\.txt is no image .* PNG, JPEG, TIFF or OME-Zarr"):
         scan(tmp_path / "a.txt")
 
 
@@ -71,7 +71,17 @@ def test_the_majority_of_channel_counts_wins(tmp_path: Path) -> None:
     collection = scan(tmp_path)
     assert names(collection) == ["a.png", "c.png"]
     assert collection.skipped[0].name == "b.png"
-    assert collection.skipped[0].reason == "it has 3 channels, but most images here have 1 channel"
+    assert collection.skipped[0].reason == "it has 3 channels, but most images have 1 channel; choose channels that all have"
+
+
+def test_a_tie_of_channel_counts_is_called_one(tmp_path: Path) -> None:
+    write(tmp_path / "a.png", (20, 30))
+    write(tmp_path / "b.png", (20, 30, 3))
+    collection = scan(tmp_path)
+    assert names(collection) == ["a.png"]
+    assert collection.skipped[0].reason == (
+        "it has 3 channels, but the images that are taken have 1 channel, as many others have; choose channels that all have"
+    )
 
 
 def test_chosen_channels(tmp_path: Path) -> None:
@@ -90,7 +100,7 @@ def test_chosen_channels(tmp_path: Path) -> None:
 def test_nothing_to_use(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not there"):
         scan(tmp_path / "missing")
-    with pytest.raises(DataError, match=r"no images in .*found 0 other files, expected .*\.png.*choose another folder"):
+    with pytest.raises(DataError, match=r"no images in .*, it is empty: choose a folder of PNG, JPEG, TIFF or OME-Zarr images"):
         scan(tmp_path)
     for index in range(5):
         (tmp_path / f"{index}.png").write_bytes(b"")

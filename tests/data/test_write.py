@@ -144,7 +144,7 @@ def test_a_full_disk_in_the_middle_of_a_zarr(tmp_path: Path, monkeypatch: pytest
 
 def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(StorageError, match=r"cannot write to .*choose another folder"):
+    with pytest.raises(StorageError, match=r"cannot write .*file is a file, not a folder; choose another folder"):
         write_labels_tiff(tmp_path / "file" / "a.tif", np.zeros((3, 3), int))
 
 

@@ -115,8 +115,8 @@ def test_a_tile_that_was_left_open_is_that_of_the_pretrained_model(
     mae.card = mae.card.replace(tile=None)
     list(finetune(mae, examples, tmp_path / "unknown", left_open))
     assert tile("unknown") == 256
-    list(finetune(mae, examples, tmp_path / "asked", left_open.replace(tile=30)))
-    assert tile("asked") == 32, "whole patches"
+    with pytest.raises(ConfigError, match=r"a multiple of 4 pixels .*, got 30: take 28 or 32"):
+        list(finetune(mae, examples, tmp_path / "asked", left_open.replace(tile=30)))
 
 
 def test_resuming_keeps_the_tile_and_refuses_another(
@@ -126,7 +126,7 @@ def test_resuming_keeps_the_tile_and_refuses_another(
     list(finetune(mae, examples, tmp_path, left_open))
     assert json.loads((tmp_path / "config.json").read_bytes())["settings"]["tile"] == 48
     list(finetune(mae, examples, tmp_path, left_open.replace(budget=Budget(steps=2)), resume=True))
-    with pytest.raises(ConfigError, match=r"started with tile = 48, and now it is 32"):
+    with pytest.raises(ConfigError, match=r"started with --tile 48, and now it is 32"):
         list(finetune(mae, examples, tmp_path, left_open.replace(tile=32), resume=True))
 
 
@@ -283,7 +283,10 @@ def test_mixed_channels_are_skipped(
     record = collection_from_arrays({"rgb": rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)}, rgb=True).records[0]
     odd = LabelledImage(record, rng.integers(0, 2, (40, 40)))
     events = list(finetune(mae, [odd, *examples], tmp_path, finetuning.replace(budget=Budget(steps=1))))
-    assert "skipped 1 image (rgb: it has 3 channels, but most images have 1)" in messages(events)
+    assert (
+        "skipped 1 image (rgb: it has 3 channels, but most images have 1 channel; choose channels that all have)"
+        in messages(events)
+    )
 
 
 def test_another_pixel_size_is_said(

@@ -83,6 +83,7 @@ def test_a_run_from_start_to_end(
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
         "checkpoint.safetensors",
         "config.json",
+        "data.json",
         "log.jsonl",
         "model.safetensors",
     ]
@@ -175,7 +176,7 @@ def test_a_tile_that_was_left_open_is_chosen_once_and_recorded(
     list(pretrain(collection, tmp_path, left_open.replace(budget=Budget(steps=2)), resume=True))
     assert recorded() == (256, 256)
     list(pretrain(collection, tmp_path, left_open.replace(tile=256, budget=Budget(steps=3)), resume=True))
-    with pytest.raises(ConfigError, match=r"started with tile = 256, and now it is 64"):
+    with pytest.raises(ConfigError, match=r"started with --tile 256, and now it is 64"):
         list(pretrain(collection, tmp_path, left_open.replace(tile=64), resume=True))
 
 
@@ -183,7 +184,7 @@ def test_a_folder_in_use_is_refused_before_any_work(
     tmp_path: Path, collection: ImageCollection, pretraining: PretrainConfig
 ) -> None:
     (tmp_path / "note.txt").write_text("x")
-    with pytest.raises(StorageError, match="--resume"):
+    with pytest.raises(StorageError, match="not empty and holds no run"):
         next(pretrain(collection, tmp_path, pretraining))
 
 
@@ -328,7 +329,7 @@ def test_a_folder_of_files_with_a_bad_one(tmp_path: Path, collection: ImageColle
     (images / "bad.png").write_bytes(b"no image")
     events = list(pretrain(images, tmp_path / "run", pretraining.replace(tile=128, batch=1, budget=Budget(steps=1))))
     assert "skipped 1 image (bad.png:" in notices(events)
-    assert "1 of 1 images are smaller than the tile of 128 pixels" in notices(events)
+    assert "the image is smaller than the tile of 128 pixels" in notices(events)
 
 
 def test_a_folder_without_images(tmp_path: Path, pretraining: PretrainConfig) -> None:

@@ -22,13 +22,13 @@ def test_a_run_that_saved_nothing_can_be_begun_again(tmp_path: Path, pretraining
     folder.begin("pretrain", pretraining, {})
     assert not folder.log.exists()
     folder.checkpoint.write_bytes(b"weights")
-    with pytest.raises(StorageError, match="is not empty"):
+    with pytest.raises(StorageError, match="holds a run: go on with it with --resume, or choose another folder"):
         folder.begin("pretrain", pretraining, {})
 
 
 def test_a_folder_with_something_in_it_is_not_overwritten(tmp_path: Path, pretraining: PretrainConfig) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(StorageError, match=r"is not empty: continue .* with --resume .*or choose another folder"):
+    with pytest.raises(StorageError, match=r"is not empty and holds no run: choose a new or an empty folder"):
         RunFolder(tmp_path).begin("pretrain", pretraining, {})
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 

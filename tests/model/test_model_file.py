@@ -198,7 +198,7 @@ def test_a_full_disk_keeps_the_old_file(segmenter: Segmenter, tmp_path: Path, mo
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(StorageError, match=r"No space left on device\. Free some space"):
+    with pytest.raises(StorageError, match=r"No space left on device; free some space"):
         save_model(segmenter, path, note="again")
     assert path.read_bytes() == before
     assert [item.name for item in tmp_path.iterdir()] == ["m.safetensors"]

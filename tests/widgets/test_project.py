@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from napari_affmae.config import Budget, ModelConfig, PretrainConfig
+from napari_affmae.control import JobControl
+from napari_affmae.data.scan import scan
+from napari_affmae.data.synthetic import synthetic_em
+from napari_affmae.data.write import write_labels_tiff
 from napari_affmae.engine.run_folder import RunFolder
+from napari_affmae.errors import ConfigError
 from napari_affmae.widgets import project
+from napari_affmae.widgets.jobs import Engine
 
 CONFIG = PretrainConfig(model=ModelConfig.preset("tiny"), budget=Budget(minutes=1))
 
@@ -52,3 +60,19 @@ def test_what_is_no_run_is_not_resumed(tmp_path):
     assert project.interrupted(tmp_path / "b") is None
     write_run(tmp_path / "c").log.write_text("cut of")
     assert project.interrupted(tmp_path / "c") is None
+
+
+@pytest.mark.parametrize("changed", ["added", "edited"])
+def test_taking_up_a_run_after_its_folder_changed_is_refused_in_words(tmp_path, changed):
+    for seed in range(2):
+        write_labels_tiff(tmp_path / "images" / f"{seed}.tif", synthetic_em(64, seed)[0])
+    engine, run = Engine(), tmp_path / "run"
+    small = ModelConfig.preset("tiny", embed_dims=(12, 24, 48, 64), depths=(1, 1, 1, 1), decoder_dim=32)
+    config = PretrainConfig(model=small, budget=Budget(steps=1), tile=32, batch=1)
+    list(engine.pretrain(scan(tmp_path / "images"), run, config, resume=False, control=JobControl()))
+    write_labels_tiff(
+        tmp_path / "images" / ("2.tif" if changed == "added" else "1.tif"), synthetic_em(64, 5)[0], overwrite=True
+    )
+    more = config.replace(budget=Budget(steps=2))
+    with pytest.raises(ConfigError, match=r"began with 2 images, but .*start a new run"):
+        list(engine.pretrain(scan(tmp_path / "images"), run, more, resume=True, control=JobControl()))

@@ -60,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
-        return _fail(f"{_one_line(str(error))} (see napari-affmae --help)", WRONG_USAGE)
+        command = " ".join(("napari-affmae", *(error.command_chain or ())))
+        return _fail(f"{_one_line(str(error))} (see {command} --help)", WRONG_USAGE)
     except ConfigError as error:
         return _fail(str(error), WRONG_USAGE)
     except (AffmaeError, OSError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from ..errors import ConfigError
+from .options import AsJson
+from .output import print_result, write_json
 
 if TYPE_CHECKING:
     from ..bench.cases import Case
@@ -21,7 +22,8 @@ def bench(
         tuple[str, ...] | None,
         Parameter(negative="", help="Measure only this case; may be given several times. [default: all]"),
     ] = None,
-    json: Annotated[Path | None, Parameter(help="Write the figures to this file, too, after each case.")] = None,
+    out: Annotated[Path | None, Parameter(help="Write the figures to this JSON file, too, after each case.")] = None,
+    json: AsJson = False,
 ) -> int:
     """Measure steps on this machine against a compiled ViT-MAE of about equal parameters; several minutes on a graphics card.
 
@@ -29,6 +31,7 @@ def bench(
     """
     import torch
 
+    from ..bench.cases import CASES
     from ..bench.run import check_operators, describe_machine, measure
     from ..engine.device import resolve_device
 
@@ -36,7 +39,8 @@ def bench(
     device = resolve_device("auto")
     here = [entry for entry in chosen if entry.device == "cpu" or device.type == "cuda"]
     if not here:
-        raise ConfigError("none of these cases can be measured here: they need a CUDA device")
+        on_cpu = " ".join(f"--case {entry.name}" for entry in CASES if entry.device == "cpu")
+        raise ConfigError(f"none of these cases can be measured here, they need a CUDA device; for a CPU there is {on_cpu}")
     places = [torch.device(kind) for kind in sorted({entry.device for entry in here})]
     for place in places:
         check_operators(place)
@@ -45,8 +49,11 @@ def bench(
     for entry in here:
         print(f"measuring {entry.name} …", file=sys.stderr, flush=True)
         lines.append(measure(entry))
-        if json is not None:
-            json.write_text(json_format.dumps({"machine": machine, "lines": lines}, indent=1))
+        if out is not None:
+            write_json(out, {"machine": machine, "lines": lines}, overwrite=True)
+    if json:
+        print_result({"machine": machine, "lines": lines}, True)
+        return 0
     _print(machine, lines)
     if len(here) < len(chosen):
         print(f"{len(chosen) - len(here)} more cases need a CUDA device.")

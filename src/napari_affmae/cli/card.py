@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,8 +11,9 @@ from cyclopts import Parameter
 from ..model_header import read_card
 from ..model_report import ModelReport, as_json, report
 from ..report_text import as_text
+from ..words import count
 from .options import AsJson, Files, Model
-from .output import print_result
+from .output import print_result, some_names
 
 
 def card(
@@ -37,7 +39,22 @@ def card(
     print(as_text(found))
     if seen is not None:
         print()
-        print_result(seen, False)
+        print_result(seen, False, in_words(seen))
+
+
+def in_words(seen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what :func:`compare` found in counts, with the first names, and what it does not tell."""
+    unknown = "" if seen["comparable"] else "the model does not say of all its trainings which images they read"
+    return {
+        "of": count(seen["images"], "image"),
+        "trained on": {job: _counted(names) for job, names in seen["trained_on"].items()},
+        "new to it": _counted(seen["new"]),
+        "but": unknown,
+    }
+
+
+def _counted(names: Sequence[str]) -> str:
+    return f"{len(names)}: {some_names(names)}" if names else "none"
 
 
 def compare(found: ModelReport, images: Path, files: str | None) -> dict[str, Any]:
@@ -48,7 +65,7 @@ def compare(found: ModelReport, images: Path, files: str | None) -> dict[str, An
 
     collection = scan(images, files)
     say_skipped(collection.skipped)
-    hashes = {record.name: fingerprint(record.read()) for record in collection.records}
+    hashes = {record.name: record.fingerprint or fingerprint(record.read()) for record in collection.records}
     known: dict[str, set[str]] = {}
     for training in found.trainings:
         known.setdefault(training.job, set()).update(training.hashes)

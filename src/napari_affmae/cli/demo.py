@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from ..errors import ConfigError, StorageError
 from .options import AsJson
 from .output import print_result
+from .progress import reporting
 
 
 def demo(
@@ -34,4 +35,6 @@ def demo(
     folder = Path("demo-out") if headless and out is None else out
     if folder is not None and folder.exists() and not folder.is_dir():
         raise ConfigError(f"--out must be a folder, but {folder} is a file")
-    print_result(run_demo(folder, headless), json)
+    with reporting() as on_event:
+        summary = run_demo(folder, headless, on_event)
+    print_result(summary, json)

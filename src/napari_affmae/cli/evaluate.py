@@ -11,9 +11,10 @@ from cyclopts.validators import Number
 
 from ..config import Budget, DeviceName, FinetuneConfig
 from ..control import JobControl
-from .options import AsJson, Device, Files, Foreground, ImageFolder, LabelFolder, Model, Sparse, ViewCount
+from .options import AsJson, Channels, Device, Files, Foreground, ImageFolder, LabelFolder, Model, Sparse, ViewCount
 from .output import print_result
 from .progress import counting, watch
+from .there import require_there
 
 if TYPE_CHECKING:
     from .labelled import Labelled
@@ -26,6 +27,7 @@ def evaluate(
     images: ImageFolder,
     labels: LabelFolder,
     files: Files = None,
+    channels: Channels = None,
     sparse: Sparse = False,
     foreground: Foreground = False,
     compare: Annotated[
@@ -43,10 +45,11 @@ def evaluate(
 
     With ``--compare scratch`` it answers whether pretraining helped.
     """
+    require_there(model, images, labels)
     from ..engine.evaluate import evaluate as run_evaluation
     from .labelled import read_labelled
 
-    labelled = read_labelled(images, labels, files, foreground=foreground, sparse=sparse)
+    labelled = read_labelled(images, labels, files, channels, foreground=foreground, sparse=sparse)
     examples = labelled.examples
     if compare == "scratch":
         print_result(_compared(model, labelled, steps, device or "auto"), json)

@@ -14,6 +14,7 @@ from ..errors import ConfigError
 from .options import AsJson, Model, Overwrite
 from .output import print_result
 from .progress import watch
+from .there import require_there
 
 
 def export(
@@ -46,6 +47,7 @@ def export(
 
     Keep the .safetensors file: only that can be trained further.
     """
+    require_there(model, image)
     from ..data.scan import scan
     from ..engine.export import ExportResult
     from ..engine.export import export as run_export

@@ -10,9 +10,9 @@ from cyclopts.validators import Number
 from ..config import FinetuneConfig
 from ..control import JobControl
 from .options import AsJson, Foreground, ImageFolder, LabelFolder, Sparse
-from .output import print_result
 from .progress import watch
-from .training import TrainingOptions
+from .there import require_there
+from .training import TrainingOptions, print_run
 
 
 def finetune(
@@ -41,6 +41,7 @@ def finetune(
     json: AsJson = False,
 ) -> None:
     """Learn to tell classes apart from painted or fully labelled images. Without a budget: 400 steps."""
+    require_there(None if model.startswith("scratch:") else model, images, labels)
     from ..data.labels import class_table
     from ..engine.finetune import finetune as run_finetuning
     from .labelled import read_labelled
@@ -48,7 +49,9 @@ def finetune(
     recipe = {name: value for name, value in (("deform", deform), ("focus", focus), ("average", average)) if value is not None}
     before = training.settings_before(FinetuneConfig) or FinetuneConfig()
     config = before.replace(**training.changes(), **recipe)
-    labelled = read_labelled(images, labels, training.files, foreground=foreground, sparse=sparse)
+    labelled = read_labelled(
+        images, labels, training.files, training.channels_or_before(), foreground=foreground, sparse=sparse
+    )
     table = labelled.classes or class_table(labelled.examples, sparse=sparse, num_classes=classes, foreground=foreground)
     control = JobControl()
     events = run_finetuning(
@@ -62,4 +65,4 @@ def finetune(
         control=control,
     )
     done = watch(events, control)
-    print_result({"model": done.path, "run": training.out, **done.summary}, json)
+    print_run(done, training.out, json)

@@ -8,7 +8,8 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from ..errors import StorageError
+from ..errors import ModelFileError, StorageError
+from ..model_header import MODEL_FILE
 from .options import AsJson, Overwrite
 from .output import print_result
 
@@ -26,10 +27,11 @@ def import_checkpoint(
     json: AsJson = False,
 ) -> None:
     """Turn a checkpoint of the paper into a model file. Nothing in it is executed."""
+    if not file.is_file():
+        raise ModelFileError(f"no checkpoint at {file}: give the path of a .pth file")
     from ..model.model_file import save_model
     from ..model.reference_checkpoint import load_reference_checkpoint
     from ..model.segmenter import Segmenter
-    from ..model_header import MODEL_FILE
 
     target = out / MODEL_FILE if out.is_dir() else out
     if target.exists() and not overwrite:

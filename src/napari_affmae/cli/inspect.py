@@ -11,7 +11,8 @@ from cyclopts.validators import Number
 
 from ..errors import ConfigError, StorageError
 from .options import AsJson, Device, Model, OutputFolder, Overwrite
-from .output import print_result, write_json
+from .output import number_of, print_result, write_json
+from .there import require_there
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +33,7 @@ def inspect(
     json: AsJson = False,
 ) -> None:
     """Write pictures of the tokens of each stage, what merged into which, and the features, with numbers in inspection.json."""
+    require_there(model, image)
     from ..data.scan import scan
     from ..engine.inspect import inspect as run_inspection
     from ..model.model_file import load_model
@@ -52,7 +54,11 @@ def inspect(
     report = {"image": records[page].name, "height": pixels.shape[0], "width": pixels.shape[1], **numbers}
     written.append(write_json(out / "inspection.json", report, overwrite))
     shown = [{name: value for name, value in stage.items() if name != "positions_rc"} for stage in numbers["stages"]]
-    print_result({"written": written, "stages": shown}, json)
+    tokens = {
+        stage["name"]: f"{stage['tokens']} tokens, effective rank of their features {stage['effective_rank']:.1f}"
+        for stage in shown
+    }
+    print_result({"written": written, "stages": shown}, json, {"written": number_of(written, "file", out), "stages": tokens})
 
 
 def describe(inspection: Inspection) -> dict[str, Any]:

@@ -27,7 +27,9 @@ class Labelled:
     classes: tuple[ClassInfo, ...] | None = None
 
 
-def read_labelled(images: Path, labels: Path, files: str | None, *, foreground: bool, sparse: bool) -> Labelled:
+def read_labelled(
+    images: Path, labels: Path, files: str | None, channels: list[int] | None, *, foreground: bool, sparse: bool
+) -> Labelled:
     """Pair images with label files, or with the paint of a project folder.
 
     See :func:`~napari_affmae.data.label_images.pair_labels` and :func:`~napari_affmae.data.project_labels.pair_project`.
@@ -40,21 +42,21 @@ def read_labelled(images: Path, labels: Path, files: str | None, *, foreground: 
     if is_project(labels):
         if foreground:
             raise ConfigError(f"{labels} is a project, whose paint has classes of its own; leave --foreground away")
-        examples, skipped, classes = pair_project(images, labels, files)
+        examples, skipped, classes = pair_project(images, labels, files, channels)
         found = Labelled(examples, True, classes)
     else:
-        examples, skipped = pair_labels(images, labels, files, foreground=foreground, sparse=sparse)
+        examples, skipped = pair_labels(images, labels, files, foreground=foreground, sparse=sparse, channels=channels)
         found = Labelled(examples, sparse)
     say_skipped(skipped)
     return found
 
 
-def painted_in(images: Path, labels: Path, files: str | None) -> dict[str, npt.NDArray[Any]]:
+def painted_in(images: Path, labels: Path, files: str | None, channels: list[int] | None) -> dict[str, npt.NDArray[Any]]:
     """Return paint ``[H, W]`` by name of the image, from label files or a project folder; most images may have none."""
     if is_project(labels):
-        examples, _, _ = pair_project(images, labels, files)
+        examples, _, _ = pair_project(images, labels, files, channels)
     else:
-        examples, _ = pair_labels(images, labels, files, sparse=True)
+        examples, _ = pair_labels(images, labels, files, sparse=True, channels=channels)
     return {example.name: example.labels for example in examples}
 
 

@@ -5,17 +5,43 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..words import count
 
-def print_result(result: Mapping[str, Any], as_json: bool) -> None:
-    """Print a result: one JSON object, or ``name  value`` lines with nested values indented."""
+_NAMES = 3
+"""Names that are written out for people."""
+
+
+def print_result(result: Mapping[str, Any], as_json: bool, shown: Mapping[str, Any] | None = None) -> None:
+    """Print a result: one JSON object, or ``name  value`` lines with nested values indented.
+
+    Parameters
+    ----------
+    result
+        All there is to say, for programs.
+    as_json
+        Whether a program asks.
+    shown
+        What people see in its place, where that is less: counts instead of long lists. What is empty is left out.
+    """
     if as_json:
         print(json.dumps(_plain(result), indent=2, allow_nan=False), flush=True)
     else:
-        _print_lines(result, "")
+        _print_lines(result if shown is None else {name: value for name, value in shown.items() if value}, "")
+
+
+def number_of(paths: Sequence[Path], noun: str, where: Path | None = None) -> str:
+    """Say how many there are, and in which folder; empty if there are none."""
+    return "" if not paths else count(len(paths), noun) + (f" in {where}" if where is not None else "")
+
+
+def some_names(names: Sequence[str]) -> str:
+    """Return the first names and how many there are besides."""
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    return ", ".join(names[:_NAMES]) + more
 
 
 def write_json(path: Path, report: Mapping[str, Any], overwrite: bool) -> Path:

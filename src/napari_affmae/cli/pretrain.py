@@ -9,9 +9,8 @@ from cyclopts import Parameter
 from ..config import ModelConfig, PresetName, PretrainConfig, Selection
 from ..control import JobControl
 from .options import AsJson, Images
-from .output import print_result
 from .progress import counting, watch
-from .training import TrainingOptions
+from .training import TrainingOptions, print_run
 
 
 def pretrain(
@@ -31,11 +30,12 @@ def pretrain(
 ) -> None:
     """Learn from unlabelled images by predicting hidden parts of them. Without a budget: 10 minutes."""
     from ..data.scan import scan
-    from ..engine.pretrain import pretrain as run_pretraining
 
     before = training.settings_before(PretrainConfig)
     with counting("read") as on_progress:
-        collection = scan(images, training.files, on_progress=on_progress)
+        collection = scan(images, training.files, training.channels_or_before(), on_progress=on_progress)
+    from ..engine.pretrain import pretrain as run_pretraining
+
     if before is None or preset is not None:
         model = ModelConfig.preset(preset or "tiny", in_channels=collection.channels)
     else:
@@ -47,4 +47,4 @@ def pretrain(
     control = JobControl()
     events = run_pretraining(collection, training.out, config, resume=training.resume, control=control)
     done = watch(events, control)
-    print_result({"model": done.path, "run": training.out, **done.summary}, json)
+    print_run(done, training.out, json)

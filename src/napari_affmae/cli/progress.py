@@ -38,14 +38,9 @@ def watch(events: Iterable[Event], control: JobControl, stream: TextIO | None = 
         If Ctrl-C stopped the job; by then it has saved what it had.
     """
     done = None
-    with stop_on_interrupt(control), _reporter(stream) as reporter:
+    with stop_on_interrupt(control), reporting(stream) as tell:
         for event in events:
-            if isinstance(event, Step):
-                reporter.advance(event.job, event.fraction, describe_step(event))
-            elif isinstance(event, PartBegun):
-                reporter.advance(event.job, event.fraction, event.what)
-            elif line := describe(event):
-                reporter.say(line)
+            tell(event)
             if isinstance(event, Done):
                 done = event
     if done is None or (done.stopped and control.stop_requested):
@@ -55,10 +50,17 @@ def watch(events: Iterable[Event], control: JobControl, stream: TextIO | None = 
 
 
 @contextmanager
+def reporting(stream: TextIO | None = None) -> Iterator[Callable[[object], None]]:
+    """Report events of one job or of several on a stream, by default stderr; gives a function that takes each event."""
+    with _reporter(stream) as reporter:
+        yield _Teller(reporter)
+
+
+@contextmanager
 def counting(what: str, stream: TextIO | None = None) -> Iterator[Callable[[int, int], None]]:
     """Report work that is counted; gives a function to call as ``on_progress(done, total)``."""
     with _reporter(stream) as reporter:
-        yield lambda done, total: reporter.advance(what, done / max(total, 1), f"{done}/{total}")
+        yield lambda done, total: reporter.advance(what, done / max(total, 1), f"image {done}/{total}")
 
 
 @contextmanager
@@ -69,6 +71,29 @@ def _reporter(stream: TextIO | None) -> Iterator[_Bar | _Lines]:
         return
     with _Bar(stream) as bar:
         yield bar
+
+
+class _Teller:
+    """Puts events into lines and progress; what a job runs on is said before its first image."""
+
+    def __init__(self, reporter: _Bar | _Lines) -> None:
+        self._reporter = reporter
+        self._started = False
+        self._held = ""
+
+    def __call__(self, event: object) -> None:
+        if isinstance(event, Step):
+            self._reporter.advance(event.job, event.fraction, describe_step(event))
+        elif isinstance(event, PartBegun):
+            self._reporter.advance(event.job, event.fraction, event.what)
+        elif isinstance(event, ImageBegun) and not self._started:
+            self._held = describe(event)
+        elif isinstance(event, Event):
+            self._started = self._started or isinstance(event, Started)
+            lines = (describe(event), self._held) if isinstance(event, Started) else (self._held, describe(event))
+            self._held = ""
+            for line in filter(None, lines):
+                self._reporter.say(line)
 
 
 class _Lines:
@@ -128,13 +153,14 @@ def describe(event: Event) -> str:
     if isinstance(event, Score):
         return f"held-out mIoU {event.miou:.3f} on {event.pixels} pixels at step {event.step}"
     if isinstance(event, ImageBegun):
-        return f"{event.place}/{event.count}  {event.name}"
+        return f"image {event.place}/{event.count}  {event.name}"
     return ""
 
 
 def describe_step(step: Step) -> str:
     """Put a step into words: count, loss, speed, time left."""
-    parts = [f"step {step.step}" + (f"/{step.total_steps}" if step.total_steps else "")]
+    noun = {"segment": "tile", "suggest": "place"}.get(step.job, "step")
+    parts = [f"{noun} {step.step}" + (f"/{step.total_steps}" if step.total_steps else "")]
     if step.losses:
         parts.append(f"loss {step.loss:.4f}")
     if step.images_per_second > 0:

@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from ..errors import StorageError
+from ..words import count, thousands
 from .options import AsJson
 from .output import print_result
 
@@ -26,16 +27,21 @@ def show(folder: Folder, /, *, json: AsJson = False) -> None:
     there = read_project(_checked(folder))
     painted = there.painted(there.images)
     states = Counter(entry.state for entry in there.images.values())
-    print_result(
-        {
-            "source": there.source,
-            "classes": {info.name: painted.get(info.id, 0) for info in there.classes},
-            "states": dict(states),
-            "images": {image: entry.state for image, entry in there.images.items()},
-            "snapshots": [one.path.name for one in snapshots(folder)],
-        },
-        json,
-    )
+    taken = snapshots(folder)
+    result = {
+        "source": there.source,
+        "classes": {info.name: painted.get(info.id, 0) for info in there.classes},
+        "states": dict(states),
+        "images": {image: entry.state for image, entry in there.images.items()},
+        "snapshots": [one.path.name for one in taken],
+    }
+    shown = {
+        "source": there.source,
+        "classes": {info.name: count(painted.get(info.id, 0), "painted pixel") for info in there.classes},
+        "images": ", ".join(f"{thousands(number)} {state}" for state, number in states.items()) or "none touched yet",
+        "snapshots": {one.path.name: f"{one.reason}, {count(one.pixels, 'painted pixel')}" for one in taken},
+    }
+    print_result(result, json, shown)
 
 
 @project.command

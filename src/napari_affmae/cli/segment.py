@@ -23,9 +23,10 @@ from .options import (
     Tile,
     ViewCount,
 )
-from .output import print_result
+from .output import number_of, print_result, some_names
 from .progress import counting, watch
 from .refinement import RefinementOptions
+from .there import require_there
 
 
 def segment(
@@ -53,6 +54,7 @@ def segment(
     Ids are those of the model's class table; the result lists them. The folder also gets areas.csv with the area of each class
     in each image, and segment.jsonl with the settings, from which --resume goes on.
     """
+    require_there(model, images)
     from ..data.scan import scan
     from ..engine.apply import ApplyResult, apply
     from ..engine.segment import class_table_of, load_segmenter
@@ -70,11 +72,19 @@ def segment(
     result = watch(apply(model, collection, out, config, resume=resume, overwrite=overwrite, control=control), control).result
     if not isinstance(result, ApplyResult):
         raise TypeError("the job ended without saying what it wrote")
+    skipped = [item.name for item in (*collection.skipped, *result.failed)]
     report = {
         "written": result.written,
         "kept": result.kept,
         "tables": result.tables,
         "classes": [{"id": info.id, "name": info.name, "color": info.color} for info in class_table_of(segmenter)],
-        "skipped": [item.name for item in (*collection.skipped, *result.failed)],
+        "skipped": skipped,
     }
-    print_result(report, json)
+    shown = {
+        "written": number_of(result.written, "image", out),
+        "kept": number_of(result.kept, "image"),
+        "tables": ", ".join(table.name for table in result.tables),
+        "classes": report["classes"],
+        "skipped": some_names(skipped),
+    }
+    print_result(report, json, shown)

@@ -24,8 +24,9 @@ from .options import (
     ResumeFolder,
     Tile,
 )
-from .output import print_result, write_json
+from .output import number_of, print_result, write_json
 from .progress import counting, watch
+from .there import require_there
 
 PLACES = "suggestions.json"
 
@@ -60,6 +61,9 @@ def suggest(
     Each image gets a TIFF from 0 (sure) to 1 (no idea). The places of all images, best first, are listed in suggestions.json
     with row and column in pixels. --resume predicts only images that are new; the places are looked for anew in all of them.
     """
+    require_there(model, images, labels)
+    if features is not None:
+        require_there(features)
     from ..data.scan import scan
     from ..engine.suggest_files import LOG, SuggestResult, suggest_to_files
     from .labelled import painted_in, say_skipped
@@ -71,7 +75,7 @@ def suggest(
     with counting("read") as on_progress:
         collection = scan(images, files, channels, on_progress=on_progress)
     say_skipped(collection.skipped)
-    paint = None if labels is None else painted_in(images, labels, files)
+    paint = None if labels is None else painted_in(images, labels, files, channels)
     control = JobControl()
     events = suggest_to_files(
         model, collection, out, paint=paint, features=features, count=count, tile=tile, overlap=overlap, batch=batch,
@@ -83,4 +87,5 @@ def suggest(
     places = [{"rank": rank, **place.model_dump()} for rank, place in enumerate(found.suggestions.places, start=1)]
     report = {"side": found.suggestions.side, "places": places}
     written = [*found.written, write_json(out / PLACES, report, overwrite or resume)]
-    print_result({"written": written, **report}, json)
+    shown = {"written": number_of(written, "file", out), "side": f"{found.suggestions.side} pixels each", "places": places}
+    print_result({"written": written, **report}, json, shown)

@@ -12,7 +12,11 @@ from cyclopts.validators import Number, mutually_exclusive
 
 from ..config import CARD_TILE, CPU_TILE, Budget, Settings
 from ..errors import StorageError
-from .options import Batch, Device, Files
+from ..events import Done
+from ..model_header import DATA_FILE
+from ..words import count, duration, thousands
+from .options import Batch, Channels, Device, Files
+from .output import print_result
 
 _ONE_BUDGET = Group("Budget (one of)", validator=mutually_exclusive)
 
@@ -34,6 +38,7 @@ class TrainingOptions:
 
     out: Annotated[Path, Parameter(help="Run folder to write; must be new, or hold the run to resume.")]
     files: Files = None
+    channels: Channels = None
     steps: Annotated[int | None, Parameter(help="Train for so many steps.", group=_ONE_BUDGET, validator=Number(gte=1))] = None
     epochs: Annotated[float | None, Parameter(help="Train for so many passes.", group=_ONE_BUDGET, validator=Number(gt=0))] = (
         None
@@ -55,6 +60,23 @@ class TrainingOptions:
         typed = _given(tile=self.tile, batch=self.batch, device=self.device, seed=self.seed)
         return typed | ({"budget": Budget(**budget)} if budget else {})
 
+    def channels_or_before(self) -> list[int] | None:
+        """Return the channels that were typed, or those that the run to resume took; None for all.
+
+        Raises
+        ------
+        StorageError
+            If the run's data cannot be read.
+        """
+        path = self.out / DATA_FILE
+        if self.channels is not None or not self.resume or not path.is_file():
+            return self.channels
+        try:
+            channels: list[int] | None = json.loads(path.read_bytes()).get("channels")
+            return channels
+        except (OSError, ValueError, AttributeError) as error:
+            raise StorageError(f"{path} cannot be read ({error}); start a new run in another folder") from error
+
     def settings_before(self, kind: type[SomeSettings]) -> SomeSettings | None:
         """Read the settings that the run to resume was started with; None for a new run.
 
@@ -72,6 +94,26 @@ class TrainingOptions:
             return kind(**json.loads(path.read_bytes())["settings"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StorageError(f"{path} cannot be read ({error}); start a new run in another folder") from error
+
+
+def print_run(done: Done, run: Path, as_json: bool) -> None:
+    """Print how a training ended: all figures for programs, those that need no explanation for people."""
+    figures = dict(done.summary)
+    first, last = figures.get("mean_loss_first"), figures.get("mean_loss_last")
+    shown = {
+        "model": done.path,
+        "steps": thousands(figures["steps"]),
+        "left out": count(figures["left_out_steps"], "step") if figures["left_out_steps"] else "",
+        "time": duration(figures["seconds"]),
+        "loss": f"{first:.3g} → {last:.3g}, averaged as in the card" if last is not None else "",
+        "images": figures["images"],
+        "tiles": f"{figures['batch']} per step",
+        "labelled": f"{thousands(sum(figures.get('painted_pixels', ())))} pixels" if "painted_pixels" in figures else "",
+    }
+    if "held_out_miou" in figures:
+        shown["mIoU"] = f"{figures['held_out_miou']:.3f} on {thousands(figures['held_out_pixels'])} pixels kept back"
+        shown["IoU"] = figures["held_out_iou"]
+    print_result({"model": done.path, "run": run, **figures}, as_json, shown)
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -135,6 +135,7 @@ def to_targets(labels: npt.NDArray[Any], classes: Sequence[ClassInfo], sparse: b
     if not known.all():
         listed = ", ".join(f"{info.id} ({info.name})" for info in classes)
         raise LabelError(
-            f"the labels hold id {labels[~known].min()}, but the classes are {listed}; add the class or correct the labels"
+            f"the labels hold id {labels[~known].min()}, but the classes are {listed}; add the class or correct the labels, "
+            "or, if they number instances, turn them into foreground and background (--foreground)"
         )
     return targets

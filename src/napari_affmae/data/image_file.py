@@ -31,6 +31,9 @@ TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 SUFFIXES = PICTURE_SUFFIXES | TIFF_SUFFIXES
 """Suffixes of files that are read, in lower case; any case is accepted."""
 
+KINDS = "PNG, JPEG, TIFF or OME-Zarr"
+"""The same for people, with the folders that are read as one image."""
+
 _BROKEN_FILE = (
     ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, OSError, RuntimeError, SyntaxError, TypeError,
     ValueError, struct.error, zlib.error, lzma.LZMAError,

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,11 +21,13 @@ from ..errors import DataError, LabelError
 from .image_file import SUFFIXES, broken_file_as_data_error, open_image_file
 from .records import ImageRecord, Skipped
 from .scan import scan
+from .there import require_labels
 
 LABEL_SUFFIXES = SUFFIXES - {".jpg", ".jpeg"} | {".npy"}
 """Suffixes of label files. JPEG is missing on purpose: its compression makes up ids."""
 
 _REASONS_SHOWN = 3
+_NO_FILE = "no label file"
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,10 +117,9 @@ def pair_labels(
         If no pair is left; the message gives the first reasons.
     """
     images, labels = Path(images), Path(labels)
+    require_labels(labels)
     collection = scan(images, files, channels)
     skipped = list(collection.skipped)
-    if not os.path.exists(labels):
-        raise LabelError(f"{labels} is not there; expected a folder of label images named as the images are")
     files_by_stem = _label_files(labels)
     single = not images.is_dir() and not labels.is_dir()
     root = images if images.is_dir() else images.parent
@@ -133,7 +133,7 @@ def pair_labels(
         try:
             if len(fits) != 1:
                 raise LabelError(
-                    f"no label file {stem}.* among the labels"
+                    f"{_NO_FILE} {stem}.* among the labels"
                     if not fits
                     else f"{len(fits)} label files fit: {', '.join(path.name for path in fits)}"
                 )
@@ -149,7 +149,11 @@ def pair_labels(
             skipped.append(Skipped(record.name, str(error).removeprefix(f"{record.name}: ")))
     if not examples:
         reasons = "; ".join(f"{item.name}: {item.reason}" for item in skipped[-_REASONS_SHOWN:])
-        raise LabelError(f"no image in {images} has usable labels in {labels} ({reasons}); name each label file as its image")
+        unnamed = sum(item.reason.startswith(_NO_FILE) for item in skipped)
+        there = [path.name for paths in files_by_stem.values() for path in paths][:_REASONS_SHOWN]
+        names = ", ".join(there) or "none"
+        advice = f"name each label file as its image; there are {names}" if unnamed else "correct the labels"
+        raise LabelError(f"no image in {images} has usable labels in {labels} ({reasons}): {advice}")
     return examples, skipped
 
 

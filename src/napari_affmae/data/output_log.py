@@ -12,11 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, StorageError
+from ..errors import ConfigError, StorageError, cannot_write
 from .outputs import Outputs
 
 LOG = "segment.jsonl"
 BEGUN, DONE = "begun", "done"
+
+OPTIONS = frozenset((
+    "format", "probabilities", "channels", "seed", "tile", "overlap", "views", "specks", "holes", "instances", "split",
+    "background",
+))  # fmt: skip
+"""Settings that a user knows as options of the command line."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +100,8 @@ class OutputLog:
 
     def forget_if_empty(self) -> None:
         """Remove a log that was begun for nothing."""
-        if not self._existed and not self.finished():
-            self.path.unlink(missing_ok=True)
+        if not self._existed and not self.finished() and self.path.is_file():
+            self.path.unlink()
 
     def to_do(
         self, requests: Sequence[Request], settings: Mapping[str, Any], *, resume: bool, overwrite: bool
@@ -152,9 +158,7 @@ class OutputLog:
                 # After a line that was cut, a new one begins.
                 file.write(("\n" if self._cut() else "") + json.dumps(record) + "\n")
         except OSError as error:
-            raise StorageError(
-                f"cannot write {self.path}: {error.strerror or error}; free some space or choose another folder"
-            ) from error
+            raise cannot_write(self.path, error) from error
 
     def _cut(self) -> bool:
         with self.path.open("rb") as file:
@@ -171,4 +175,19 @@ def difference(name: str, before: Any, now: Any) -> str:
         for key in now:
             if before.get(key) != now[key]:
                 return difference(f"{name}.{key}", before.get(key), now[key])
-    return f"{name} = {before!r}, and now it is {now!r}"
+    option = name.rpartition(".")[2]
+    if option not in OPTIONS:
+        return f"{name} = {before!r}, and now it is {now!r}"
+    given, words = f"--{option}", _given(now)
+    if not before and before != 0:
+        return f"no {given}, and now it is {words}"
+    return f"{given if before is True else f'{given} {_given(before)}'}, and now it is {words}"
+
+
+def _given(value: Any) -> str:
+    """Return what was given to an option, in words."""
+    if value is None or value is False:
+        return "not given"
+    if value is True:
+        return "given"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

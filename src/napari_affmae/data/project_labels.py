@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def stored_paint(folder: Path, project: ProjectFile, records: Iterable[ImageReco
 
 
 def pair_project(
-    images: Path | str, folder: Path | str, files: str | None = None
+    images: Path | str, folder: Path | str, files: str | None = None, channels: Sequence[int] | None = None
 ) -> tuple[list[LabelledImage], list[Skipped], tuple[ClassInfo, ...]]:
     """Find the painted images of a project, as :func:`~.label_images.pair_labels` finds label files.
 
@@ -64,7 +64,7 @@ def pair_project(
         The folder, or the file, that was opened in the dock.
     folder
         The project folder.
-    files
+    files, channels
         As in :func:`~napari_affmae.data.scan.scan`.
 
     Returns
@@ -81,7 +81,7 @@ def pair_project(
     """
     folder = Path(folder)
     project = read_project(folder)
-    collection = scan(images, files)
+    collection = scan(images, files, channels)
     skipped = list(collection.skipped)
     examples = []
     for record, paint in stored_paint(folder, project, collection.records):

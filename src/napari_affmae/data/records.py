@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from ..card import PixelSize
 from ..errors import DataError
+from ..words import count
 from .image_file import open_image_file
 from .lazy_plane import LazyPlane
 from .pixel_size import same_pixel_size
@@ -47,6 +49,9 @@ class ImageRecord:
     array
         The pixels of an image in memory or of an open layer: ``[H, W]`` or ``[H, W, C]``, numpy, dask or zarr, or a
         :class:`~napari_affmae.data.lazy_plane.LazyPlane` of one.
+    fingerprint
+        Of the pixels when the image was found, see :func:`~napari_affmae.data.fingerprint.fingerprint`; None if only its
+        metadata were read.
     """
 
     name: str
@@ -59,6 +64,7 @@ class ImageRecord:
     page: int | None = None
     chosen_channels: tuple[int, ...] | None = None
     array: Any = field(default=None, repr=False, compare=False)
+    fingerprint: str | None = field(default=None, repr=False, compare=False)
 
     def read(self) -> npt.NDArray[Any]:
         """Return the pixels as ``[H, W, C]`` in their own data type, all of them finite.
@@ -155,6 +161,20 @@ def check_chosen(chosen_channels: tuple[int, ...], channels: int) -> None:
     missing = [channel for channel in chosen_channels if not 0 <= channel < channels]
     if missing:
         raise DataError(f"channel {missing[0]} was chosen, but it has {channels} (counted from 0)")
+
+
+def of_one_channel_count(records: Sequence[ImageRecord]) -> tuple[int, list[Skipped]]:
+    """Return the number of channels that most images have (of equally many, the first one's), and the images with another."""
+    (majority, most), *others = Counter(record.channels for record in records).most_common()
+    if others and others[0][1] == most:
+        why = f"the images that are taken have {count(majority, 'channel')}, as many others have"
+    else:
+        why = f"most images have {count(majority, 'channel')}"
+    return majority, [
+        Skipped(record.name, f"it has {count(record.channels, 'channel')}, but {why}; choose channels that all have")
+        for record in records
+        if record.channels != majority
+    ]
 
 
 @dataclass(frozen=True)

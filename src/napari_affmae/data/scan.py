@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,9 +15,11 @@ import numpy.typing as npt
 from ..card import PixelSize
 from ..errors import DataError
 from .file_lists import read_file_list, select_listed
-from .image_file import SUFFIXES, is_image_name, open_image_file
+from .fingerprint import fingerprint
+from .image_file import KINDS, is_image_name, open_image_file
 from .lazy_plane import LazyPlane
-from .records import ImageCollection, ImageRecord, Skipped, lazy_plane, prepare
+from .records import ImageCollection, ImageRecord, Skipped, lazy_plane, of_one_channel_count, prepare
+from .there import require_images
 from .zarr_file import is_zarr
 
 _WORKERS = min(4, os.cpu_count() or 1)
@@ -64,8 +65,7 @@ def scan(
     """
     path = Path(path)
     chosen = _chosen(channels)
-    if not os.path.exists(path):
-        raise DataError(f"{path} is not there; expected a folder of images or an image file")
+    require_images(path)
     skipped: list[Skipped] = []
     if is_zarr(path):
         root, names, ignored = path.parent, [path.name], 0
@@ -74,15 +74,14 @@ def scan(
         names, ignored, skipped = find_images(root)
     else:
         if not is_image_name(path.name):
-            raise DataError(f"{path.name} is no image that is read; expected {', '.join(sorted(SUFFIXES))}")
+            raise DataError(f"{path.name} is no image that is read; expected {KINDS}")
         root, names, ignored = path.parent, [path.name], 0
     if files is not None:
         names, missing = select_listed(read_file_list(files, root), names)
         skipped += missing
     if not names and not skipped:
-        raise DataError(
-            f"no images in {path}: found {ignored} other files, expected {', '.join(sorted(SUFFIXES))}; choose another folder"
-        )
+        kind = f"its {ignored} files are of another kind" if ignored > 1 else "its 1 file is of another kind"
+        raise DataError(f"no images in {path}, {kind if ignored else 'it is empty'}: choose a folder of {KINDS} images")
     records: list[ImageRecord] = []
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="scan") as pool:
         try:
@@ -210,7 +209,9 @@ def _checked(record: ImageRecord, pixels: npt.NDArray[Any]) -> ImageRecord:
     low = pixels.min()
     if low == pixels.max():
         raise DataError(f"constant: every value is {low.item()}")
-    return replace(record, height=height, width=width, channels=channels, dtype=pixels.dtype.name)
+    return replace(
+        record, height=height, width=width, channels=channels, dtype=pixels.dtype.name, fingerprint=fingerprint(pixels)
+    )
 
 
 def _too_large_to_read(record: ImageRecord) -> ImageRecord | None:
@@ -224,19 +225,11 @@ def _too_large_to_read(record: ImageRecord) -> ImageRecord | None:
 
 def _collect(records: list[ImageRecord], skipped: list[Skipped], ignored: int, source: str) -> ImageCollection:
     if records:
-        counts: Counter[int] = Counter(record.channels for record in records)
-        majority = counts.most_common(1)[0][0]
-        for record in records:
-            if record.channels != majority:
-                reason = f"it has {_channels(record.channels)}, but most images here have {_channels(majority)}"
-                skipped.append(Skipped(record.name, reason))
+        majority, others = of_one_channel_count(records)
+        skipped += others
         records = [record for record in records if record.channels == majority]
     if not records:
         reasons = "; ".join(f"{item.name}: {item.reason}" for item in skipped[:_REASONS_SHOWN])
         more = f"; and {len(skipped) - _REASONS_SHOWN} more" if len(skipped) > _REASONS_SHOWN else ""
         raise DataError(f"no usable image in {source} ({reasons}{more}); repair the files or choose others")
     return ImageCollection(tuple(records), tuple(skipped), ignored)
-
-
-def _channels(count: int) -> str:
-    return f"{count} channel" if count == 1 else f"{count} channels"

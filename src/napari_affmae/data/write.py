@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..card import PixelSize
-from ..errors import StorageError
+from ..errors import StorageError, cannot_write
 from .tiff_rows import TiffRows
 
 
@@ -93,15 +93,13 @@ def placing(path: Path, overwrite: bool) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     except OSError as error:
-        raise StorageError(f"cannot write to {path.parent}: {error.strerror or error}; choose another folder") from error
+        raise cannot_write(path, error) from error
     try:
         made = beside / path.name
         yield made
         _move(made, path, beside / "replaced")
     except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose another folder, nothing was changed"
-        ) from error
+        raise cannot_write(path, error, ", nothing was changed") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

@@ -44,6 +44,11 @@ class Curve:
             self._steps, self._losses = self._steps[1::2], [(first + second) / 2 for first, second in pairs]
             self._each *= 2
 
+    def ends(self) -> dict[str, float]:
+        """Return the first and the last mean loss, as a card shows them; empty before there is one."""
+        losses = self.record()["losses"]
+        return {"mean_loss_first": losses[0], "mean_loss_last": losses[-1]} if losses else {}
+
     def record(self) -> dict[str, Any]:
         """Return the curve as JSON values: at each of ``steps`` the mean of the readings since the step before."""
         losses = [float(f"{loss:.4g}") for loss in self._losses]

@@ -177,8 +177,7 @@ def _device(name: DeviceName) -> Iterator[Finding]:
 
 def _kernels(guard: TritonGuard) -> Iterator[Finding]:
     try:
-        for entry in affmae_kernels.report():
-            yield Finding("kernels", entry.operator, f"{entry.implementation}: {entry.why}")
+        yield Finding("kernels", "all operators", affmae_kernels.describe())
     except KernelChoiceError as error:
         yield Finding("kernels", VARIABLE, os.environ[VARIABLE], "broken", str(error))
     state: State = "broken" if guard.state == "failed" else "missing" if guard.state == "too late" else "fine"

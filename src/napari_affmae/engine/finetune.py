@@ -17,7 +17,7 @@ from ..data.augment import augment
 from ..data.fingerprint import label_fingerprint
 from ..data.labels import LabelledImage, LabelledSampler, class_table, pair_labels
 from ..data.normalisation import measure
-from ..data.records import ImageCollection, Skipped
+from ..data.records import ImageCollection, Skipped, of_one_channel_count
 from ..errors import ConfigError, DataError, LabelError
 from ..events import Event, Notice
 from ..model.mae import MaskedAutoencoder
@@ -31,10 +31,12 @@ from .losses import class_weights, finetune_loss
 from .optimizer import OptimizerSettings
 from .predictor import Predictor
 from .provenance import describe_data, describe_run, listed
+from .run_data import data_of, take_up
 from .run_folder import RunFolder
 from .schedule import Schedule
 from .scoring import Scorer
 from .segment import check_channels, rescaling
+from .tiling import check_tile
 
 SCRATCH = "scratch:"
 """Prefix of a preset's name, where a model is asked for, to start from nothing."""
@@ -83,7 +85,7 @@ def finetune(
     sparse
         Whether 0 means not labelled. Only labelled pixels count.
     resume, control, threads
-        As in :func:`~napari_affmae.engine.pretrain.pretrain`.
+        As in :func:`~napari_affmae.engine.pretrain.pretrain`; to resume, the labels must be those of before, too.
 
     Yields
     ------
@@ -98,7 +100,7 @@ def finetune(
     DataError
         If the images are not usable, or have other channels than the model.
     ConfigError
-        If the preset is unknown, or settings do not fit the run that is resumed.
+        If the preset is unknown, or settings, images or labels are not those of the run that is resumed.
     ModelFileError
         If the model or the checkpoint cannot be read.
     DeviceError, StorageError
@@ -119,15 +121,13 @@ def finetune(
     scratch = isinstance(model, str) and model.startswith(SCRATCH)
     network = start_segmenter(model, table, collection.channels, config.seed)
     check_channels(network, collection.channels)
+    if config.tile is not None:
+        check_tile(config.tile, network.config.patch_size)
     network.card = (
         start.card if start is not None else started_card(network, table, collection, config.tile, config.seed, device)
     )
     config = config.replace(tile=config.tile or network.card.tile)
-    if start is None:
-        folder.begin("finetune", config, fixed)
-    else:
-        folder.write_settings("finetune", config, fixed)
-        folder.truncate_log(start.progressed.step)
+    yield from take_up(folder, "finetune", config, fixed, data_of(collection.records, labelled), start)
     if skipped:
         yield Notice("finetune", f"skipped {listed(skipped)}")
     for record in collection.records:
@@ -226,13 +226,7 @@ def _labelled(
     given = [example for example in examples if isinstance(example, LabelledImage)]
     if not given:
         raise LabelError("no labelled images: paint on at least one image")
-    counts = [example.record.channels for example in given]
-    majority = max(set(counts), key=counts.count)
-    skipped = [
-        Skipped(example.name, f"it has {example.record.channels} channels, but most images have {majority}")
-        for example in given
-        if example.record.channels != majority
-    ]
+    majority, skipped = of_one_channel_count([example.record for example in given])
     return [example for example in given if example.record.channels == majority], skipped
 
 

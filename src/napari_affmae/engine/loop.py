@@ -22,6 +22,7 @@ from ..model.mae import MaskedAutoencoder
 from ..model.model_file import save_model
 from ..model.segmenter import Segmenter
 from ..model_header import read_card
+from ..words import count
 from .average import WeightAverage
 from .batches import Arrays, Batches
 from .checkpoint import Checkpoint, Progressed, restore, save_checkpoint
@@ -190,6 +191,9 @@ class Trainer:
             parameters=sum(parameter.numel() for parameter in self.task.model.parameters()),
             start_step=self.done.step,
         )
+        if self.fraction >= 1:
+            done = count(self.done.step, "step")
+            yield self._notice(f"this run is finished already, after {done}: give a larger --steps or --minutes to go on")
         # Reading data and building the model is over; the budget starts to count here.
         self.clock = Clock(self.done.elapsed)
         used = self.fraction
@@ -358,6 +362,7 @@ class Trainer:
             "steps": self.done.step,
             "seconds": round(self.clock.elapsed, 3),
             **self.losses,
+            **self.curve.ends(),
             "left_out_steps": self.done.skipped,
             **self.task.figures(),
         }

@@ -29,8 +29,10 @@ from .loop import LoopSettings, Task, train
 from .optimizer import OptimizerSettings
 from .preview import Previewer
 from .provenance import describe_data, describe_run, listed
+from .run_data import data_of, take_up
 from .run_folder import RunFolder
 from .schedule import Schedule
+from .tiling import check_tile
 
 _PREVIEW_TILE = 512
 
@@ -58,9 +60,10 @@ def pretrain(
     files
         With a folder: which of its files to take, a text file of names or ``"split.csv:train"``.
     resume
-        Go on with the run in the folder from its last checkpoint. Model, tile (unless it is left open) and seed must be those
-        of before; budget, device and the rest may differ. On a CPU, with a budget of steps or epochs, the losses are those of
-        an uninterrupted run, bit for bit.
+        Go on with the run in the folder from its last checkpoint. The images must be those that it began with, by name and
+        pixels: where some were added to the folder, name the others with ``files``, or start a new run, which learns from
+        all. Model, tile (unless it is left open) and seed must be those of before; budget, device and the rest may differ. On a
+        CPU, with a budget of steps or epochs, the losses are those of an uninterrupted run, bit for bit.
     control
         Pauses and stops the run from another thread.
     threads
@@ -77,7 +80,7 @@ def pretrain(
     DataError
         If no image is usable.
     ConfigError
-        If the settings do not fit the images, or the run that is resumed.
+        If the settings do not fit the images, or settings or images are not those of the run that is resumed.
     DeviceError
         If the device is not there, or its memory is too small for a single tile.
     StorageError
@@ -86,6 +89,8 @@ def pretrain(
         If the checkpoint is damaged.
     """
     device = resolve_device(config.device)
+    if config.tile is not None:
+        check_tile(config.tile, config.model.patch_size)
     folder = RunFolder(run)
     start = None
     if resume:
@@ -101,17 +106,13 @@ def pretrain(
             f"the images have {collection.channels} channels, but the model is set up for {config.model.in_channels}: "
             f"set in_channels={collection.channels}, or choose other channels of the images"
         )
-    if start is None:
-        folder.begin("pretrain", config, {})
-    else:
-        folder.write_settings("pretrain", config, {})
-        folder.truncate_log(start.progressed.step)
+    yield from take_up(folder, "pretrain", config, {}, data_of(collection.records), start)
     if collection.skipped:
         yield Notice("pretrain", f"skipped {listed(collection.skipped)}")
     small = sum(min(record.height, record.width) < tile for record in collection.records)
     if small:
-        of_all = f"{small} of {len(collection)} images are"
-        yield Notice("pretrain", f"{of_all} smaller than the tile of {tile} pixels and are padded by reflection")
+        of_all = f"{small} of {len(collection)} images are" if len(collection) > 1 else "the image is"
+        yield Notice("pretrain", f"{of_all} smaller than the tile of {tile} pixels and padded by reflection")
     with device_errors(device, "lower the tile size, choose a smaller preset"), limited_threads(threads):
         task = _Pretraining(collection, config, tile, device, start)
         folder.require_space(sum(parameter.numel() for parameter in task.model.parameters()))

@@ -1,6 +1,7 @@
 """The folder of a training run: what it holds, and how files get into it whole or not at all.
 
 ``config.json``             the settings, to repeat the run
+``data.json``               fingerprints of the images and labels, so that nothing else is taken when it is resumed
 ``model.safetensors``       the latest weights with their card, loadable at any time
 ``checkpoint.safetensors``  what it takes to go on: weights, optimizer state, step
 ``log.jsonl``               one JSON line per logged step
@@ -17,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Settings
-from ..errors import ConfigError, StorageError
+from ..data.output_log import difference
+from ..errors import ConfigError, StorageError, cannot_write
 from ..events import Job
-from ..model_header import MODEL_FILE
+from ..model_header import DATA_FILE, MODEL_FILE
 
 
 class RunFolder:
@@ -31,6 +33,7 @@ class RunFolder:
         self.model = self.path / MODEL_FILE
         self.checkpoint = self.path / "checkpoint.safetensors"
         self.log = self.path / "log.jsonl"
+        self.data = self.path / DATA_FILE
 
     def begin(self, job: Job, settings: Settings, extra: Mapping[str, Any]) -> None:
         """Make the folder for a new run and write its settings.
@@ -43,12 +46,11 @@ class RunFolder:
             If something else is in the folder already, or it cannot be written.
         """
         with storage_errors(self.path):
-            remains = {self.config, self.log}
+            remains = {self.config, self.data, self.log}
             if self.path.is_dir() and any(item not in remains for item in self.path.iterdir()):
-                raise StorageError(
-                    f"{self.path} is not empty: continue the run that is there with --resume (resume=True), "
-                    "or choose another folder"
-                )
+                if self.config.is_file():
+                    raise StorageError(f"{self.path} holds a run: go on with it with --resume, or choose another folder")
+                raise StorageError(f"{self.path} is not empty and holds no run: choose a new or an empty folder")
             self.path.mkdir(parents=True, exist_ok=True)
             self.log.unlink(missing_ok=True)
         self.write_settings(job, settings, extra)
@@ -85,7 +87,7 @@ class RunFolder:
         for name, now in fixed.items():
             if before.get(name) != now:
                 raise ConfigError(
-                    f"the run in {self.path} was started with {_difference(name, before.get(name), now)}: "
+                    f"the run in {self.path} was started with {difference(name, before.get(name), now)}: "
                     "resume it with the same settings, or start a new run in another folder"
                 )
 
@@ -122,15 +124,6 @@ class RunFolder:
         write_whole(self.log, "".join(line + "\n" for line in kept).encode())
 
 
-def _difference(name: str, before: Any, now: Any) -> str:
-    """Name the first place where two JSON values differ."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in now:
-            if before.get(key) != now[key]:
-                return _difference(f"{name}.{key}", before.get(key), now[key])
-    return f"{name} = {before!r}, and now it is {now!r}"
-
-
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that the old or the new one is there, whole, whatever happens in between.
 
@@ -157,5 +150,4 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        why = error.strerror or error
-        raise StorageError(f"cannot write {path}: {why}; free some space or choose another folder") from error
+        raise cannot_write(path, error) from error

@@ -28,7 +28,7 @@ from .image_source import ArraySource, ImageSource, ResampledSource, scaled_size
 from .memory import require_memory
 from .predictor import Predictor
 from .scaled_rows import ScaledRows
-from .tiling import FloatArray, RowFunction, TiledPrediction, WholeImage, cover
+from .tiling import FloatArray, RowFunction, TiledPrediction, WholeImage, check_tile, cover
 from .views import from_views
 
 _TILE = 512
@@ -209,6 +209,7 @@ def count_tiles(
     if factors is not None:
         height, width = scaled_size(height, width, factors)
     side = tile or default_tile(model)
+    check_tile(side, model.config.patch_size)
     lap = side // 4 if overlap is None else overlap
     return math.prod(len(cover(size, side, lap, model.config.patch_size).starts) for size in (height, width))
 

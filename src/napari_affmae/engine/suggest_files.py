@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,7 +26,7 @@ from ..model.mae import MaskedAutoencoder
 from ..model.model_file import load_model
 from ..model.segmenter import Segmenter
 from .folder_run import FolderRun, settings_of
-from .segment import check_channels, load_segmenter, segment_events
+from .segment import check_channels, count_tiles, load_segmenter, segment_events
 from .suggest import CELL_PATCHES, COUNT, suggest
 from .tiling import FloatArray
 from .uncertainty import cell_means, uncertainty
@@ -126,7 +127,10 @@ def suggest_to_files(
         settings_of(model, images, {"tile": tile, "overlap": overlap}), resume=resume, overwrite=overwrite,
     )  # fmt: skip
     options = {"tile": tile, "overlap": overlap, "batch": batch, "device": device, "control": control}
-    yield from _scaled(run.each(partial(_write, network, options)), len(run.left))
+    tiles = [
+        count_tiles(network, one.height, one.width, tile=tile, overlap=overlap, pixel_size=one.pixel_size) for one in run.left
+    ]
+    yield from _counted(run.each(partial(_write, network, options)), tiles)
     if run.stopped:
         yield Done("suggest", len(run.written), out, stopped=True)
         return
@@ -149,16 +153,23 @@ def _outputs(images: ImageCollection, out: Path) -> list[Outputs]:
     return [Outputs(one.labels.with_name(one.labels.name.removesuffix(_SUFFIX) + "_uncertainty" + _SUFFIX)) for one in named]
 
 
-def _scaled(events: Iterator[Event], count: int) -> Iterator[Event]:
-    """Let the progress of each image be part of that of all; the first of them says what they run on."""
-    place, started = 0, False
+def _counted(events: Iterator[Event], tiles: Sequence[int]) -> Iterator[Event]:
+    """Count the tiles of all images together; the first image says what they run on."""
+    place, started, total, began = 0, False, sum(tiles), time.perf_counter()
     for event in events:
         if isinstance(event, ImageBegun):
             place = event.place
         if isinstance(event, Progress):
-            yield replace(event, fraction=(place - 1 + event.fraction) / count)
-        elif not isinstance(event, Started) or not started:
-            started |= isinstance(event, Started)
+            step, elapsed = sum(tiles[: place - 1]) + event.step, time.perf_counter() - began
+            yield replace(
+                event, step=step, total_steps=total, fraction=step / total, elapsed_seconds=elapsed,
+                eta_seconds=(total - step) * elapsed / step,
+            )  # fmt: skip
+        elif isinstance(event, Started):
+            if not started:
+                yield replace(event, total_steps=total)
+            started = True
+        else:
             yield event
 
 

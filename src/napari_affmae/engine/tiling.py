@@ -109,6 +109,14 @@ class Axis:
         return [(ramp / total[start : start + self.tile]).astype(np.float32) for start in self.starts]
 
 
+def check_tile(tile: int, align: int) -> None:
+    """Raise :class:`ConfigError` if the side of a tile is no multiple of ``align``, the side of a patch."""
+    if tile < align or tile % align:
+        below = tile // align * align
+        near = f"{below} or {below + align}" if below else f"{align}"
+        raise ConfigError(f"a tile must be a multiple of {align} pixels for this model, got {tile}: take {near}")
+
+
 def cover(size: int, tile: int, overlap: int, align: int) -> Axis:
     """Cover an axis with as few tiles as possible that overlap by at least ``overlap`` and start at multiples of ``align``.
 
@@ -162,8 +170,7 @@ class TiledPrediction:
         align: int = 1,
         into: RowFunction | None = None,
     ) -> None:
-        if tile < align or tile % align:
-            raise ConfigError(f"a tile must be a multiple of {align} pixels for this model, got {tile}")
+        check_tile(tile, align)
         if not 0 <= overlap <= tile // 2:
             raise ConfigError(f"overlap must be from 0 to half the tile of {tile} pixels, got {overlap}")
         if batch < 1:

@@ -12,7 +12,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 
 from .. import __version__
-from ..errors import ModelFileError, StorageError
+from ..errors import ModelFileError, cannot_write
 from ..model_header import FORMAT, KEY, MODEL_FILE, locate_model, read_card
 from .joined_layers import join_layers
 from .mae import MaskedAutoencoder
@@ -71,9 +71,7 @@ def save_model(model: MaskedAutoencoder | Segmenter, path: str | Path, **provena
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise StorageError(
-            f"cannot write {path}: {error.strerror or error}. Free some space or choose another folder"
-        ) from error
+        raise cannot_write(path, error) from error
     return path
 
 

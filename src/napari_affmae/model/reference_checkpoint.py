@@ -114,9 +114,11 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise ModelFileError(f"no checkpoint at {path}: give the path of a .pth file")
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelFileError(f"{path} cannot be read as a PyTorch checkpoint of plain tensors: {first}") from error
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, LookupError) as error:
+        # torch's own words advise to load whatever is in the file, code included.
+        raise ModelFileError(
+            f"{path} cannot be read as a PyTorch checkpoint of plain tensors: choose a .pth file of the paper's released models"
+        ) from error
     if not isinstance(loaded, Mapping):
         raise ModelFileError(f"{path} holds a {type(loaded).__name__}, expected a dict of tensors")
     return loaded

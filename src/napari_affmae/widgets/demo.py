@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 from napari.layers import Image
+from napari.utils.notifications import notification_manager, show_console_notification
 
 from ..data.scribbles import scribbles
 from ..data.synthetic import SYNTHETIC_PAINT, SYNTHETIC_PIXEL_SIZE, synthetic_em
 from ..data.write import write_labels_tiff
-from ..errors import AffmaeError, StorageError
+from ..errors import AffmaeError, StorageError, cannot_write
 from ..events import Done, Event, Score
 from .jobs import Engine
 from .settings_store import DockSettings, SettingsStore
@@ -55,7 +57,7 @@ LONGEST_JOB = 600.0
 """Seconds after which a job of the demo is taken for stuck."""
 
 
-def run_demo(out: Path | None, headless: bool) -> dict[str, Any]:
+def run_demo(out: Path | None, headless: bool, on_event: Callable[[Event], None] | None = None) -> dict[str, Any]:
     """Show the whole loop; takes about three minutes on two CPU cores.
 
     Parameters
@@ -64,6 +66,8 @@ def run_demo(out: Path | None, headless: bool) -> dict[str, Any]:
         Folder for ``screenshot.png``, every layer (TIFF, or CSV for points) and ``summary.json``; None writes nothing.
     headless
         End when everything is done. Otherwise napari stays open until its window is closed.
+    on_event
+        Called with every event of the jobs, to show how far they are where nobody looks at the window.
 
     Returns
     -------
@@ -81,12 +85,15 @@ def run_demo(out: Path | None, headless: bool) -> dict[str, Any]:
     _require_screen()
     import napari
 
-    with tempfile.TemporaryDirectory(prefix="napari-affmae-demo-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="napari-affmae-demo-") as scratch, ExitStack() as until_the_end:
         place = Path(scratch)
         write_images(place / "images")
         viewer = napari.Viewer(title="napari-affmae demo")
+        until_the_end.enter_context(_quiet_console())
         viewer.window.resize(*WINDOW)
         loop = DemoLoop(viewer, place)
+        if on_event is not None:
+            loop.dock.session.event.connect(on_event)
         summary = loop.run()
         if out is not None:
             _write_layers(out, viewer, summary)
@@ -99,6 +106,20 @@ def run_demo(out: Path | None, headless: bool) -> dict[str, Any]:
         else:
             napari.run()
     return summary
+
+
+@contextmanager
+def _quiet_console() -> Iterator[None]:
+    """Keep napari's notifications in its window: on stdout they would stand among the results."""
+    ready = notification_manager.notification_ready
+    connected = show_console_notification in ready.callbacks
+    if connected:
+        ready.disconnect(show_console_notification)
+    try:
+        yield
+    finally:
+        if connected:
+            ready.connect(show_console_notification)
 
 
 def write_images(folder: Path) -> None:
@@ -328,7 +349,7 @@ def _write_layers(out: Path, viewer: Viewer, summary: dict[str, Any]) -> None:
                 tifffile.imwrite(out / f"{stem}.tif", np.asarray(layer.data), photometric=kind, compression="zlib")
         (out / "summary.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
     except OSError as error:
-        raise StorageError(f"cannot write to {out}: {error.strerror or error}; choose another folder with --out") from error
+        raise cannot_write(out, error) from error
 
 
 def _write_points(path: Path, layer: Any) -> None:

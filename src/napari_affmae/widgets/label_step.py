@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFileDialog, QPushButton, QSpinBox, QWidget
 
-from ..errors import StorageError
+from ..errors import cannot_write
 from ..events import Done, Progress, Score
 from .about_button import AboutButton
 from .apply_part import ApplyPart
@@ -250,7 +250,7 @@ class LabelStep(QWidget):
         try:
             shutil.copyfile(model.path, path)
         except OSError as error:
-            self._session.fail(StorageError(f"cannot write {path}: {error.strerror or error}; choose another folder"))
+            self._session.fail(cannot_write(Path(path), error))
             return
         self._session.say(f"Saved the model as {path}.")
 

@@ -13,7 +13,7 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QFileDialog, QHeaderView, QPushButton, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
 
 from ..card import ClassInfo, PixelSize
-from ..errors import StorageError
+from ..errors import cannot_write
 from ..words import area, thousands
 from .placement import pixel_size_of
 
@@ -107,6 +107,6 @@ class ObjectTable(QWidget):
                     place = f"{one.row:.2f}", f"{one.column:.2f}"
                     writer.writerow((self._name, one.number, one.class_id, names[one.class_id], one.pixels, area, unit, *place))
         except OSError as error:
-            self._session.fail(StorageError(f"cannot write {path}: {error.strerror or error}; choose another folder"))
+            self._session.fail(cannot_write(Path(path), error))
             return
         self._session.say(f"Saved {len(self.objects)} objects as {path}.")
