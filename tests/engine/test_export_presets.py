@@ -18,7 +18,6 @@ from napari_affmae.zoo import why_not_export
 
 TILE = 128
 STATISTICS = Normalisation(low=(0.0,), high=(250.0,), mean=(100.0,), std=(40.0,))
-PRESETS = [pytest.param("small", marks=pytest.mark.slow), pytest.param("base", marks=pytest.mark.slow)]
 # The Zoo's library, and the recorder of torch, have opinions of their own about warnings.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -31,7 +30,8 @@ def scratch(preset: PresetName) -> Segmenter:
     return network
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["small", "base"])
 def test_the_record_does_what_the_network_does(preset: PresetName) -> None:
     network = scratch(preset)
     record = torch.jit.load(io.BytesIO(to_torchscript(network, STATISTICS, TILE)))
@@ -45,9 +45,9 @@ def test_the_record_does_what_the_network_does(preset: PresetName) -> None:
 
 
 @pytest.mark.skipif(why_not_export() is not None, reason=f"{why_not_export()}")
-@pytest.mark.parametrize("preset", PRESETS)
-def test_a_package_passes_the_zoo_s_test(preset: PresetName, tmp_path: Path) -> None:
-    path = save_model(scratch(preset), tmp_path / "model.safetensors")
+@pytest.mark.slow
+def test_a_package_passes_the_zoo_s_test(tmp_path: Path) -> None:
+    path = save_model(scratch("small"), tmp_path / "model.safetensors")
     *_, done = export(path, tmp_path / "package.zip", ExportConfig())
     assert isinstance(done, Done)
     assert isinstance(done.result, ExportResult)

@@ -8,6 +8,7 @@ import pytest
 from napari_affmae.config import LiveConfig, ModelConfig
 from napari_affmae.control import LiveControl
 from napari_affmae.data.classes import default_classes
+from napari_affmae.data.labels import LabelledImage
 from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.engine.image_source import ArraySource
 from napari_affmae.engine.live import LiveRequest, LiveSession
@@ -71,11 +72,10 @@ def test_of_a_live_canvas_it_is_that_of_the_blended_tiles() -> None:
 def test_live_predictions_carry_it(micro: ModelConfig, blobs: tuple[np.ndarray, np.ndarray]) -> None:
     images = collection_from_arrays({"one": blobs[0]})
     session = LiveSession(Segmenter(micro, 2), default_classes((1, 2)), images, LiveConfig(tile=32, device="cpu"))
-    parts = [
-        event
-        for event in session.round(LiveRequest(1, [], images.records[0]), LiveControl())
-        if isinstance(event, LivePrediction)
-    ]
+    paint = np.zeros_like(blobs[1])
+    paint[8:24, 8:40] = blobs[1][8:24, 8:40] + 1
+    request = LiveRequest(1, [LabelledImage(images.records[0], paint)], images.records[0])
+    parts = [event for event in session.round(request, LiveControl()) if isinstance(event, LivePrediction)]
     assert parts
     for part in parts:
         assert part.uncertainty is not None
