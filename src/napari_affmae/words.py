@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+_NAMES = 3
+"""Names that are written out."""
+
 
 def count(number: int, noun: str) -> str:
     """Return a number and its noun, in the plural if need be."""
@@ -11,6 +16,12 @@ def count(number: int, noun: str) -> str:
 def thousands(number: int) -> str:
     """Return a count for people, its digits in groups of three with narrow spaces between."""
     return f"{number:,}".replace(",", "\u202f")
+
+
+def some_names(names: Sequence[str]) -> str:
+    """Return the first names and how many there are besides."""
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    return ", ".join(names[:_NAMES]) + more
 
 
 def duration(seconds: float) -> str:

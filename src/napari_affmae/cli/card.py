@@ -11,9 +11,9 @@ from cyclopts import Parameter
 from ..model_header import read_card
 from ..model_report import ModelReport, as_json, report
 from ..report_text import as_text
-from ..words import count
+from ..words import count, some_names
 from .options import AsJson, Files, Model
-from .output import print_result, some_names
+from .output import print_result
 
 
 def card(

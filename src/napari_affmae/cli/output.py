@@ -11,9 +11,6 @@ from typing import Any
 
 from ..words import count
 
-_NAMES = 3
-"""Names that are written out for people."""
-
 
 def print_result(result: Mapping[str, Any], as_json: bool, shown: Mapping[str, Any] | None = None) -> None:
     """Print a result: one JSON object, or ``name  value`` lines with nested values indented.
@@ -36,12 +33,6 @@ def print_result(result: Mapping[str, Any], as_json: bool, shown: Mapping[str, A
 def number_of(paths: Sequence[Path], noun: str, where: Path | None = None) -> str:
     """Say how many there are, and in which folder; empty if there are none."""
     return "" if not paths else count(len(paths), noun) + (f" in {where}" if where is not None else "")
-
-
-def some_names(names: Sequence[str]) -> str:
-    """Return the first names and how many there are besides."""
-    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-    return ", ".join(names[:_NAMES]) + more
 
 
 def write_json(path: Path, report: Mapping[str, Any], overwrite: bool) -> Path:

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from ..config import ApplyConfig, OutputFormat
 from ..control import JobControl
+from ..words import some_names
 from .options import (
     AsJson,
     Batch,
@@ -23,7 +24,7 @@ from .options import (
     Tile,
     ViewCount,
 )
-from .output import number_of, print_result, some_names
+from .output import number_of, print_result
 from .progress import counting, watch
 from .refinement import RefinementOptions
 from .there import require_there

@@ -16,12 +16,9 @@ from ..data.label_images import LabelledImage
 from ..data.records import ImageRecord
 from ..errors import ConfigError, StorageError
 from ..events import Event, Job, Notice
-from ..words import count
+from ..words import count, some_names
 from .checkpoint import Checkpoint
 from .run_folder import RunFolder, write_whole
-
-_NAMES = 3
-"""Names of images that a message writes out."""
 
 RunData = Mapping[str, Any]
 """``"images"`` and, where there are some, ``"labels"``: fingerprints by name of the image; ``"channels"``: those that were
@@ -106,21 +103,16 @@ def _difference(before: RunData, now: RunData) -> str:
         return f"took {_channels(before)} of them, and now {_channels(now)}"
     parts = []
     if missing := [name for name in images if name not in given]:
-        parts.append(f"{len(missing)} of them {'is' if len(missing) == 1 else 'are'} not here ({_listed(missing)})")
+        parts.append(f"{len(missing)} of them {'is' if len(missing) == 1 else 'are'} not here ({some_names(missing)})")
     if added := [name for name in given if name not in images]:
-        parts.append(f"{len(added)} more {'is' if len(added) == 1 else 'are'} given now ({_listed(added)})")
+        parts.append(f"{len(added)} more {'is' if len(added) == 1 else 'are'} given now ({some_names(added)})")
     if changed := [name for name in given if name in images and images[name] != given[name]]:
-        parts.append(f"{_listed(changed)} {'has' if len(changed) == 1 else 'have'} other pixels now")
+        parts.append(f"{some_names(changed)} {'has' if len(changed) == 1 else 'have'} other pixels now")
     labels, painted = before.get("labels", {}), now.get("labels", {})
     if not parts and (relabelled := [name for name in painted if painted[name] != labels.get(name)]):
-        parts.append(f"the labels of {_listed(relabelled)} are others now")
+        parts.append(f"the labels of {some_names(relabelled)} are others now")
     return " and ".join(parts)
 
 
 def _channels(data: RunData) -> str:
     return "all channels" if data["channels"] is None else f"channels {', '.join(map(str, data['channels']))}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-    return ", ".join(names[:_NAMES]) + more
