@@ -63,6 +63,67 @@ def test_it_learns_blobs_from_a_few_strokes(
     assert result.majority_miou < 0.4
 
 
+@pytest.fixture
+def strokes(examples: list[LabelledImage]) -> LabelledImage:
+    """Two strokes of each class, far apart: less than a tenth of the image."""
+    paint = np.zeros_like(examples[0].labels)
+    for rows in (np.s_[10:12], np.s_[60:62]):
+        paint[rows] = examples[0].labels[rows] + 1
+    return LabelledImage(examples[0].record, paint)
+
+
+def test_strokes_end_with_a_readout_and_dense_labels_with_heads(
+    tmp_path: Path, mae: MaskedAutoencoder, examples: list[LabelledImage], strokes: LabelledImage, finetuning: FinetuneConfig
+) -> None:
+    config = finetuning.replace(budget=Budget(steps=2), held_out=0.0)
+    events = list(finetune(mae, [strokes], tmp_path / "strokes", config, sparse=True))
+    dense = LabelledImage(strokes.record, examples[0].labels + 1)
+    assert "readout" not in messages(finetune(mae, [dense], tmp_path / "dense", config, sparse=True))
+    assert "readout" in messages(events)
+    model = load_model(tmp_path / "strokes")
+    assert isinstance(model, Segmenter)
+    assert model.readout is not None
+    assert model.readout.heads_share == 0, "heads know these strokes by heart"
+    assert not any("readout" in name for name in load_model(tmp_path / "dense").state_dict())
+
+
+def test_a_readout_does_not_change_what_training_goes_on_from(
+    tmp_path: Path, mae: MaskedAutoencoder, strokes: LabelledImage, finetuning: FinetuneConfig
+) -> None:
+    config = finetuning.replace(held_out=0.0)
+    for name, stops in {"whole": (4,), "resumed": (2, 4)}.items():
+        for stop in stops:
+            budget = config.replace(budget=Budget(steps=stop), warmup=0.0)
+            list(finetune(mae, [strokes], tmp_path / name, budget, sparse=True, resume=stop == 4 and len(stops) == 2))
+    whole, resumed = (load_model(tmp_path / name) for name in ("whole", "resumed"))
+    assert whole.state_dict().keys() == resumed.state_dict().keys()
+    assert len(load_model(tmp_path / "resumed").card.history) == 1
+
+
+@pytest.mark.parametrize("better", ["heads", "readout"])
+def test_the_paint_that_was_kept_back_chooses_between_heads_and_readout(
+    tmp_path: Path,
+    mae: MaskedAutoencoder,
+    strokes: LabelledImage,
+    finetuning: FinetuneConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    better: str,
+) -> None:
+    def score(scorer: Any, step: int, predict: Any) -> Score:
+        has_readout = predict._model.readout is not None
+        return Score("finetune", step, 0.9 if has_readout == (better == "readout") else 0.1, {}, 1)
+
+    monkeypatch.setattr(finetune_module.Scorer, "score", score)
+    monkeypatch.setattr(finetune_module.Scorer, "__bool__", lambda scorer: True)
+    events = list(finetune(mae, [strokes], tmp_path, finetuning.replace(budget=Budget(steps=2)), sparse=True))
+    model = load_model(tmp_path)
+    assert isinstance(model, Segmenter)
+    assert (model.readout is not None) == (better == "readout")
+    [done] = [event for event in events if isinstance(event, Done)]
+    assert done.summary["held_out_miou"] == 0.9
+    assert [event.miou for event in events if isinstance(event, Score)][-1] == 0.9
+
+
 def test_a_run_from_start_to_end(
     tmp_path: Path,
     mae: MaskedAutoencoder,

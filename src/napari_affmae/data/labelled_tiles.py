@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -73,6 +74,8 @@ class LabelledSampler:
         ``"images"``, ``"strokes"``, ``"blocks"`` or ``"none"``.
     class_pixels
         int64 ``[K]``: pixels of each class to train on.
+    targets
+        Per image, int8 ``[H, W]``: what there is to train on as class indices, -1 everywhere else.
 
     Raises
     ------
@@ -109,8 +112,8 @@ class LabelledSampler:
             for record, target, mask in zip(self._records, targets, masks, strict=True)
             if mask.any()
         )
-        self._targets = [np.where(mask, np.int8(IGNORE), target) for target, mask in zip(targets, masks, strict=True)]
-        counts = np.stack([np.bincount(t[t >= 0], minlength=len(classes)) for t in self._targets])
+        self.targets = [np.where(mask, np.int8(IGNORE), target) for target, mask in zip(targets, masks, strict=True)]
+        counts = np.stack([np.bincount(t[t >= 0], minlength=len(classes)) for t in self.targets])
         self.class_pixels: npt.NDArray[np.int64] = counts.sum(axis=0)
         self._present = np.flatnonzero(self.class_pixels)
         if not len(self._present):
@@ -119,14 +122,14 @@ class LabelledSampler:
             name = classes[int(self._present[0])].name
             raise LabelError(f"only {name} is painted; paint at least two classes, one of them may be the background")
         self._image_weights = counts / np.maximum(self.class_pixels, 1)
-        self._places = [_places(target, len(classes), seed) for target in self._targets]
+        self._places = [_places(target, len(classes), seed) for target in self.targets]
 
     @property
     def tiles_per_epoch(self) -> int:
         """Number of tiles that cover every image with paint once."""
         return sum(
             math.ceil(target.shape[0] / self._tile) * math.ceil(target.shape[1] / self._tile)
-            for target in self._targets
+            for target in self.targets
             if (target >= 0).any()
         )
 
@@ -134,6 +137,16 @@ class LabelledSampler:
     def fingerprints(self) -> list[str]:
         """Fingerprints of the images that tiles were cut from so far."""
         return list(self._cache.fingerprints.values())
+
+    def image(self, index: int) -> npt.NDArray[Any]:
+        """Return the pixels of an image, ``[H, W, C]``.
+
+        Raises
+        ------
+        DataError
+            If it cannot be read any more.
+        """
+        return self._cache[index]
 
     def batch(self, step: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Return images float32 ``[B, C, T, T]`` and targets int64 ``[B, T, T]`` of a step; -1 is to be ignored.
@@ -150,14 +163,14 @@ class LabelledSampler:
         for place, class_index in enumerate(rng.choice(self._present, self._batch)):
             index = int(rng.choice(len(self._records), p=self._image_weights[:, class_index]))
             around = self._places[index][class_index]
-            width = self._targets[index].shape[1]
+            width = self.targets[index].shape[1]
             pixel = divmod(int(around[rng.integers(len(around))]), width)
             row, column = (
                 _start_around(position, size, side, rng)
-                for position, size in zip(pixel, self._targets[index].shape, strict=True)
+                for position, size in zip(pixel, self.targets[index].shape, strict=True)
             )
             images[place] = apply(crop(self._cache[index], row, column, side), self._normalisation)
-            targets[place] = crop(self._targets[index], row, column, side)
+            targets[place] = crop(self.targets[index], row, column, side)
         return images, targets
 
 

@@ -78,7 +78,8 @@ def save_checkpoint(
     StorageError
         If it cannot be written; the previous checkpoint is still there then.
     """
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    # A readout is fitted behind the last step: it is no part of what training goes on from.
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items() if not name.startswith("readout.")}
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{key}.{name}"] = value

@@ -19,7 +19,7 @@ from ..data.labels import LabelledImage, LabelledSampler, class_table, pair_labe
 from ..data.normalisation import measure
 from ..data.records import ImageCollection, Skipped, of_one_channel_count
 from ..errors import ConfigError, DataError, LabelError
-from ..events import Event, Notice
+from ..events import Event, Notice, Score
 from ..model.mae import MaskedAutoencoder
 from ..model.model_file import load_model
 from ..model.segmenter import Segmenter
@@ -36,6 +36,7 @@ from .run_folder import RunFolder
 from .schedule import Schedule
 from .scoring import Scorer
 from .segment import check_channels, rescaling
+from .stroke_readout import are_strokes, stroke_readout
 from .tiling import check_tile
 
 SCRATCH = "scratch:"
@@ -154,6 +155,7 @@ def finetune(
 
 class _Finetuning(Task):
     job = "finetune"
+    model: Segmenter
 
     def __init__(
         self,
@@ -180,6 +182,8 @@ class _Finetuning(Task):
         budget = _SCORE_PIXELS_CPU if device.type == "cpu" else _SCORE_PIXELS
         self.scorer = Scorer(self.sampler.held_out, classes, normalisation, tile, max(1, budget // tile**2))
         self._predict = Predictor(model, device)
+        self._device, self._tile, self._normalisation = device, tile, normalisation
+        self._strokes = sparse and are_strokes(self.sampler)
         self._last_score: dict[str, Any] = {}
 
     def read(self, step: int) -> Arrays:
@@ -197,16 +201,38 @@ class _Finetuning(Task):
         if self.scorer and int(after * _SCORES) > int(before * _SCORES):
             with self.result():
                 score = self.scorer.score(step, self._predict)
-            self._last_score = {
-                "held_out_miou": score.miou,
-                "held_out_iou": dict(score.iou),
-                "held_out_pixels": score.pixels,
-                "held_out": self.sampler.held_out_kind,
-                "held_out_step": step,
-            }
-            yield score
+            yield self._noted(score)
         while self._predict.notices:
             yield Notice("finetune", self._predict.notices.pop(0))
+
+    def finish(self, step: int) -> Iterator[Event]:
+        if not self._strokes:
+            return
+        heads = self._scorer_says(step)
+        self.model.readout = stroke_readout(
+            self.model, self.sampler, self._normalisation, self._tile, self._config.seed, self._device
+        )
+        self._predict = Predictor(self.model, self._device)  # the old one may have recorded the heads
+        score = self._scorer_says(step)
+        if heads is not None and score is not None and score.miou < heads.miou:
+            self.model.readout = None
+            return
+        yield Notice("finetune", "the labels are strokes: a readout that looks at single pixels was fitted to them, too")
+        if score is not None:
+            yield self._noted(score)
+
+    def _scorer_says(self, step: int) -> Score | None:
+        return self.scorer.score(step, self._predict) if self.scorer else None
+
+    def _noted(self, score: Score) -> Score:
+        self._last_score = {
+            "held_out_miou": score.miou,
+            "held_out_iou": dict(score.iou),
+            "held_out_pixels": score.pixels,
+            "held_out": self.sampler.held_out_kind,
+            "held_out_step": score.step,
+        }
+        return score
 
     def provenance(self) -> dict[str, Any]:
         data = describe_data(len(self._names), self.sampler.fingerprints, self._labels, self.earlier)

@@ -32,6 +32,9 @@ _CELL = 48
 _PATCHES = 4096
 """Patches that say in which directions features vary."""
 
+_TILES = 64
+"""Tiles that they are taken from, at most: each is kept in memory until then."""
+
 _HEADS_SHARES = (0.0, 0.25, 0.5, 1.0)
 _SMALL = 1e-3
 
@@ -49,7 +52,7 @@ class Rows:
     cells
         int64 ``[n]``: number of the member that leaves the pixel out.
     tiles
-        Descriptions of the tiles that the pixels are in.
+        Descriptions of tiles that the pixels are in: all of them, or 64 where there are more.
     """
 
     filters: Tensor
@@ -61,12 +64,18 @@ class Rows:
 
 
 def describe_pixels(
-    pixels: Sequence[PaintedPixels], images: dict[str, TiledImage], describe: Callable[..., Description], device: torch.device
+    pixels: Sequence[PaintedPixels],
+    opened: Callable[[str], TiledImage],
+    describe: Callable[..., Description],
+    device: torch.device,
 ) -> Rows:
-    """Look painted pixels up, each in the tile in which it lies farthest from the edges."""
+    """Look painted pixels up, each in the tile in which it lies farthest from the edges; ``opened`` finds images by name."""
     parts, tiles, classes, cells = [], [], [], []
+    places = [len(list(opened(part.image).by_tile(part.rows, part.columns))) for part in pixels]
+    every = -(-sum(places) // _TILES)
+    seen = 0
     for part in pixels:
-        image = images[part.image]
+        image = opened(part.image)
         for tile, chosen in image.by_tile(part.rows, part.columns):
             description = describe(image.read(*tile))
             inside = [
@@ -74,7 +83,9 @@ def describe_pixels(
                 for places, start in zip((part.rows, part.columns), tile, strict=True)
             ]
             parts.append(description.at(inside[0], inside[1]))
-            tiles.append(description)
+            if seen % every == 0:
+                tiles.append(description)
+            seen += 1
             classes.append(torch.from_numpy(part.classes[chosen]))
             cells.append(torch.from_numpy(part.rows[chosen] // _CELL % 2 * 2 + part.columns[chosen] // _CELL % 2))
     filters, context, logits = (torch.cat(values) for values in zip(*parts, strict=True))

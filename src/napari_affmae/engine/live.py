@@ -34,7 +34,7 @@ from .fit_readout import Rows, balanced_loss_on, describe_pixels, fit_readout, l
 from .image_source import ArraySource
 from .live_features import FeatureCache
 from .live_fine import FineTraining
-from .live_paint import Paint, PaintedPixels, spread
+from .live_paint import Paint, PaintedPixels, pixels_of, spread
 from .live_record import LiveRecord
 from .live_tiles import Canvas, Region, TiledImage, finished_bands
 from .segment import check_channels
@@ -217,7 +217,7 @@ class LiveSession:
             before = after = None
             steps = 0
             sampler = self._fine.sampler(self._examples)
-            kept = [_pixels_of(part.record.name, part.targets) for part in sampler.held_out]
+            kept = [pixels_of(part.record.name, part.targets) for part in sampler.held_out]
             if kept:
                 learned = _without(self.paint.all, kept)
                 before = self._score(learned, kept, heads_trained=self._heads_trained)
@@ -255,7 +255,9 @@ class LiveSession:
         return balanced_loss_on(readout, self._rows(kept, self.config.most_pixels), self.model.num_classes)
 
     def _rows(self, pixels: list[PaintedPixels], most: int) -> Rows:
-        return describe_pixels(spread(pixels, self.model.num_classes, most), self._tiled, self.features, self.device)
+        return describe_pixels(
+            spread(pixels, self.model.num_classes, most), self._tiled.__getitem__, self.features, self.device
+        )
 
     def _fitted(self, rows: Rows, *, heads_trained: bool) -> Readout:
         *_, readout = fit_readout(self.model, rows, self.config.seed, heads_trained=heads_trained)
@@ -379,11 +381,6 @@ def _knows(model: Segmenter, classes: Sequence[ClassInfo]) -> bool:
     """Whether a segmenter's heads were trained on just these classes; those below a readout need not have been."""
     same = {info.id for info in model.card.classes} == {info.id for info in classes}
     return same and (model.readout is None or bool(model.readout.heads_share > 0))
-
-
-def _pixels_of(name: str, targets: npt.NDArray[np.int64]) -> PaintedPixels:
-    rows, columns = np.nonzero(targets >= 0)
-    return PaintedPixels(name, rows, columns, targets[rows, columns])
 
 
 def _without(pixels: list[PaintedPixels], kept: list[PaintedPixels]) -> list[PaintedPixels]:

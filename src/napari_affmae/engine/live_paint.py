@@ -121,6 +121,12 @@ class Paint:
         return PaintedPixels(name, rows, columns, to_targets(labels.reshape(-1)[flat], self._classes, sparse=True))
 
 
+def pixels_of(name: str, targets: npt.NDArray[np.integer[Any]]) -> PaintedPixels:
+    """Return what is painted in class indices ``[H, W]``, -1 where nothing is."""
+    rows, columns = np.nonzero(targets >= 0)
+    return PaintedPixels(name, rows, columns, targets[rows, columns].astype(np.int64))
+
+
 def spread(pixels: Sequence[PaintedPixels], classes: int, most: int) -> list[PaintedPixels]:
     """Choose at most ``most`` pixels, as evenly over the classes as there are, scattered over the paint of each.
 

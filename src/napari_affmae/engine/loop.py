@@ -83,6 +83,10 @@ class Task(ABC):
         ``before`` and ``after`` are the used parts of the budget after the previous step and after this one.
         """
 
+    def finish(self, step: int) -> Iterator[Event]:
+        """Do what is left to do when the last step is made, and yield what there is to say about it; nothing here."""
+        yield from ()
+
     @abstractmethod
     def provenance(self) -> dict[str, Any]:
         """Return JSON-able facts for the history of the model."""
@@ -194,6 +198,7 @@ class Trainer:
         if self.fraction >= 1:
             done = count(self.done.step, "step")
             yield self._notice(f"this run is finished already, after {done}: give a larger --steps or --minutes to go on")
+        first = self.done.step
         # Reading data and building the model is over; the budget starts to count here.
         self.clock = Clock(self.done.elapsed)
         used = self.fraction
@@ -205,16 +210,24 @@ class Trainer:
                     continue
                 yield from self._step(batches)
                 before, used = used, self.fraction
-                for event in self.task.after_step(self.done.step, before, used):
-                    yield event
-                    if isinstance(event, Score):
-                        score = {"miou": event.miou, "iou": dict(event.iou), "pixels": event.pixels}
-                        yield from self._log({"step": event.step, **score})
+                yield from self._told(self.task.after_step(self.done.step, before, used))
                 if time.perf_counter() - self.saved_at >= self.settings.checkpoint_seconds:
                     yield from self._save(final=False)
         stopped = self.fraction < 1
+        if self.done.step > first:
+            with self.task.result():
+                yield from self._told(self.task.finish(self.done.step))
+            self.saved_step = None  # it may have changed the model
         yield from self._save(final=True)
         yield Done(self.task.job, self.done.step, self.folder.model, stopped=stopped, summary=self._summary())
+
+    def _told(self, events: Iterator[Event]) -> Iterator[Event]:
+        """Pass on what a task says, and write its scores down."""
+        for event in events:
+            yield event
+            if isinstance(event, Score):
+                score = {"miou": event.miou, "iou": dict(event.iou), "pixels": event.pixels}
+                yield from self._log({"step": event.step, **score})
 
     def _step(self, batches: Batches) -> Iterator[Event]:
         fraction = self.fraction

@@ -1,0 +1,61 @@
+"""A readout for a network that was finetuned on strokes.
+
+Heads learn the borders of classes from labels on both sides of them. Strokes keep to the middle of things, so that heads
+draw borders as they please; a readout, whose trees look at filter responses of single pixels, does not.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ..card import Normalisation
+from ..data.labels import LabelledSampler
+from ..model.readout import Readout
+from ..model.segmenter import Segmenter
+from .fit_readout import describe_pixels, fit_readout
+from .image_source import ArraySource
+from .live_features import FeatureCache
+from .live_paint import pixels_of, spread
+from .live_tiles import TiledImage
+
+STROKES = 0.1
+"""Labels that cover less of their images are strokes."""
+
+_MOST_PIXELS = 6000
+_CACHE_BYTES = 1 << 28
+_OVERLAP = 8
+"""Part of a tile that it shares with the next one, at least: as live training has it."""
+
+
+def are_strokes(sampler: LabelledSampler) -> bool:
+    """Return whether what is labelled is a small part of the images."""
+    return int(sampler.class_pixels.sum()) < STROKES * sum(target.size for target in sampler.targets)
+
+
+def stroke_readout(
+    model: Segmenter, sampler: LabelledSampler, normalisation: Normalisation, tile: int, seed: int, device: torch.device
+) -> Readout:
+    """Fit a readout to the labels that a network was trained on; the network stays as it is.
+
+    The opinion of the heads does not count: they know these labels by heart.
+
+    Raises
+    ------
+    DataError
+        If an image cannot be read any more.
+    """
+    pixels = [pixels_of(str(index), target) for index, target in enumerate(sampler.targets)]
+    chosen = spread([part for part in pixels if len(part)], model.num_classes, _MOST_PIXELS)
+
+    def opened(name: str) -> TiledImage:
+        source = ArraySource(sampler.image(int(name)), normalisation)
+        return TiledImage(source, tile, tile // _OVERLAP, model.config.patch_size)
+
+    features = FeatureCache(model, _CACHE_BYTES)
+    try:
+        *_, fitted = fit_readout(model, describe_pixels(chosen, opened, features, device), seed, heads_trained=False)
+    finally:
+        features.release()
+    if not isinstance(fitted, Readout):
+        raise TypeError("fitting ended without a readout")
+    return fitted
