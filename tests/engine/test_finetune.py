@@ -76,7 +76,8 @@ def test_strokes_end_with_a_readout_and_dense_labels_with_heads(
     tmp_path: Path, mae: MaskedAutoencoder, examples: list[LabelledImage], strokes: LabelledImage, finetuning: FinetuneConfig
 ) -> None:
     config = finetuning.replace(budget=Budget(steps=2), held_out=0.0)
-    events = list(finetune(mae, [strokes], tmp_path / "strokes", config, sparse=True))
+    until_known_by_heart = config.replace(budget=Budget(steps=60), learning_rate=4e-3)
+    events = list(finetune(mae, [strokes], tmp_path / "strokes", until_known_by_heart, sparse=True))
     dense = LabelledImage(strokes.record, examples[0].labels + 1)
     assert "readout" not in messages(finetune(mae, [dense], tmp_path / "dense", config, sparse=True))
     assert "readout" in messages(events)
