@@ -115,7 +115,7 @@ def test_live_predictions_write_it_part_by_part(dock):
     plane = dock.session.layers.current()
     part = np.full((10, 20), 0.75, np.float32)
     shown = LivePrediction("live", 1, "em", 30, 40, np.ones((10, 20), np.uint8), True, part)
-    dock.session.layers.show_unsure_parts(plane, [shown])
+    made = dock.session.layers.show_unsure_parts(plane, [shown])
     layer = layer_of(dock, Kind.UNCERTAINTY)
     assert layer.data[35, 50] == 0.75
     assert np.count_nonzero(layer.data) == 200

@@ -136,7 +136,7 @@ class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers
     def show_parts(self, plane: Plane, parts: Sequence[LivePrediction], classes: Sequence[ClassInfo]) -> Labels | None:
         """Write parts of a plane's segmentation in place, and draw once.
 
-        Returns a layer that had to be made for it. It is still hidden, so that making and drawing it can be two things.
+        Returns a layer that had to be made for it. It is hidden until it is revealed: making and drawing it can be two things.
         """
         shape = spatial_shape(plane.layer)
         layer = self._find(Kind.SEGMENTATION, plane.group)
@@ -152,9 +152,9 @@ class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers
         layer.refresh(extent=False)
         return made
 
-    def show_unsure_parts(self, plane: Plane, parts: Sequence[LivePrediction]) -> None:
-        """Write how unsure parts of a plane's segmentation are in place, and draw once."""
-        self.show_uncertainty(plane, [(p.top, p.left, p.uncertainty) for p in parts if p.uncertainty is not None])
+    def show_unsure_parts(self, plane: Plane, parts: Sequence[LivePrediction]) -> Image | None:
+        """Write how unsure parts of a plane's segmentation are in place, as :meth:`show_uncertainty` does."""
+        return self.show_uncertainty(plane, [(p.top, p.left, p.uncertainty) for p in parts if p.uncertainty is not None])
 
 
 def _ramp(info: ClassInfo) -> Colormap:

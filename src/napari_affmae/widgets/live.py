@@ -136,9 +136,9 @@ class LiveMode:
             signal.disconnect(reaction)
         for timer in (self._soon, self._later, self._idle):
             timer.stop()
-        for turn in self._turns:
-            turn()
-        self._pending, self._held, self._turns, self._down = None, [], [], False
+        while self._turns:
+            self._turns.pop(0)()
+        self._pending, self._held, self._down = None, [], False
         self.runner.stop()
         self.said.emit("")
 
@@ -271,8 +271,7 @@ class LiveMode:
         if parts and plane is not None and plane.layer in self._session.layers.images():
             self._session.restore(plane)
             made = self._session.layers.show_parts(plane, parts, self._session.state.classes)
-            if made is not None:
-                self._turns.append(partial(self._reveal, plane, made))
+            self._turns += self._to_reveal(plane, made)
             self._turns.append(partial(self._show_unsure, plane, parts))
         for event in events:
             if isinstance(event, LiveStep):
@@ -290,12 +289,12 @@ class LiveMode:
             self._turns.pop(0)()
             self._later.start()
 
-    def _reveal(self, plane: Plane, made: Layer) -> None:
-        made.visible = plane.layer.visible
+    def _to_reveal(self, plane: Plane, made: Layer | None) -> list[Callable[[], None]]:
+        return [] if made is None else [partial(self._session.layers.reveal, plane, made)]
 
     def _show_unsure(self, plane: Plane, parts: Sequence[LivePrediction]) -> None:
         if plane.layer in self._session.layers.images():
-            self._session.layers.show_unsure_parts(plane, parts)
+            self._turns[:0] = self._to_reveal(plane, self._session.layers.show_unsure_parts(plane, parts))
 
     def _take(self, saved: LiveSaved) -> None:
         self._session.state.segmenter = self._session.engine.read_model(saved.path)
