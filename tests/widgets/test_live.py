@@ -68,6 +68,11 @@ def stroke(dock, offset, moves=20, pace=lambda: None):
     QTest.mouseRelease(canvas_of(dock), Qt.MouseButton.LeftButton, pos=place)
 
 
+def holds_both(paint):
+    """Whether paint of both classes is in what the worker was asked to learn."""
+    return {1, 2} <= {int(label) for _, labels in paint for label in np.unique(labels)}
+
+
 def paint_two_classes(dock, layer):
     layer.selected_label = 1
     stroke(dock, (-80, 0))
@@ -111,8 +116,8 @@ def test_a_stroke_trains_and_shows_and_undo_does_again(dock, layer, qtbot):
 def test_no_layer_changes_while_the_mouse_is_down(dock, layer, qtbot):
     live = dock.label.live_mode
     paint_two_classes(dock, layer)
-    # Paint of one class alone is answered at once, by nothing.
-    qtbot.waitUntil(lambda: live.runner.running and np.isin([1, 2], live._latest.paint[0][1]).all(), timeout=5000)
+    # What comes before the paint of two classes is answered at once, by nothing.
+    qtbot.waitUntil(lambda: live.runner.running and holds_both(live._latest.paint), timeout=5000)
     layer.mode = "pan_zoom"
     place = press(dock, (0, 0))
     qtbot.waitUntil(lambda: any(type(event).__name__ == "LiveRound" for event in live._held), timeout=ROUND)
@@ -201,7 +206,7 @@ def test_a_new_layer_is_drawn_in_another_turn_than_it_is_made(dock, layer, click
     seen = []
 
     def note(event):
-        if event.value.metadata[KIND] == Kind.SEGMENTATION:
+        if event.value.metadata[KIND] in (Kind.SEGMENTATION, Kind.UNCERTAINTY):
             seen.append(event.value.visible)
 
     dock._viewer.layers.events.inserted.connect(note)
@@ -213,6 +218,9 @@ def test_a_new_layer_is_drawn_in_another_turn_than_it_is_made(dock, layer, click
     click(dock.label.live)
     assert segmentation(dock).visible, "switched off in between, what was begun is finished"
     assert dock.session.layers.has_uncertainty()
+    assert seen == [False, False]
+    dock.label.next.uncertainty.setChecked(True)
+    assert all(one.visible for one in dock.session.layers.overlays())
 
 
 def test_the_second_layer_waits_for_the_mouse_too(dock, layer, qtbot):
@@ -221,7 +229,9 @@ def test_the_second_layer_waits_for_the_mouse_too(dock, layer, qtbot):
 
     def press_at_once(event):
         if event.value.metadata[KIND] == Kind.SEGMENTATION:
-            pressed.append(press(dock, (0, 0)))
+            # Moving the mouse there first would let Qt take turns before the button is down.
+            pressed.append(canvas_of(dock).rect().center())
+            QTest.mousePress(canvas_of(dock), Qt.MouseButton.LeftButton, pos=pressed[-1])
 
     dock._viewer.layers.events.inserted.connect(press_at_once)
     first, second = np.argwhere(layer.data == 0)[:2]

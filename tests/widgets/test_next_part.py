@@ -117,6 +117,9 @@ def test_live_predictions_write_it_part_by_part(dock):
     shown = LivePrediction("live", 1, "em", 30, 40, np.ones((10, 20), np.uint8), True, part)
     made = dock.session.layers.show_unsure_parts(plane, [shown])
     layer = layer_of(dock, Kind.UNCERTAINTY)
+    assert made is layer
+    assert dock.session.layers.show_unsure_parts(plane, [shown]) is None
+    assert made is layer
     assert layer.data[35, 50] == 0.75
     assert np.count_nonzero(layer.data) == 200
 
