@@ -13,8 +13,8 @@ def without_collections() -> Iterator[None]:
 
     Torch and what it brings are some 400 000 objects that stay as long as the process. The collector goes through all objects
     whenever a quarter has been added, and keeps every thread waiting: three times, for up to 0.3 s each, where a worker of an
-    open viewer imports torch. Old objects are collected as before, if seldom; nothing is left out for ever. Objects that somebody
-    froze before are old ones again.
+    open viewer imports torch. Old objects are collected as before, if seldom; nothing is left out for ever. What somebody froze
+    before counts as old again.
     """
     if not gc.isenabled():
         # Somebody has settled this for the whole process.
