@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from .at_exit import before_threads_end
 from .forms import scrolled
 from .images_step import ImagesStep
 from .jobs import Engine
@@ -102,6 +103,8 @@ class AffmaeDock(QWidget):
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(session.close)
+        # A script may end without ever running the event loop.
+        before_threads_end(session.close)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Close with napari's window. If the user may still change their mind, napari stops the job itself."""
