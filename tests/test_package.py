@@ -145,7 +145,7 @@ def imports(path: Path, package: str, folder: Path, top_level_only: bool = False
     """Yield the absolute names of the modules that a file imports, those for type checkers left out."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     parts = (package, *path.relative_to(folder).parts[:-1])
-    for node in tree.body if top_level_only else _executed(tree):
+    for node in _top_level(tree.body) if top_level_only else _executed(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -155,6 +155,15 @@ def imports(path: Path, package: str, folder: Path, top_level_only: bool = False
                 yield from (".".join((*base, name)) for name in names)
             else:
                 yield node.module or ""
+
+
+def _top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield what a module does when it is imported, what it does within a context too."""
+    for node in body:
+        if isinstance(node, ast.With):
+            yield from _top_level(node.body)
+        else:
+            yield node
 
 
 def _executed(tree: ast.AST) -> Iterator[ast.AST]:

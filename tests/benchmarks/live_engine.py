@@ -46,7 +46,7 @@ def main() -> int:
     )
     record, control = images.records[0], LiveControl()
     start = time.perf_counter()
-    session.prepare(LiveRequest(0, [], record), control)
+    list(session.round(LiveRequest(0, [], record), control))
     prepared = time.perf_counter() - start
     rounds = []
     for generation, paint in enumerate(_paint(truth, given.rounds + 1), start=1):

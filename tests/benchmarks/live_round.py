@@ -43,8 +43,14 @@ def table(rounds: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def measure(model: Path | None, count: int, project: Path) -> list[dict[str, Any]]:
-    """Paint ``count`` strokes one after the other and wait for each to be answered."""
+def smoothness(gaps: list[float]) -> dict[str, float]:
+    """Return how long the event loop was away, in milliseconds."""
+    in_ms = 1000 * np.array(gaps)
+    return {"p95": float(np.percentile(in_ms, 95)), "longest": float(in_ms.max())}
+
+
+def measure(model: Path | None, count: int, project: Path) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Switch live mode on, paint ``count`` strokes one after the other, and wait for each to be answered."""
     import napari
     from qtpy.QtCore import QPoint, Qt, QTimer
     from qtpy.QtTest import QTest
@@ -76,7 +82,6 @@ def measure(model: Path | None, count: int, project: Path) -> list[dict[str, Any
         dock.load_model(model)
         wait(lambda: dock.session.state.idle and dock.session.state.model is not None)
     dock.label.paint.click()
-    dock.label.live.click()
     live = dock.label.live_mode
     layer = dock.session.layers.paint_layer("em")
     canvas = viewer.window._qt_viewer.canvas.native
@@ -104,9 +109,16 @@ def measure(model: Path | None, count: int, project: Path) -> list[dict[str, Any
         QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, pos=place)
         return time.perf_counter()
 
-    wait(lambda: not live.runner.running)
-    stroke(1)
     measured = []
+    for _ in range(20):
+        QApplication.processEvents()
+    gaps.clear()
+    switched = time.perf_counter()
+    dock.label.live.click()
+    wait(lambda: live.runner.running)
+    wait(lambda: not live.runner.running)
+    opening = {"seconds": time.perf_counter() - switched, **smoothness(gaps)}
+    stroke(1)
     for number in range(count):
         answered = len(live.rounds)
         gaps.clear()
@@ -115,21 +127,19 @@ def measure(model: Path | None, count: int, project: Path) -> list[dict[str, Any
         seconds = time.perf_counter() - released
         wait(lambda: not live.runner.running)
         found = live.rounds[-1]
-        in_ms = 1000 * np.array(gaps)
         measured.append(
             {
                 "steps": found.steps,
                 "seconds": seconds,
                 "before": found.loss_before,
                 "after": found.loss_after,
-                "p95": float(np.percentile(in_ms, 95)),
-                "longest": float(in_ms.max()),
+                **smoothness(gaps),
             }
         )
     probe.stop()
     dock.shut_down()
     viewer.close()
-    return measured
+    return opening, measured
 
 
 def main() -> None:
@@ -138,10 +148,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        rounds = measure(arguments.model, arguments.rounds, Path(folder))
+        opening, rounds = measure(arguments.model, arguments.rounds, Path(folder))
     machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    print(f"switched on: {opening['seconds']:.2f} s, p95 {opening['p95']:.1f} ms, max {opening['longest']:.1f} ms")
     print(table(rounds))
-    print(json.dumps({"machine": machine, "commit": commit(), "side": SIDE, "rounds": rounds}))
+    print(json.dumps({"machine": machine, "commit": commit(), "side": SIDE, "opening": opening, "rounds": rounds}))
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def test_live_rounds_on_a_card_predict_what_the_cpu_predicts() -> None:
     for device in ("cuda", "cpu"):
         session = LiveSession("scratch:tiny", default_classes((1, 2)), images, LiveConfig(device=device, tile=128))
         control = LiveControl()
-        session.prepare(LiveRequest(0, [], images.records[0]), control)
+        list(session.round(LiveRequest(0, [], images.records[0]), control))
         for generation, height in enumerate((40, 80), start=1):
             control.supersede(generation)
             paint = np.zeros(truth.shape, np.uint8)

@@ -230,7 +230,7 @@ def test_remembered_features_change_nothing(open_session, images, paint):
     for cache_bytes, prepared in ((0, False), (1 << 24, False), (1 << 24, True)):
         session = open_session(cache_bytes=cache_bytes)
         if prepared:
-            session.prepare(request(images, paint, visible=Region(50, 0, 96, 80)), LiveControl())
+            list(session.round(LiveRequest(0, [], images.records[0], Region(50, 0, 96, 80)), LiveControl()))
         _, shown = collected(session.round(request(images, paint), LiveControl()))
         tile = session.predict(session._tiled["one"].read(0, 0))
         results.append((shown, tile, session.features.computed))
@@ -498,3 +498,27 @@ def test_memory_of_a_large_image_is_bounded():
     extent = image.surroundings(visible, 5)
     assert extent.shape[0] * extent.shape[1] * 5 * 4 <= 1 << 29
     assert visible.within(extent) == visible
+
+
+def test_what_is_visible_is_described_before_the_first_stroke(open_session, images, paint):
+    visible = Region(0, 0, 40, 40)
+    session = open_session()
+    [event] = session.round(LiveRequest(1, [], images.records[0], visible), LiveControl(1))
+    assert isinstance(event, LiveRound)
+    described = session.features.computed
+    tiles = session._tiled["one"].tiles(visible)
+    assert described == len(set(tiles)) > 0
+    computed_by_then = []
+    for event in session.round(request(images, paint, 2, visible), LiveControl(2)):
+        if isinstance(event, LivePrediction) and event.visible:
+            computed_by_then.append(session.features.computed)
+    assert computed_by_then == [described], "the first answer waited for the network"
+
+
+def test_a_stroke_ends_the_look_ahead(open_session, images):
+    session, control = open_session(), LiveControl(1)
+    rounds = session.round(LiveRequest(1, [], images.records[0]), control)
+    next(rounds)
+    control.supersede(2)
+    assert not list(rounds)
+    assert session.features.computed == 0

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import QApplication
 from skimage.io import imsave
 
 from napari_affmae.card import ModelCard, PixelSize
@@ -227,6 +228,8 @@ def click(qtbot):
 
     def click(button):
         assert button.isEnabled(), f"{button.text()}: {button.toolTip()}"
+        # A user sees the button at its place; Qt moves what is below a line that has just gone in a later turn.
+        QApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest)
         qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
     return click

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from napari.utils.notifications import NotificationSeverity, notification_manager
+from qtpy.QtCore import QEvent, QObject
 from qtpy.QtWidgets import QPushButton
 
 import napari_affmae
@@ -309,3 +310,55 @@ def test_opening_the_dock_imports_no_torch():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(source), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_message_does_not_restyle_the_dock(make_dock, qtbot):
+    """Qt measures everything in the dock anew when its style sheet is set, for longer than a stroke can wait."""
+    dock = make_dock()
+
+    class Watch(QObject):
+        styled = 0
+
+        def eventFilter(self, watched, event):
+            Watch.styled += event.type() == QEvent.Type.StyleChange
+            return False
+
+    watch = Watch()
+    dock.installEventFilter(watch)
+    dock.session.say("One.")
+    dock.session.say("Another.")
+    assert Watch.styled == 0
+    before = dock.status.styleSheet()
+    dock.session.status.emit("An error.", True)
+    assert dock.status.styleSheet() != before
+    dock._viewer.theme = "light" if dock._viewer.theme == "dark" else "dark"
+    assert Watch.styled > 0
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import napari, numpy as np
+from napari_affmae.widgets.dock import AffmaeDock
+from napari_affmae.widgets.settings_store import DockSettings, SettingsStore
+folder = Path(sys.argv[1])
+store = SettingsStore(folder / "settings.json")
+store.save(DockSettings(project=str(folder / "project")))
+viewer = napari.Viewer(show=False)
+dock = AffmaeDock(viewer, store=store)
+viewer.window.add_dock_widget(dock)
+viewer.add_image(np.zeros((32, 32)), name="em_0.png")
+dock.label.paint.click()
+dock.session.layers.paint_layer("em_0.png").data_setitem((np.array([3]), np.array([5])), 1)
+"""
+
+
+def test_a_script_may_end_with_the_window_open(tmp_path):
+    """It says nothing, and what it painted is saved."""
+    ended = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    paint = saved_paint(tmp_path / "project")
+    assert paint[3, 5] == 1
+    assert np.count_nonzero(paint) == 1

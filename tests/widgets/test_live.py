@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt, QTimer
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_affmae.data.synthetic import synthetic_em
+from napari_affmae.widgets.live import TURN_MILLISECONDS
 from napari_affmae.widgets.overlays import KIND, Kind
 
 SIDE = 128
@@ -67,6 +68,11 @@ def stroke(dock, offset, moves=20, pace=lambda: None):
     QTest.mouseRelease(canvas_of(dock), Qt.MouseButton.LeftButton, pos=place)
 
 
+def holds_both(paint):
+    """Whether paint of both classes is in what the worker was asked to learn."""
+    return {1, 2} <= {int(label) for _, labels in paint for label in np.unique(labels)}
+
+
 def paint_two_classes(dock, layer):
     layer.selected_label = 1
     stroke(dock, (-80, 0))
@@ -110,8 +116,8 @@ def test_a_stroke_trains_and_shows_and_undo_does_again(dock, layer, qtbot):
 def test_no_layer_changes_while_the_mouse_is_down(dock, layer, qtbot):
     live = dock.label.live_mode
     paint_two_classes(dock, layer)
-    # Paint of one class alone is answered at once, by nothing.
-    qtbot.waitUntil(lambda: live.runner.running and np.isin([1, 2], live._latest.paint[0][1]).all(), timeout=5000)
+    # What comes before the paint of two classes is answered at once, by nothing.
+    qtbot.waitUntil(lambda: live.runner.running and holds_both(live._latest.paint), timeout=5000)
     layer.mode = "pan_zoom"
     place = press(dock, (0, 0))
     qtbot.waitUntil(lambda: any(type(event).__name__ == "LiveRound" for event in live._held), timeout=ROUND)
@@ -180,3 +186,60 @@ def test_the_model_that_is_saved_after_switching_off_is_the_one_that_is_used(doc
     on_disk = dock.session.engine.read_model(before.path)
     assert on_disk.card != before.card
     assert dock.session.state.segmenter.card == on_disk.card
+
+
+def test_the_window_has_a_turn_between_two_new_layers(dock, layer, qtbot):
+    happened = []
+    dock._viewer.layers.events.inserted.connect(lambda event: happened.append(event.value.metadata[KIND]))
+    turn = QTimer()
+    turn.timeout.connect(lambda: happened.append("turn"))
+    turn.start(1)
+    paint_two_classes(dock, layer)
+    qtbot.waitUntil(lambda: Kind.UNCERTAINTY in happened, timeout=ROUND)
+    turn.stop()
+    first, second = happened.index(Kind.SEGMENTATION), happened.index(Kind.UNCERTAINTY)
+    assert "turn" in happened[first:second]
+
+
+def test_a_new_layer_is_drawn_in_another_turn_than_it_is_made(dock, layer, click, qtbot):
+    layer.mode = "pan_zoom"
+    seen = []
+
+    def note(event):
+        if event.value.metadata[KIND] in (Kind.SEGMENTATION, Kind.UNCERTAINTY):
+            seen.append(event.value.visible)
+
+    dock._viewer.layers.events.inserted.connect(note)
+    first, second = np.argwhere(layer.data == 0)[:2]
+    layer.data_setitem(tuple(first[:, None]), 1)
+    layer.data_setitem(tuple(second[:, None]), 2)
+    qtbot.waitUntil(lambda: bool(seen), timeout=ROUND)
+    assert seen == [False]
+    click(dock.label.live)
+    assert segmentation(dock).visible, "switched off in between, what was begun is finished"
+    assert dock.session.layers.has_uncertainty()
+    assert seen == [False, False]
+    dock.label.next.uncertainty.setChecked(True)
+    assert all(one.visible for one in dock.session.layers.overlays())
+
+
+def test_the_second_layer_waits_for_the_mouse_too(dock, layer, qtbot):
+    layer.mode = "pan_zoom"
+    pressed = []
+
+    def press_at_once(event):
+        if event.value.metadata[KIND] == Kind.SEGMENTATION:
+            # Moving the mouse there first would let Qt take turns before the button is down.
+            pressed.append(canvas_of(dock).rect().center())
+            QTest.mousePress(canvas_of(dock), Qt.MouseButton.LeftButton, pos=pressed[-1])
+
+    dock._viewer.layers.events.inserted.connect(press_at_once)
+    first, second = np.argwhere(layer.data == 0)[:2]
+    layer.data_setitem(tuple(first[:, None]), 1)
+    layer.data_setitem(tuple(second[:, None]), 2)
+    qtbot.waitUntil(lambda: bool(pressed), timeout=ROUND)
+    [place] = pressed
+    qtbot.wait(5 * TURN_MILLISECONDS)
+    assert not dock.session.layers.has_uncertainty()
+    QTest.mouseRelease(canvas_of(dock), Qt.MouseButton.LeftButton, pos=place)
+    qtbot.waitUntil(dock.session.layers.has_uncertainty, timeout=5000)

@@ -115,8 +115,11 @@ def test_live_predictions_write_it_part_by_part(dock):
     plane = dock.session.layers.current()
     part = np.full((10, 20), 0.75, np.float32)
     shown = LivePrediction("live", 1, "em", 30, 40, np.ones((10, 20), np.uint8), True, part)
-    dock.session.layers.show_parts(plane, [shown], DEFAULT_CLASSES)
+    made = dock.session.layers.show_unsure_parts(plane, [shown])
     layer = layer_of(dock, Kind.UNCERTAINTY)
+    assert made is layer
+    assert dock.session.layers.show_unsure_parts(plane, [shown]) is None
+    assert made is layer
     assert layer.data[35, 50] == 0.75
     assert np.count_nonzero(layer.data) == 200
 
@@ -345,8 +348,10 @@ def test_places_survive_a_restart(suggested, make_dock, click):
 
 
 @pytest.mark.parametrize("how", ["trained on", "newer run", "gone"])
-def test_places_of_another_network_do_not_come_back(suggested, make_dock, engine, how):
+def test_places_come_back_whatever_became_of_the_network(suggested, make_dock, engine, click, how):
+    """They are there to be painted, and painting trains: what was left over before a restart is left over after it."""
     path = suggested.session.state.segmenter.path
+    places = suggested.label.next.places.all
     suggested.shut_down()
     if how == "trained on":
         engine.models[path] = ModelOnDisk(path, 1, 2, trained_at("9:05"))
@@ -357,10 +362,14 @@ def test_places_of_another_network_do_not_come_back(suggested, make_dock, engine
     else:
         path.unlink()
     again = make_dock(suggested._viewer)
-    assert again.label.next.places.all == ()
-    assert layer_of(again, Kind.SUGGESTIONS) is None
+    part = again.label.next
+    assert part.places.all == places
+    again.label.next_section.open()
+    click(part.next)
+    row, column = suggested._viewer.layers["em"].world_to_data(again._viewer.scene.camera.center[-2:])
+    assert (row, column) == pytest.approx((places[0].row, places[0].column))
     assert again.session.keeper.flush()
-    assert read_project(again.session.project).suggested is None
+    assert read_project(again.session.project).suggested.suggestions.places == places
 
 
 def test_places_are_gone_through_while_training_but_not_with_another_network(suggested, engine, model, click, wait_idle):
@@ -376,6 +385,17 @@ def test_places_are_gone_through_while_training_but_not_with_another_network(sug
     assert part.places.all == ()
     assert layer_of(suggested, Kind.SUGGESTIONS) is None
     assert suggested.session.keeper.file.suggested is None
+
+
+@pytest.mark.parametrize("run", ["finetune-1", "finetune-2"])
+def test_places_stay_with_the_same_network_or_a_later_run_of_it(suggested, engine, wait_idle, run):
+    places = suggested.label.next.places.all
+    path = suggested.session.project / run / "model.safetensors"
+    engine.models[path] = ModelOnDisk(path, 1, 2, trained_at("9:30"))
+    suggested.load_model(path)
+    wait_idle(suggested)
+    assert suggested.session.state.segmenter.path == path
+    assert suggested.label.next.places.all == places
 
 
 def test_a_search_that_finds_nothing_leaves_nothing_of_the_one_before(suggested, click, wait_idle, monkeypatch):

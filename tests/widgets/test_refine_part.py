@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from qtpy.QtWidgets import QFileDialog
 from skimage.draw import disk
 
 from napari_affmae.card import ModelCard
+from napari_affmae.widgets import refine_part
 from napari_affmae.widgets.overlays import KIND, Kind
+from napari_affmae.widgets.refine_job import refine_job
 from napari_affmae.widgets.state import DEFAULT_CLASSES, ModelOnDisk
 
 
@@ -80,6 +83,29 @@ def test_on_shows_a_layer_of_its_own_and_off_takes_it_back(dock, qtbot):
     assert layer_of(dock, Kind.INSTANCES) is None
     assert plain.visible
     assert part.table.isHidden()
+
+
+def test_the_line_and_the_layer_come_together(dock, qtbot, monkeypatch):
+    """However late the worker's end is heard, for example on a busy machine."""
+    over = threading.Event()
+
+    def lingering(*arguments):
+        def job(control):
+            yield from refine_job(*arguments)(control)
+            over.wait(20)
+
+        return job
+
+    monkeypatch.setattr(refine_part, "refine_job", lingering)
+    switch(dock, qtbot)
+    part = dock.label.refine
+    assert part.hint.text() == "Refining …"
+    qtbot.waitUntil(lambda: layer_of(dock, Kind.REFINED) is not None, timeout=20_000)
+    assert part._runner.running
+    assert "2 objects" in part.hint.text()
+    over.set()
+    qtbot.waitUntil(lambda: not part._runner.running, timeout=20_000)
+    assert "2 objects" in part.hint.text()
 
 
 def test_it_follows_settings_and_new_segmentations(dock, qtbot, click, wait_idle):

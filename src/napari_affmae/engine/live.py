@@ -157,7 +157,9 @@ class LiveSession:
         self._begin()
 
     def round(self, request: LiveRequest, control: LiveControl) -> Iterator[Event]:
-        """Fit the readout to all paint if it changed and holds two classes; then predict, unless nothing was ever learned.
+        """Fit the readout to all paint if it changed and holds two classes; then predict.
+
+        If nothing was ever learned, what is visible is only looked at, which the first stroke need not wait for then.
 
         Yields
         ------
@@ -196,8 +198,11 @@ class LiveSession:
                     self._record.round(balanced_loss_on(fitted, rows, self.model.num_classes))
                 self.paint.caught_up()
             done = LiveRound("live", request.generation, self._record.rounds, steps, False, 0.0, before, after)
-            has_opinion = self.model.readout is not None or self._heads_trained
-            yield from self._predict(request if has_opinion else replace(request, image=None), control, done)
+            if self.model.readout is not None or self._heads_trained:
+                yield from self._predict(request, control, done)
+            else:
+                yield replace(done, seconds=time.perf_counter() - request.asked)
+                self._look_ahead(request, control)
 
     def refine(self, request: LiveRequest, control: LiveControl) -> Iterator[Event]:
         """Train the whole network for some seconds on part of the paint; then predict as :meth:`round` does.
@@ -316,17 +321,15 @@ class LiveSession:
         request = LiveRequest(wanted.generation, examples, wanted.image, Region(*wanted.visible), wanted.asked)
         return self.refine(request, control) if wanted.fine else self.round(request, control)
 
-    def prepare(self, request: LiveRequest, control: LiveControl) -> None:
-        """Encode what is visible ahead of the first stroke; ends at once when the request is stale."""
-        with device_errors(self.device, ADVICE), limited_threads(self._threads):
-            self._take(request)
-            if request.image is not None:
-                image = self._tiled[request.image.name]
-                visible = (request.visible or image.whole).within(image.whole)
-                for tile in image.tiles(visible):
-                    if control.stale(request.generation):
-                        return
-                    self.features(image.read(*tile))
+    def _look_ahead(self, request: LiveRequest, control: LiveControl) -> None:
+        """Describe what is visible before anything is learned: the first round is as quick as the others then."""
+        if request.image is None:
+            return
+        image = self._tiled[request.image.name]
+        for tile in image.tiles((request.visible or image.whole).within(image.whole)):
+            if control.stale(request.generation):
+                return
+            self.features(image.read(*tile))
 
     def save(self, path: Path | str) -> Path:
         """Write the model as :func:`~napari_affmae.engine.finetune.finetune` does, to segment, evaluate and go on with.

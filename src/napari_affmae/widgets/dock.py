@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from .at_exit import before_threads_end
 from .forms import scrolled
 from .images_step import ImagesStep
 from .jobs import Engine
@@ -102,6 +103,8 @@ class AffmaeDock(QWidget):
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(session.close)
+        # A script may end without ever running the event loop.
+        before_threads_end(session.close)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Close with napari's window. If the user may still change their mind, napari stops the job itself."""
@@ -167,16 +170,22 @@ class AffmaeDock(QWidget):
 
         theme = get_theme(self._viewer.theme)
         heading = theme.foreground.as_hex("long")
-        self.setStyleSheet(f"#affmae-heading {{ background: {heading}; border-radius: 3px; }}")
+        _restyle(self, f"#affmae-heading {{ background: {heading}; border-radius: 3px; }}")
         color = theme.text.as_hex("long")
         if self.status.property("error"):
             # The theme's red is made for backgrounds; half way to the text it can be read on the dark theme too.
             color = mixed(theme.error.as_hex("long"), color)
-        self.status.setStyleSheet(f"#affmae-status {{ color: {color}; }}")
+        _restyle(self.status, f"#affmae-status {{ color: {color}; }}")
 
     def _render(self) -> None:
         for section, summary in zip(self.sections, summaries(self.session.state), strict=True):
             section.set_summary(summary)
+
+
+def _restyle(widget: QWidget, sheet: str) -> None:
+    """Give a widget a style sheet if it has another one: Qt measures everything inside anew, which takes the dock 50 ms."""
+    if widget.styleSheet() != sheet:
+        widget.setStyleSheet(sheet)
 
 
 def mixed(first: str, second: str) -> str:

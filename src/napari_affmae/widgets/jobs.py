@@ -235,12 +235,6 @@ class Engine:
 
         return export(model, out, config, sample=sample, overwrite=True, control=control, threads=job_threads())
 
-    def newest_model(self, project: Path) -> Path:
-        """See :func:`napari_affmae.model_header.locate_model`."""
-        from ..model_header import locate_model
-
-        return locate_model(project)
-
     def read_model(self, path: Path) -> ModelOnDisk:
         """Read the header of a model file; see :func:`napari_affmae.model_header.read_card`."""
         from ..model_header import read_card

@@ -133,20 +133,28 @@ class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers
         self._add(layer, Kind.SEGMENTATION, "", plane.group, Placement.of_layer(plane.layer, data.ndim))
         return layer
 
-    def show_parts(self, plane: Plane, parts: Sequence[LivePrediction], classes: Sequence[ClassInfo]) -> None:
-        """Write parts of a plane's segmentation in place, and draw once."""
+    def show_parts(self, plane: Plane, parts: Sequence[LivePrediction], classes: Sequence[ClassInfo]) -> Labels | None:
+        """Write parts of a plane's segmentation in place, and draw once.
+
+        Returns a layer that had to be made for it. It is hidden until it is revealed: making and drawing it can be two things.
+        """
         shape = spatial_shape(plane.layer)
         layer = self._find(Kind.SEGMENTATION, plane.group)
+        made = None
         if layer is None or layer.data.shape != shape:
             if layer is not None:
                 self._viewer.layers.remove(layer)
-            layer = Labels(np.zeros(shape, np.uint8), opacity=0.5, colormap=class_colors(classes))
+            made = layer = Labels(np.zeros(shape, np.uint8), opacity=0.5, colormap=class_colors(classes), visible=False)
             self._add(layer, Kind.SEGMENTATION, "", plane.group, Placement.of_layer(plane.layer, len(shape)))
         for part in parts:
             height, width = part.labels.shape
             layer.data[plane.index][part.top : part.top + height, part.left : part.left + width] = part.labels
         layer.refresh(extent=False)
-        self.show_uncertainty(plane, [(p.top, p.left, p.uncertainty) for p in parts if p.uncertainty is not None])
+        return made
+
+    def show_unsure_parts(self, plane: Plane, parts: Sequence[LivePrediction]) -> Image | None:
+        """Write how unsure parts of a plane's segmentation are in place, as :meth:`show_uncertainty` does."""
+        return self.show_uncertainty(plane, [(p.top, p.left, p.uncertainty) for p in parts if p.uncertainty is not None])
 
 
 def _ramp(info: ClassInfo) -> Colormap:

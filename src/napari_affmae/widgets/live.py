@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
@@ -28,6 +29,8 @@ from .project import next_run
 from .state import JOB_WORDS
 
 if TYPE_CHECKING:
+    from napari.layers import Layer
+
     from .session import Session
 
 STROKE_MILLISECONDS = 20
@@ -35,6 +38,9 @@ STROKE_MILLISECONDS = 20
 
 REDRAWN_MILLISECONDS = 100
 """Undo shows in nothing but redrawing, which also comes when the user scrolls."""
+
+TURN_MILLISECONDS = 30
+"""napari makes a layer in almost 0.1 s and first draws it in half of that. In between the window hears the mouse."""
 
 IDLE_MILLISECONDS = 4000
 FINE_ROUNDS = 3
@@ -88,10 +94,12 @@ class LiveMode:
         self._latest: Wanted | None = None
         self._plane: Plane | None = None
         self._held: list[object] = []
+        self._turns: list[Callable[[], None]] = []
         self._down = False
         self._fine_rounds = 0
         self.rounds: list[LiveRound] = []
         self._soon = _timer(self._look)
+        self._later = _timer(self._take_turn, TURN_MILLISECONDS)
         self._idle = _timer(self._refine, IDLE_MILLISECONDS)
         self.runner.batch.connect(self._on_batch)
         self.runner.failed.connect(self._on_failed)
@@ -126,14 +134,18 @@ class LiveMode:
         self._session.viewer.mouse_drag_callbacks.remove(self._drag)
         for signal, reaction in self._heard():
             signal.disconnect(reaction)
-        self._soon.stop()
-        self._idle.stop()
+        for timer in (self._soon, self._later, self._idle):
+            timer.stop()
+        while self._turns:
+            self._turns.pop(0)()
         self._pending, self._held, self._down = None, [], False
         self.runner.stop()
         self.said.emit("")
 
     def close(self, timeout: float) -> bool:
         """Switch off for good; return whether the worker has ended within ``timeout`` seconds."""
+        # The window may be gone already: no layer is touched.
+        self._turns = []
         self.stop()
         return self.runner.close(timeout)
 
@@ -258,7 +270,9 @@ class LiveMode:
         plane = self._plane
         if parts and plane is not None and plane.layer in self._session.layers.images():
             self._session.restore(plane)
-            self._session.layers.show_parts(plane, parts, self._session.state.classes)
+            made = self._session.layers.show_parts(plane, parts, self._session.state.classes)
+            self._turns += self._to_reveal(plane, made)
+            self._turns.append(partial(self._show_unsure, plane, parts))
         for event in events:
             if isinstance(event, LiveStep):
                 self.said.emit(f"{'Refining' if event.fine else 'Round'}: step {event.step} · loss {event.loss:.2f}")
@@ -266,6 +280,21 @@ class LiveMode:
                 self._take(event)
             elif isinstance(event, LiveRound):
                 self._report(event)
+        if self._turns:
+            self._later.start()
+
+    def _take_turn(self) -> None:
+        """Do one of the things that a prediction still needs, and leave the next to the next turn."""
+        if self._turns and self.on and not self._down:
+            self._turns.pop(0)()
+            self._later.start()
+
+    def _to_reveal(self, plane: Plane, made: Layer | None) -> list[Callable[[], None]]:
+        return [] if made is None else [partial(self._session.layers.reveal, plane, made)]
+
+    def _show_unsure(self, plane: Plane, parts: Sequence[LivePrediction]) -> None:
+        if plane.layer in self._session.layers.images():
+            self._turns[:0] = self._to_reveal(plane, self._session.layers.show_unsure_parts(plane, parts))
 
     def _take(self, saved: LiveSaved) -> None:
         self._session.state.segmenter = self._session.engine.read_model(saved.path)

@@ -229,6 +229,10 @@ class Overlays:
         layer.contrast_limits = (0.0, 1.0) if kind is Kind.PROBABILITY else (0.0, max(float(data.max()), 1e-6))
         return layer
 
+    def reveal(self, plane: Plane, layer: Layer) -> None:
+        """Show a layer that was made hidden, if it is part of working on its image and that is seen."""
+        layer.visible = plane.layer.visible and layer.metadata[KIND] in self._comes_back
+
     def _bring_back(self, group: str) -> None:
         """Show those overlays of an image that is seen again which are part of working on it."""
         for overlay in self._of_group(group):

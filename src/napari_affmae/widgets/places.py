@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..data.suggestions import Place
     from .plane import Plane
     from .session import Session
+    from .state import ModelOnDisk
 
 
 class Places:
@@ -54,21 +55,26 @@ class Places:
             self.go(0)
 
     def _take_up(self) -> None:
-        """Show what the project has kept, unless its network is another one by now."""
+        """Show what the project has kept: a place does not go stale because the network was trained on it."""
         kept = self._session.keeper.file.suggested
-        if kept is not None and self._is_stale(kept):
-            self._session.keeper.update(suggested=None)
-            kept = None
         self._set(None if kept is None else kept.suggestions)
 
     def _on_event(self, event: object) -> None:
-        """Forget the places of one network when another one is loaded. Training does not: it is what they are painted for."""
+        """Forget the places of one network when another one is loaded."""
         kept = self._session.keeper.file.suggested
         if kept is None or not isinstance(event, ModelRead) or not event.model.is_segmenter:
             return
-        if kept.fingerprint != event.model.card.fingerprint():
+        if not self._is_descendant(event.model, kept):
             self._session.keeper.update(suggested=None)
             self._set(None)
+
+    def _is_descendant(self, model: ModelOnDisk, kept: KeptSuggestions) -> bool:
+        """Whether a network is the one that was unsure, or has learned since: the same file, or a run of the project."""
+        return (
+            self._where(model.path) == kept.model
+            or model.path.is_relative_to(self._session.project)
+            or model.card.fingerprint() == kept.fingerprint
+        )
 
     def _set(self, suggestions: Suggestions | None) -> None:
         self._session.layers.remove_suggestions()
@@ -77,17 +83,6 @@ class Places:
             self.all, self.side = suggestions.places, suggestions.side
         self._draw()
         self.changed.emit()
-
-    def _is_stale(self, kept: KeptSuggestions) -> bool:
-        """Whether the network that was unsure is gone, was trained on, or comes from a run that is not the newest."""
-        project = self._session.project
-        path = project / kept.model
-        try:
-            if path.parent.parent == project and path != self._session.engine.newest_model(project):
-                return True
-            return self._fingerprint(path) != kept.fingerprint
-        except ModelFileError:
-            return True
 
     def _fingerprint(self, path: Path) -> str:
         """Return that of the file: live mode may have written it again since it was read."""

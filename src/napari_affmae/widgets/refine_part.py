@@ -36,6 +36,7 @@ class RefinePart(QWidget):
         self._runner = JobRunner()
         self._plane: Plane | None = None
         self._again = False
+        self._waits = False
         self._results: dict[str, Any] = {}
         settings = session.settings.refinement
         self.on = QCheckBox("Show the refined segmentation")
@@ -130,7 +131,7 @@ class RefinePart(QWidget):
             self._refine()
         else:
             self._timer.stop()
-            self._again = False
+            self._again = self._waits = False
             self._session.layers.remove_refined()
             self.table.clear()
         self._render()
@@ -169,6 +170,7 @@ class RefinePart(QWidget):
             result = None
         classes = session.state.classes if session.state.segmenter is None else class_table(session.state.segmenter)
         self._planes = {plane.name: plane}
+        self._waits = True
         self._runner.start(refine_job(session.engine, plane.name, labels, classes, self.settings(), result), "AFFMAE refining")
         self._render()
 
@@ -180,8 +182,12 @@ class RefinePart(QWidget):
             if plane.layer in self._session.layers.images():
                 self._session.layers.show_refined(plane, event.refined, event.classes)
                 self.table.show_objects(plane, event.refined.table, event.classes)
+                # The worker's end is heard later, on a busy machine much later.
+                self._waits = False
+                self._render()
 
     def _on_ended(self) -> None:
+        self._waits = False
         if self._again:
             self._again = False
             self._refine()
@@ -201,7 +207,7 @@ class RefinePart(QWidget):
     def _render(self) -> None:
         plane = self._plane
         hint = ""
-        if self._runner.running:
+        if self._waits:
             hint = "Refining …"
         elif self.on.isChecked() and (plane is None or self._session.layers.segmentation_of(plane) is None):
             hint = "Segment the image first; it is refined as soon as there is something to refine."

@@ -119,4 +119,6 @@ class Segmenting:
         if plane is not None and plane.layer in self._session.layers.images():
             self._session.layers.show_segmentation(plane, done.result, self._probabilities())
             if done.uncertainty is not None:
-                self._session.layers.show_uncertainty(plane, [(0, 0, done.uncertainty)])
+                made = self._session.layers.show_uncertainty(plane, [(0, 0, done.uncertainty)])
+                if made is not None:
+                    self._session.layers.reveal(plane, made)

@@ -28,19 +28,24 @@ _OPAQUE = 0.9
 class UncertaintyLayers(Overlays):
     """Overlays of uncertainty: values of all planes of an image, written in place as they are predicted."""
 
-    def show_uncertainty(self, plane: Plane, parts: Iterable[tuple[int, int, npt.NDArray[Any]]]) -> None:
-        """Write parts of a plane, each a first row, a first column and values ``[h, w]``, 0 to 1; and draw once."""
+    def show_uncertainty(self, plane: Plane, parts: Iterable[tuple[int, int, npt.NDArray[Any]]]) -> Image | None:
+        """Write parts of a plane, each a first row, a first column and values ``[h, w]``, 0 to 1; and draw once.
+
+        Returns a layer that had to be made for it. It is hidden until it is revealed: making and drawing it can be two things.
+        """
         shape = spatial_shape(plane.layer)
         layer = self._find(Kind.UNCERTAINTY, plane.group)
+        made = None
         if layer is None or layer.data.shape != shape:
             self._replace(layer)
             # Pages that nobody writes to take no memory.
             placement = Placement.of_layer(plane.layer, len(shape))
-            layer = self._add_uncertainty(plane, np.zeros(shape, np.float16), placement, 1)
+            made = layer = self._add_uncertainty(plane, np.zeros(shape, np.float16), placement, 1)
         for top, left, values in parts:
             height, width = values.shape
             layer.data[plane.index][top : top + height, left : left + width] = np.maximum(values, CERTAIN)
         layer.refresh(extent=False)
+        return made
 
     def show_mean_uncertainty(self, plane: Plane, means: npt.NDArray[Any], step: int) -> None:
         """Show means over squares of ``step`` pixels of a plane that is too large for a value in every pixel."""
@@ -52,7 +57,7 @@ class UncertaintyLayers(Overlays):
             scale=tuple(scale * step for scale in whole.scale),
             translate=tuple(start + scale * (step - 1) / 2 for start, scale in zip(whole.translate, whole.scale, strict=True)),
         )
-        self._add_uncertainty(plane, np.maximum(means, CERTAIN), placement, step)
+        self.reveal(plane, self._add_uncertainty(plane, np.maximum(means, CERTAIN), placement, step))
 
     def want_uncertainty(self, wanted: bool) -> None:
         """Show or hide it, now on the images that are seen and later on the others."""
@@ -86,8 +91,7 @@ class UncertaintyLayers(Overlays):
         return found
 
     def _add_uncertainty(self, plane: Plane, data: npt.NDArray[Any], placement: Placement, step: int) -> Image:
-        visible = Kind.UNCERTAINTY in self._comes_back
-        layer = Image(data, colormap=_glow(), contrast_limits=(0, 1), blending="translucent", visible=visible)
+        layer = Image(data, colormap=_glow(), contrast_limits=(0, 1), blending="translucent", visible=False)
         self._add(layer, Kind.UNCERTAINTY, "", plane.group, placement)
         layer.metadata = {**layer.metadata, STEP: step}
         return layer
