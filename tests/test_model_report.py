@@ -29,6 +29,7 @@ FINETUNED = {
     "figures": {
         "held_out_miou": 0.625, "held_out_iou": {"membrane": 0.75, "inside": 0.5}, "held_out_pixels": 12_345,
         "held_out": "images", "held_out_step": 400, "painted_pixels": [100, 200],
+        "classes_from": "readout",
     },
     "data": {"images": {"count": 1, "digest": "cd" * 16, "hashes": ["33"]}, "labels": {"digest": "ef" * 16}},
 }  # fmt: skip
@@ -86,6 +87,7 @@ def test_the_text_says_what_was_done_and_how_good_it_is(made) -> None:
         "mIoU 0.62 on 12\u202f345 labelled pixels kept back from training (whole images) after step 400",
         "membrane  0.75",
         "300 pixels",
+        "a readout of single pixels, fitted to the strokes",
     ):
         assert part in text, part
 

@@ -1,4 +1,4 @@
-"""Numbers for people, the same in the dock and on the command line."""
+"""Numbers and names for people, the same in the dock and on the command line."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 _NAMES = 3
 """Names that are written out."""
+
+READOUT = "a readout of single pixels, fitted to the strokes"
+"""What decides about classes, where it is not the network's own heads."""
 
 
 def count(number: int, noun: str) -> str:

@@ -14,7 +14,7 @@ from ..config import CARD_TILE, CPU_TILE, Budget, Settings
 from ..errors import StorageError
 from ..events import Done
 from ..model_header import DATA_FILE
-from ..words import count, duration, thousands
+from ..words import READOUT, count, duration, thousands
 from .options import Batch, Channels, Device, Files
 from .output import print_result
 
@@ -109,6 +109,7 @@ def print_run(done: Done, run: Path, as_json: bool) -> None:
         "images": figures["images"],
         "tiles": f"{figures['batch']} per step",
         "labelled": f"{thousands(sum(figures.get('painted_pixels', ())))} pixels" if "painted_pixels" in figures else "",
+        "classes from": READOUT if figures.get("classes_from") == "readout" else "",
     }
     if "held_out_miou" in figures:
         shown["mIoU"] = f"{figures['held_out_miou']:.3f} on {thousands(figures['held_out_pixels'])} pixels kept back"

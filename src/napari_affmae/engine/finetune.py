@@ -217,7 +217,6 @@ class _Finetuning(Task):
         if heads is not None and score is not None and score.miou < heads.miou:
             self.model.readout = None
             return
-        yield Notice("finetune", "the labels are strokes: a readout that looks at single pixels was fitted to them, too")
         if score is not None:
             yield self._noted(score)
 
@@ -240,7 +239,9 @@ class _Finetuning(Task):
 
     def figures(self) -> dict[str, Any]:
         pixels = [int(count) for count in self.sampler.class_pixels]
-        return {"images": len(self._names), "batch": self.batch, "painted_pixels": pixels, **self._last_score}
+        classes_from = "heads" if self.model.readout is None else "readout"
+        figures = {"images": len(self._names), "batch": self.batch, "painted_pixels": pixels, "classes_from": classes_from}
+        return {**figures, **self._last_score}
 
 
 def _labelled(
