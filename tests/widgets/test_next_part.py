@@ -81,6 +81,13 @@ def layer_of(dock, kind, name="em"):
     return found[0] if found else None
 
 
+def ringed(layer):
+    """Return where rings are, after the casings and before the badges."""
+    count = len(layer.data) // 3
+    np.testing.assert_array_equal(layer.data[:count], layer.data[count : 2 * count])
+    return [tuple(at) for at in layer.data[count : 2 * count].tolist()]
+
+
 def switch(box, qtbot):
     qtbot.mouseClick(box, Qt.MouseButton.LeftButton, pos=QPoint(8, box.height() // 2))
 
@@ -141,7 +148,7 @@ def test_places_are_found_listed_and_gone_to(dock, click, wait_idle, qtbot):
     assert all(place.row >= 48 and place.column >= 64 for place in places), "unsure and not painted"
     assert all(place.unlike < 1 for place in places)
     rings = layer_of(dock, Kind.SUGGESTIONS)
-    np.testing.assert_array_equal(rings.data, [(place.row, place.column) for place in places])
+    assert ringed(rings) == [(place.row, place.column) for place in places]
     assert part.list.count() == len(places)
     assert part.place.text() == f"Place 1 of {len(places)}"
     assert dock._viewer.layers.selection.active is paint, "the brush stays in the hand"
@@ -170,6 +177,27 @@ def test_places_are_found_listed_and_gone_to(dock, click, wait_idle, qtbot):
     click(part.suggest)
     wait_idle(dock)
     assert part.places.all == before
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize("grey", [0, 120, 255])
+def test_rings_and_numbers_are_seen_on_every_image_and_canvas(dock, theme, grey):
+    """Wherever they lie there is something much brighter and something much darker than the other."""
+    viewer = dock._viewer
+    viewer.theme = theme
+    viewer.layers["em"].data = np.full(SHAPE, grey, np.uint8)
+    viewer.layers["em"].contrast_limits = (0, 255)
+    plane = dock.session.layers.current()
+    on_canvas, on_image = (0, (), 4, 32), (1, (), 60, 100)
+    dock.session.layers.show_suggestions(plane, [on_canvas, on_image], 16, current=0)
+    rings = layer_of(dock, Kind.SUGGESTIONS)
+    for middle, half in zip(rings.data[2:], (40, 40, 12, 12), strict=True):
+        viewer.scene.camera.zoom = 2
+        viewer.scene.camera.center = rings.data_to_world(middle)
+        shot = viewer.screenshot(canvas_only=True, flash=False)[..., :3].astype(int).max(axis=-1)
+        row, column = (side // 2 for side in shot.shape)
+        around = shot[row - half : row + half, column - half : column + half]
+        assert around.max() - around.min() > 150
 
 
 def test_places_lead_to_other_images_and_slices(dock, click, wait_idle, qtbot):
@@ -341,7 +369,7 @@ def test_places_survive_a_restart(suggested, make_dock, click):
     assert not part.list.isHidden()
     assert part.list.count() == len(before.all)
     rings = layer_of(again, Kind.SUGGESTIONS)
-    np.testing.assert_array_equal(rings.data, [(place.row, place.column) for place in before.all])
+    assert ringed(rings) == [(place.row, place.column) for place in before.all]
     assert part.place.text() == f"{len(before.all)} places"
     click(part.next)
     assert part.place.text() == f"Place 1 of {len(before.all)}"

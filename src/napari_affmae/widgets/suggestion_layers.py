@@ -15,7 +15,17 @@ from .plane import Plane, spatial_shape
 VIEW = 8
 """How many places fit side by side into the view of one."""
 
-_RING, _CURRENT = "#ffd84d", "#ffffff"
+_RING, _CURRENT, _CASING = "#ffd84d", "#ffffff", "#16181c"
+"""Bright lines in dark casings, and bright numbers on dark badges, are seen on dark and on light images and canvases."""
+
+_LINE = 0.08
+"""Width of a ring's line, of the side of a place; its casing is seen on both sides of it."""
+
+_MARKS = 3
+"""Points of a place: the casing, the ring, the badge; those of all places in this order."""
+
+_BADGE = 0.3
+"""Size of the badge with the number; it stands above the ring, so that nothing in that is covered."""
 
 
 class SuggestionLayers(Overlays):
@@ -29,31 +39,36 @@ class SuggestionLayers(Overlays):
         Without places the layer goes.
         """
         layer = self._find(Kind.SUGGESTIONS, plane.group)
-        if layer is not None and (not places or len(layer.data) != len(places)):
+        count = len(places)
+        if layer is not None and (not places or len(layer.data) != _MARKS * count):
             self._viewer.layers.remove(layer)
             layer = None
         if not places:
             return
-        at = np.array([(*index, row, column) for _, index, row, column in places], float)
+        rings = np.array([(*index, row, column) for _, index, row, column in places], float)
+        badges = rings.copy()
+        badges[:, -2] -= (1 + _BADGE) / 2 * side
+        at = np.concatenate([rings, rings, badges])
         colors = [_CURRENT if number == current else _RING for number, *_ in places]
+        borders = [_CASING] * count + colors + [_CASING] * count
         if layer is None:
             placement = Placement.of_layer(plane.layer, at.shape[1])
             layer = Points(
                 at,
                 # Of Points that get their units later, napari 0.9 looks up slices in metres.
                 **placement.as_keywords(),
-                size=side,
-                face_color="transparent",
-                border_color=colors,
-                border_width=0.08,
-                features={"number": [number + 1 for number, *_ in places]},
-                text={"string": "{number:d}", "size": 12, "color": _CURRENT, "translation": _above(at.shape[1], side)},
-                canvas_size_limits=(14, 10_000),
+                size=np.repeat([(1 + _LINE) * side, side, _BADGE * side], count),
+                face_color=["transparent"] * 2 * count + [_CASING] * count,
+                border_color=borders,
+                border_width=np.repeat([2 * _LINE, _LINE, 0], count),
+                features={"number": [""] * 2 * count + [str(number + 1) for number, *_ in places]},
+                text={"string": "{number}", "size": 9, "color": _CURRENT},
+                canvas_size_limits=(20, 10_000),
             )
             self._add(layer, Kind.SUGGESTIONS, "", plane.group, placement)
         else:
             layer.data = at
-            layer.border_color = colors
+            layer.border_color = borders
         layer.visible = plane.layer.visible
 
     def remove_suggestions(self) -> None:
@@ -98,11 +113,6 @@ class SuggestionLayers(Overlays):
             self._add(layer, Kind.OUTLINE, "", plane.group, plane.placement())
         else:
             layer.data = [path]
-
-
-def _above(axes: int, side: int) -> list[float]:
-    """Return where the number of a ring stands: above it, so that nothing in it is covered."""
-    return [0.0] * (axes - 2) + [-0.75 * side, 0.0]
 
 
 def _width(viewer: Any) -> float:
