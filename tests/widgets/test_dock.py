@@ -288,6 +288,8 @@ def test_nothing_is_clipped_at_380_pixels(make_dock, qtbot, theme):
         assert button.width() == 32 or button.width() >= needed, button.text()
     background = dock.pretrain.curve.plot.backgroundBrush().color().lightness()
     assert (background < 128) is (theme == "dark")
+    line = dock.pretrain.curve._curve.opts["pen"].color().lightness()
+    assert abs(line - background) > 90, "the curve is seen"
 
 
 def test_every_dead_button_says_why(make_dock):

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from .at_exit import before_threads_end
+from .colors import mixed
 from .forms import scrolled
 from .images_step import ImagesStep
 from .jobs import Engine
@@ -186,12 +187,6 @@ def _restyle(widget: QWidget, sheet: str) -> None:
     """Give a widget a style sheet if it has another one: Qt measures everything inside anew, which takes the dock 50 ms."""
     if widget.styleSheet() != sheet:
         widget.setStyleSheet(sheet)
-
-
-def mixed(first: str, second: str) -> str:
-    """Return the colour half way between two ``#rrggbb``."""
-    pairs = zip(bytes.fromhex(first[1:7]), bytes.fromhex(second[1:7]), strict=True)
-    return "#" + bytes((a + b) // 2 for a, b in pairs).hex()
 
 
 def summaries(state: LoopState) -> tuple[str, str, str, str]:

@@ -6,6 +6,8 @@ import pyqtgraph as pg
 from napari.utils.theme import get_theme
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
+from .colors import mixed
+
 MOST_POINTS = 600
 FEW_POINTS = 20
 
@@ -86,7 +88,9 @@ class LossCurve(QWidget):
             axis = self.plot.getAxis(name)
             axis.setPen(theme.secondary.as_hex("long"))
             axis.setTextPen(theme.text.as_hex("long"))
+        # The theme's accent is made for backgrounds; half way to the text a thin line of it is seen on both themes.
+        color = mixed(theme.current.as_hex("long"), theme.text.as_hex("long"))
         self._curve.setSymbolSize(5)
         self._curve.setSymbolPen(None)
-        self._curve.setSymbolBrush(theme.current.as_hex("long"))
-        self._curve.setPen(pg.mkPen(theme.current.as_hex("long"), width=2))
+        self._curve.setSymbolBrush(color)
+        self._curve.setPen(pg.mkPen(color, width=2))
