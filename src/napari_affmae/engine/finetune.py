@@ -217,6 +217,7 @@ class _Finetuning(Task):
         if heads is not None and score is not None and score.miou < heads.miou:
             self.model.readout = None
             return
+        self.unsaved = True
         if score is not None:
             yield self._noted(score)
 

@@ -56,6 +56,8 @@ class Task(ABC):
         A context in which the network has the weights that the run will save; set by the loop.
     earlier
         What the model's history says about this run from before it was resumed.
+    unsaved
+        Whether :meth:`finish` changed the model.
     """
 
     job: Job
@@ -63,6 +65,7 @@ class Task(ABC):
     batch: int
     result: Callable[[], AbstractContextManager[None]] = nullcontext
     earlier: Mapping[str, Any] = MappingProxyType({})
+    unsaved = False
 
     @abstractmethod
     def read(self, step: int) -> Arrays:
@@ -175,6 +178,7 @@ class Trainer:
         self.health = _Health(device, self.done.skipped)
         self.losses: dict[str, float] = {}
         self.rate = 0.0
+        self.used = 0.0
         self.saved_step = self.done.step if start is not None else None
         self.saved_at = time.perf_counter()
         self.read_at = float("-inf")
@@ -201,23 +205,24 @@ class Trainer:
         first = self.done.step
         # Reading data and building the model is over; the budget starts to count here.
         self.clock = Clock(self.done.elapsed)
-        used = self.fraction
+        self.used = self.fraction
         with Batches(self.task.read, self.device) as batches:
-            while self.fraction < 1 and not self.control.stop_requested:
+            while self.used < 1 and not self.control.stop_requested:
                 if self.control.paused:
                     yield from self._save(final=False)
                     self.clock.leave_out(self.control.wait_while_paused())
                     continue
+                before = self.used
                 yield from self._step(batches)
-                before, used = used, self.fraction
-                yield from self._told(self.task.after_step(self.done.step, before, used))
+                yield from self._told(self.task.after_step(self.done.step, before, self.used))
                 if time.perf_counter() - self.saved_at >= self.settings.checkpoint_seconds:
                     yield from self._save(final=False)
-        stopped = self.fraction < 1
+        stopped = self.used < 1
         if self.done.step > first:
             with self.task.result():
                 yield from self._told(self.task.finish(self.done.step))
-            self.saved_step = None  # it may have changed the model
+            if self.task.unsaved:
+                self.saved_step = None
         yield from self._save(final=True)
         yield Done(self.task.job, self.done.step, self.folder.model, stopped=stopped, summary=self._summary())
 
@@ -260,7 +265,8 @@ class Trainer:
 
     def _progress(self, measured: Measured) -> Iterator[Event]:
         now = time.perf_counter()
-        fraction = self.fraction
+        # One look at the clock decides whether this was the last step and what the event says of it.
+        fraction = self.used = self.fraction
         # Reading a loss waits for the graphics card to catch up, so it is done ten times a second, not once a step; events in
         # between repeat the last known losses. On a CPU there is nothing to wait for.
         fresh = self.device.type == "cpu" or now - self.read_at >= READ_SECONDS or fraction >= 1
