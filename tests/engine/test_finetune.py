@@ -126,6 +126,33 @@ def test_the_paint_that_was_kept_back_chooses_between_heads_and_readout(
     assert [event.miou for event in events if isinstance(event, Score)][-1] == 0.9
 
 
+def test_steps_are_saved_before_a_readout_that_fails(
+    tmp_path: Path, mae: MaskedAutoencoder, strokes: LabelledImage, finetuning: FinetuneConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise DataError("one.png vanished")
+
+    monkeypatch.setattr(finetune_module, "stroke_readout", fail)
+    with pytest.raises(DataError, match="vanished"):
+        list(finetune(mae, [strokes], tmp_path, finetuning.replace(budget=Budget(steps=2)), sparse=True))
+    assert load_model(tmp_path).card.history[-1]["steps"] == 2
+
+
+def test_heads_that_were_scored_at_the_last_step_are_not_scored_again(
+    tmp_path: Path, mae: MaskedAutoencoder, strokes: LabelledImage, finetuning: FinetuneConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored = []
+
+    def score(scorer: Any, step: int, predict: Any) -> Score:
+        scored.append((step, predict._model.readout is not None))
+        return Score("finetune", step, 0.5, {}, 1)
+
+    monkeypatch.setattr(finetune_module.Scorer, "score", score)
+    monkeypatch.setattr(finetune_module.Scorer, "__bool__", lambda scorer: True)
+    list(finetune(mae, [strokes], tmp_path, finetuning.replace(budget=Budget(steps=2)), sparse=True))
+    assert scored == [(1, False), (2, False), (2, True)]
+
+
 def test_a_run_from_start_to_end(
     tmp_path: Path,
     mae: MaskedAutoencoder,

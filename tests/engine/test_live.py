@@ -522,3 +522,15 @@ def test_a_stroke_ends_the_look_ahead(open_session, images):
     control.supersede(2)
     assert not list(rounds)
     assert session.features.computed == 0
+
+
+def test_few_tiles_say_how_features_vary_and_all_say_what_is_painted(open_session, images, blobs, monkeypatch):
+    session = open_session()
+    list(session.round(request(images, blobs[1] + 1), LiveControl(1)))
+    everything = session._rows(session.paint.all, 10_000)
+    assert len(everything.tiles) > 2
+    monkeypatch.setattr("napari_affmae.engine.fit_readout._TILES", 2)
+    bounded = session._rows(session.paint.all, 10_000)
+    assert len(bounded.tiles) <= 2
+    assert torch.equal(bounded.filters, everything.filters)
+    assert torch.equal(bounded.context, everything.context)

@@ -25,6 +25,7 @@ from napari_affmae.data.fingerprint import fingerprint
 from napari_affmae.data.records import ImageCollection
 from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.engine import loop, run_folder
+from napari_affmae.engine.clock import Clock
 from napari_affmae.engine.pretrain import pretrain
 from napari_affmae.errors import AffmaeError, ConfigError, DataError, DeviceError, ModelFileError, StorageError
 from napari_affmae.events import CheckpointSaved, Done, Event, Notice, Preview, Progress, Started
@@ -513,3 +514,16 @@ def test_it_runs_in_a_thread(tmp_path: Path, collection: ImageCollection, pretra
     thread.start()
     thread.join()
     assert only(Done, events).step == 6
+
+
+def test_the_last_step_of_a_run_by_time_says_that_it_is_the_last(
+    tmp_path: Path, collection: ImageCollection, pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter(range(1, 1_000_000))
+    # A second passes with every look at the clock: two looks that decide one thing would disagree.
+    monkeypatch.setattr(Clock, "elapsed", property(lambda clock: float(next(looks))))
+    for seconds in range(20, 32):
+        budget = Budget(minutes=(next(looks) + seconds) / 60)
+        events = list(pretrain(collection, tmp_path / str(seconds), pretraining.replace(budget=budget)))
+        assert [event.fraction for event in events if isinstance(event, Progress)][-1] == 1
+        assert not only(Done, events).stopped

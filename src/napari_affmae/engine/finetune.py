@@ -184,7 +184,7 @@ class _Finetuning(Task):
         self._predict = Predictor(model, device)
         self._device, self._tile, self._normalisation = device, tile, normalisation
         self._strokes = sparse and are_strokes(self.sampler)
-        self._last_score: dict[str, Any] = {}
+        self._score: Score | None = None
 
     def read(self, step: int) -> Arrays:
         return self.sampler.batch(step)
@@ -200,39 +200,33 @@ class _Finetuning(Task):
     def after_step(self, step: int, before: float, after: float) -> Iterator[Event]:
         if self.scorer and int(after * _SCORES) > int(before * _SCORES):
             with self.result():
-                score = self.scorer.score(step, self._predict)
-            yield self._noted(score)
+                self._score = self.scorer.score(step, self._predict)
+            yield self._score
         while self._predict.notices:
             yield Notice("finetune", self._predict.notices.pop(0))
 
     def finish(self, step: int) -> Iterator[Event]:
         if not self._strokes:
             return
-        heads = self._scorer_says(step)
+        heads = self._scored(step)
         self.model.readout = stroke_readout(
             self.model, self.sampler, self._normalisation, self._tile, self._config.seed, self._device
         )
         self._predict = Predictor(self.model, self._device)  # the old one may have recorded the heads
-        score = self._scorer_says(step)
+        self._score = None
+        score = self._scored(step)
         if heads is not None and score is not None and score.miou < heads.miou:
-            self.model.readout = None
+            self.model.readout, self._score = None, heads
             return
         self.unsaved = True
         if score is not None:
-            yield self._noted(score)
+            yield score
 
-    def _scorer_says(self, step: int) -> Score | None:
-        return self.scorer.score(step, self._predict) if self.scorer else None
-
-    def _noted(self, score: Score) -> Score:
-        self._last_score = {
-            "held_out_miou": score.miou,
-            "held_out_iou": dict(score.iou),
-            "held_out_pixels": score.pixels,
-            "held_out": self.sampler.held_out_kind,
-            "held_out_step": score.step,
-        }
-        return score
+    def _scored(self, step: int) -> Score | None:
+        """Return the score of the model as it is now, which may be known already; None where nothing was kept back."""
+        if self.scorer and (self._score is None or self._score.step != step):
+            self._score = self.scorer.score(step, self._predict)
+        return self._score
 
     def provenance(self) -> dict[str, Any]:
         data = describe_data(len(self._names), self.sampler.fingerprints, self._labels, self.earlier)
@@ -242,7 +236,16 @@ class _Finetuning(Task):
         pixels = [int(count) for count in self.sampler.class_pixels]
         classes_from = "heads" if self.model.readout is None else "readout"
         figures = {"images": len(self._names), "batch": self.batch, "painted_pixels": pixels, "classes_from": classes_from}
-        return {**figures, **self._last_score}
+        if self._score is None:
+            return figures
+        return {
+            **figures,
+            "held_out_miou": self._score.miou,
+            "held_out_iou": dict(self._score.iou),
+            "held_out_pixels": self._score.pixels,
+            "held_out": self.sampler.held_out_kind,
+            "held_out_step": self._score.step,
+        }
 
 
 def _labelled(

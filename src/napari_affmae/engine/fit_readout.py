@@ -71,16 +71,16 @@ def describe_pixels(
 ) -> Rows:
     """Look painted pixels up, each in the tile in which it lies farthest from the edges; ``opened`` finds images by name."""
     parts, tiles, classes, cells = [], [], [], []
-    places = [len(list(opened(part.image).by_tile(part.rows, part.columns))) for part in pixels]
-    every = -(-sum(places) // _TILES)
+    dealt = [list(opened(part.image).by_tile(part.rows, part.columns)) for part in pixels]
+    every = -(-sum(map(len, dealt)) // _TILES)
     seen = 0
-    for part in pixels:
+    for part, places in zip(pixels, dealt, strict=True):
         image = opened(part.image)
-        for tile, chosen in image.by_tile(part.rows, part.columns):
+        for tile, chosen in places:
             description = describe(image.read(*tile))
             inside = [
-                torch.from_numpy(places[chosen] - start).to(device)
-                for places, start in zip((part.rows, part.columns), tile, strict=True)
+                torch.from_numpy(axis[chosen] - start).to(device)
+                for axis, start in zip((part.rows, part.columns), tile, strict=True)
             ]
             parts.append(description.at(inside[0], inside[1]))
             if seen % every == 0:
@@ -120,6 +120,14 @@ def fit_readout(model: Segmenter, rows: Rows, seed: int, *, heads_trained: bool)
         with torch.no_grad():
             _weigh_heads(readout, rows, left_out, weights)
     yield readout
+
+
+def fitted_readout(model: Segmenter, rows: Rows, seed: int, *, heads_trained: bool) -> Readout:
+    """Return what :func:`fit_readout` ends with."""
+    *_, readout = fit_readout(model, rows, seed, heads_trained=heads_trained)
+    if not isinstance(readout, Readout):
+        raise TypeError("fitting ended without a readout")
+    return readout
 
 
 def loss_on(readout: Readout | None, rows: Rows, classes: int) -> float:

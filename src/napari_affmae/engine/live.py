@@ -30,13 +30,13 @@ from ..model.segmenter import Segmenter
 from .class_heads import with_classes
 from .device import device_errors, limited_threads, resolve_device
 from .finetune import SCRATCH, Model, start_segmenter, started_card, statistics_of
-from .fit_readout import Rows, balanced_loss_on, describe_pixels, fit_readout, loss_on
+from .fit_readout import Rows, balanced_loss_on, describe_pixels, fit_readout, fitted_readout, loss_on
 from .image_source import ArraySource
 from .live_features import FeatureCache
 from .live_fine import FineTraining
 from .live_paint import Paint, PaintedPixels, pixels_of, spread
 from .live_record import LiveRecord
-from .live_tiles import Canvas, Region, TiledImage, finished_bands
+from .live_tiles import OVERLAP, Canvas, Region, TiledImage, finished_bands
 from .segment import check_channels
 from .tiling import FloatArray
 
@@ -124,8 +124,7 @@ class LiveSession:
             self.model = network.to(self.device)
         patch = network.config.patch_size
         self.tile = -(-(self.config.tile or network.card.tile or 0) // patch) * patch
-        # Less than a segmentation's quarter: fewer tiles to wait for.
-        self.overlap = self.tile // 8
+        self.overlap = self.tile // OVERLAP
         # Heads that were trained have an opinion; those of a network that was only pretrained are noise.
         self._heads_trained = _knows(source, classes)
         self._images: dict[str, tuple[ImageRecord, TiledImage]] = {}
@@ -246,7 +245,7 @@ class LiveSession:
                     features.release()
                     self._heads_trained = True
                     rows = self._rows(self.paint.all, self.config.most_pixels)
-                    readout = self.model.readout = self._fitted(rows, heads_trained=True)
+                    readout = self.model.readout = fitted_readout(self.model, rows, self.config.seed, heads_trained=True)
                     self._record.refined(balanced_loss_on(readout, rows, self.model.num_classes))
                     self.paint.caught_up()
                 else:
@@ -256,19 +255,14 @@ class LiveSession:
 
     def _score(self, learned: list[PaintedPixels], kept: list[PaintedPixels], *, heads_trained: bool) -> float:
         """Return the loss on paint that was kept back, of a readout that is fitted to the other."""
-        readout = self._fitted(self._rows(learned, self.config.most_pixels), heads_trained=heads_trained)
+        rows = self._rows(learned, self.config.most_pixels)
+        readout = fitted_readout(self.model, rows, self.config.seed, heads_trained=heads_trained)
         return balanced_loss_on(readout, self._rows(kept, self.config.most_pixels), self.model.num_classes)
 
     def _rows(self, pixels: list[PaintedPixels], most: int) -> Rows:
         return describe_pixels(
             spread(pixels, self.model.num_classes, most), self._tiled.__getitem__, self.features, self.device
         )
-
-    def _fitted(self, rows: Rows, *, heads_trained: bool) -> Readout:
-        *_, readout = fit_readout(self.model, rows, self.config.seed, heads_trained=heads_trained)
-        if not isinstance(readout, Readout):
-            raise TypeError("fitting ended without a readout")
-        return readout
 
     def predict(self, pixels: FloatArray) -> FloatArray:
         """Return probabilities ``[K, T, T]`` of a tile ``[C, T, T]``."""

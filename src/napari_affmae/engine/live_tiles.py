@@ -20,6 +20,9 @@ from .uncertainty import uncertainty
 
 Ints = npt.NDArray[np.int64]
 
+OVERLAP = 8
+"""Part of a tile that neighbours share. Less than a segmentation's quarter: fewer tiles to wait for."""
+
 CANVAS_BYTES = 1 << 29
 """Memory for the prediction of one image; of one that needs more, the surroundings of what is visible are predicted."""
 

@@ -218,12 +218,14 @@ class Trainer:
                 if time.perf_counter() - self.saved_at >= self.settings.checkpoint_seconds:
                     yield from self._save(final=False)
         stopped = self.used < 1
+        # Before anything else: whatever finishing runs into, the steps are not lost.
+        yield from self._save(final=True)
         if self.done.step > first:
             with self.task.result():
                 yield from self._told(self.task.finish(self.done.step))
             if self.task.unsaved:
                 self.saved_step = None
-        yield from self._save(final=True)
+                yield from self._save(final=True)
         yield Done(self.task.job, self.done.step, self.folder.model, stopped=stopped, summary=self._summary())
 
     def _told(self, events: Iterator[Event]) -> Iterator[Event]:

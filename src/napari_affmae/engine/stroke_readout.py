@@ -9,22 +9,21 @@ from __future__ import annotations
 import torch
 
 from ..card import Normalisation
+from ..config import LiveConfig
 from ..data.labels import LabelledSampler
 from ..model.readout import Readout
 from ..model.segmenter import Segmenter
-from .fit_readout import describe_pixels, fit_readout
+from .fit_readout import describe_pixels, fitted_readout
 from .image_source import ArraySource
 from .live_features import FeatureCache
 from .live_paint import pixels_of, spread
-from .live_tiles import TiledImage
+from .live_tiles import OVERLAP, TiledImage
 
 STROKES = 0.1
 """Labels that cover less of their images are strokes."""
 
-_MOST_PIXELS = 6000
-_CACHE_BYTES = 1 << 28
-_OVERLAP = 8
-"""Part of a tile that it shares with the next one, at least: as live training has it."""
+_LIVE = LiveConfig()
+"""Whose readout it is: fitted to as much paint, with as much memory."""
 
 
 def are_strokes(sampler: LabelledSampler) -> bool:
@@ -45,17 +44,15 @@ def stroke_readout(
         If an image cannot be read any more.
     """
     pixels = [pixels_of(str(index), target) for index, target in enumerate(sampler.targets)]
-    chosen = spread([part for part in pixels if len(part)], model.num_classes, _MOST_PIXELS)
+    chosen = spread([part for part in pixels if len(part)], model.num_classes, _LIVE.most_pixels)
 
     def opened(name: str) -> TiledImage:
         source = ArraySource(sampler.image(int(name)), normalisation)
-        return TiledImage(source, tile, tile // _OVERLAP, model.config.patch_size)
+        return TiledImage(source, tile, tile // OVERLAP, model.config.patch_size)
 
-    features = FeatureCache(model, _CACHE_BYTES)
+    features = FeatureCache(model, _LIVE.cache_bytes)
     try:
-        *_, fitted = fit_readout(model, describe_pixels(chosen, opened, features, device), seed, heads_trained=False)
+        rows = describe_pixels(chosen, opened, features, device)
+        return fitted_readout(model, rows, seed, heads_trained=False)
     finally:
         features.release()
-    if not isinstance(fitted, Readout):
-        raise TypeError("fitting ended without a readout")
-    return fitted

@@ -82,7 +82,7 @@ class Readout(nn.Module):
     heads_share
         Exponent of the heads' opinion; 0 if they were never trained.
     log_prior
-        ``[K]``, added at the end: fitting evens the classes out, this takes half of it back.
+        ``[K]``, added at the end: fitting evens the classes out, this takes part of it back.
     """
 
     context_mean: Tensor
