@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import affmae_kernels
@@ -62,6 +63,24 @@ def test_wrong_operators_leave_no_figure(
     assert captured.out == ""
     assert "no figures: operators are wrong on this machine; token_merge, result" in captured.err
     assert not (tmp_path / "bench.json").exists()
+
+
+@pytest.mark.parametrize("name", ["cluster_attention", "token_merge", "deformable_attention"])
+def test_an_operator_that_is_wrong_in_every_precision_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = getattr(affmae_kernels, name)
+    monkeypatch.setattr(affmae_kernels, name, lambda **given: right(**given) * 1.0001)
+    lines = wrong_operators(torch.device("cpu"))
+    assert lines
+    assert all(line.startswith(name) and "of constants, torch.float64: relative error 1.0e-04" in line for line in lines)
+
+
+@pytest.mark.parametrize("way", ["cluster_attention_dense", "cluster_attention_reference"])
+def test_both_ways_of_attention_on_a_cpu_are_checked(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["affmae_kernels.attention.op"]
+    right = getattr(module, way)
+    monkeypatch.setattr(module, way, lambda *given: right(*given) * 1.0001)
+    [line] = wrong_operators(torch.device("cpu"))
+    assert "cluster_attention" in line
 
 
 def test_an_unknown_case_lists_the_others(capsys: pytest.CaptureFixture[str]) -> None:
