@@ -1,6 +1,6 @@
 """How much tiling changes a segmentation, near the seams of the tiles and elsewhere.
 
-    python tests/benchmarks/seams.py MODEL IMAGE [IMAGE ...] [--tile 512] [--out FILE]
+    python tests/benchmarks/seams.py MODEL IMAGE [IMAGE ...] [--tile 512] [--overlap 128] [--out FILE]
 
 An image is segmented once by overlapping, blended tiles and once in one piece. A seam is the middle of the overlap of two
 neighbouring tiles, where the blend changes hands; a pixel is near it if it is at most 32 pixels away.
@@ -31,13 +31,13 @@ def seams(size: int, tile: int, overlap: int, align: int) -> npt.NDArray[np.bool
     return np.any([np.abs(pixels - middle) <= NEAR for middle in middles], axis=0) if middles else np.zeros(size, bool)
 
 
-def compare(model: Segmenter, image: npt.NDArray[np.generic], tile: int) -> dict[str, float]:
+def compare(model: Segmenter, image: npt.NDArray[np.generic], tile: int, overlap: int) -> dict[str, float]:
     """Return the share of pixels whose class differs, near seams, elsewhere and overall."""
     height, width = image.shape[:2]
     patch = model.config.patch_size
     whole = segment(model, image, tile=-(-max(height, width) // patch) * patch).labels
-    differs = segment(model, image, tile=tile, overlap=tile // 4).labels != whole
-    near = seams(height, tile, tile // 4, patch)[:, None] | seams(width, tile, tile // 4, patch)
+    differs = segment(model, image, tile=tile, overlap=overlap).labels != whole
+    near = seams(height, tile, overlap, patch)[:, None] | seams(width, tile, overlap, patch)
     figures = {"near": float(differs[near].mean()), "elsewhere": float(differs[~near].mean()), "overall": float(differs.mean())}
     return {**figures, "ratio": figures["near"] / max(figures["elsewhere"], 1e-9)}
 
@@ -48,12 +48,13 @@ def main() -> int:
     parser.add_argument("model", type=Path)
     parser.add_argument("images", type=Path, nargs="+")
     parser.add_argument("--tile", type=int, default=512)
+    parser.add_argument("--overlap", type=int, help="pixels that neighbouring tiles share [a quarter of the tile]")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     model = load_model(given.model)
     if not isinstance(model, Segmenter):
         parser.error(f"{given.model} is no segmenter")
-    rows = {path.name: compare(model, imread(path), given.tile) for path in given.images}
+    rows = {path.name: compare(model, imread(path), given.tile, given.overlap or given.tile // 4) for path in given.images}
     rows["mean"] = {key: float(np.mean([row[key] for row in rows.values()])) for key in next(iter(rows.values()))}
     print(f"{'image':24}{'near seams':>12}{'elsewhere':>12}{'overall':>12}{'ratio':>8}")
     for name, row in rows.items():
