@@ -71,9 +71,8 @@ def _figures(given: argparse.Namespace) -> Iterator[tuple[str, Draw | str]]:
     yield "operations", lambda: operations.draw(given.preset, lines)
     yield "curves", (lambda: curves.draw(given.run)) if given.run else "give pretraining runs with --run"
     buys = patience_of(lines)
-    title = f"{buys[0][0]['dataset']}, {buys[0][0]['labels']} labelled" if buys else ""
     why = "give lines of quality.py with several --minutes, with --lines"
-    yield "patience", (lambda: patience.draw(buys[0][1], title)) if buys else why
+    yield "patience", (lambda: patience.draw(buys)) if buys else why
 
 
 def _pretrained(path: Path) -> MaskedAutoencoder:

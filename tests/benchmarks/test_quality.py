@@ -203,8 +203,13 @@ def test_the_report_puts_the_forest_beside_the_networks_and_shows_patience() -> 
         assert "| AFFMAE, pretrained | 0, 1 | 45.0 ± 7.1 | 45.0 | 45.0 | 7 |" in table
         assert "| random forest on filters | 0 | 50.0 |" in table
         assert "--method affmae forest --seed 0 1" in table
-    assert "| AFFMAE, pretrained | 45.0 ± 7.1 | 45.0 ± 7.1 |" in patience
+    assert "| AFFMAE, pretrained | 45.0 ± 7.1 [2] | 45.0 ± 7.1 [2] |" in patience
     assert notes.startswith("What did not help")
+    settings = {"finetune.deform": 0.5}
+    text = report.document([trial_line("affmae", minutes=minutes, settings=settings) for minutes in (0.0, 2.0)])
+    none, _, patience = text.split("\n## ")[1:]
+    assert "| AFFMAE, not pretrained (finetune.deform = 0.5) | 0 |" in none
+    assert "| AFFMAE, pretrained (finetune.deform = 0.5) | 50.0 [1] | 50.0 [1] |" in patience
     tried = report.document([trial_line("affmae", settings=chosen) for chosen in ({}, {"segment.views": 4})])
     assert "--set --set segment.views=4\n" in tried
     assert "| AFFMAE, pretrained (segment.views = 4) |" in tried

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .lines import Line
-from .trial import METHODS
+from .trial import METHODS, Method
 
 NAMES = {
     "affmae": "AFFMAE, pretrained",
@@ -49,15 +49,29 @@ def document(lines: Sequence[Line], notes: str = "") -> str:
     return "\n\n".join([*parts, notes.strip()] if notes else parts)
 
 
-def patience(lines: Sequence[Line]) -> list[tuple[Line, dict[str, dict[float, list[float]]]]]:
-    """Return, for each setting with several lengths of pretraining, that setting and mIoU in percent by method and minutes."""
+Variant = tuple[Method, str]
+"""A method, and what differs from its defaults, as text."""
+
+
+def name_of(variant: Variant) -> str:
+    """Return what a table calls a method with its settings."""
+    method, changed = variant
+    return NAMES[method] + (f" ({changed})" if changed else "")
+
+
+def ordered(variants: Iterable[Variant]) -> list[Variant]:
+    """Return variants in the order of tables."""
+    return sorted(variants, key=lambda variant: (METHODS.index(variant[0]), variant[1]))
+
+
+def patience(lines: Sequence[Line]) -> list[tuple[Line, dict[Variant, dict[float, list[float]]]]]:
+    """Return, for each setting with several lengths of pretraining, that setting and mIoU in percent by variant and minutes."""
     found = []
     for setting, entries in _grouped([entry for entry in lines if entry["method"] != "forest"], BUDGETS):
-        scores: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+        scores: dict[Variant, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
         for entry in entries:
-            if not entry["settings"]:
-                scores[entry["method"]][entry["minutes"]].append(100 * entry["miou"])
-        several = {method: dict(sorted(by.items())) for method, by in scores.items() if len(by) > 1}
+            scores[_variant(entry)][entry["minutes"]].append(100 * entry["miou"])
+        several = {variant: dict(sorted(by.items())) for variant, by in scores.items() if len(by) > 1}
         if several:
             found.append((setting, several))
     return found
@@ -87,13 +101,14 @@ def _table(setting: Line, entries: Sequence[Line]) -> str:
     thin = any(entry["boundary_f1"] is not None for entry in entries)
     head = ["method", "seeds", "mIoU", *names, *(["outline F1"] if thin else []), "steps"]
     rows = [head, ["---"] * len(head)]
-    by_method: dict[tuple[str, str], list[Line]] = defaultdict(list)
+    by_variant: dict[Variant, list[Line]] = defaultdict(list)
     for entry in entries:
-        by_method[entry["method"], _changed(entry)].append(entry)
-    for (method, changed), group in sorted(by_method.items(), key=lambda item: (METHODS.index(item[0][0]), item[0][1])):
+        by_variant[_variant(entry)].append(entry)
+    for variant in ordered(by_variant):
+        group = by_variant[variant]
         rows.append(
             [
-                NAMES[method] + (f" ({changed})" if changed else ""),
+                name_of(variant) if setting.get("minutes", 1) else name_of(variant).replace("pretrained", "not pretrained"),
                 ", ".join(str(entry["seed"]) for entry in sorted(group, key=lambda entry: entry["seed"])),
                 _spread(100 * entry["miou"] for entry in group),
                 *(f"{np.mean([100 * entry['iou'].get(name, 0) for entry in group]):.1f}" for name in names),
@@ -110,15 +125,18 @@ def _patience(lines: Sequence[Line]) -> list[str]:
     for setting, scores in patience(lines):
         minutes = sorted({value for by in scores.values() for value in by})
         rows = [["method", *(f"{value:g} min" for value in minutes)], ["---"] * (1 + len(minutes))]
-        for method in sorted(scores, key=METHODS.index):
-            rows.append([NAMES[method], *(_spread(scores[method][m]) if m in scores[method] else "–" for m in minutes)])
+        for variant in ordered(scores):
+            by = scores[variant]
+            rows.append([name_of(variant), *(f"{_spread(by[m])} [{len(by[m])}]" if m in by else "–" for m in minutes)])
         parts.append(
             "\n".join(
                 (
-                    f"## What patience buys: {setting['dataset']}, {_labels(setting)}, {setting['paint']}",
+                    f"## What patience buys: {setting['dataset']}, {_labels(setting)}, {setting['paint']}, "
+                    f"{setting['finetune_minutes']:g} min on labels",
                     "",
-                    f"mIoU after so many minutes of pretraining and {setting['finetune_minutes']:g} of finetuning; from "
-                    f"scratch, all of them are spent on the labels. Preset {setting['preset']}, {setting['device']}.",
+                    f"mIoU after so many minutes of pretraining and {setting['finetune_minutes']:g} of finetuning, in brackets "
+                    "the number of seeds; what is not pretrained spends all of them on the labels. "
+                    f"Preset {setting['preset']}, {setting['part']} split, {setting['device']}.",
                     "",
                     *_rows(rows),
                 )
@@ -165,15 +183,15 @@ def _labels(setting: Line) -> str:
 
 
 def _length(setting: Line) -> str:
-    return f", {setting['minutes']:g} min" if "minutes" in setting else ""
+    return f", {setting['minutes']:g} + {setting['finetune_minutes']:g} min" if "minutes" in setting else ""
 
 
 def _rows(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in rows]
 
 
-def _changed(entry: Line) -> str:
-    return ", ".join(f"{name} = {value}" for name, value in sorted(entry["settings"].items()))
+def _variant(entry: Line) -> Variant:
+    return entry["method"], ", ".join(f"{name} = {value}" for name, value in sorted(entry["settings"].items()))
 
 
 def _spread(values: Iterable[float]) -> str:

@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from comparison.report import NAMES
+from comparison.lines import Line
+from comparison.report import Variant, name_of, ordered
 from comparison.trial import METHODS
 from matplotlib.figure import Figure
 
 from .style import BLUE, GREEN, MARKERS, ORANGE, PURPLE, RED, SKY, new_figure, spread_of
 
 COLORS = dict(zip(METHODS, (BLUE, SKY, ORANGE, RED, GREEN, PURPLE), strict=True))
+DASHES = ("-", (0, (3, 2)), (0, (1, 2)))
+PANEL = ("dataset", "paint", "part", "finetune_minutes")
 
 
-def draw(scores: Mapping[str, Mapping[float, Sequence[float]]], title: str) -> Figure:
-    """Draw mIoU in percent by method and minutes, mean and standard deviation over seeds."""
-    figure, axes = new_figure(1, 1, 3.4)
-    panel = axes[0, 0]
-    for method in sorted(scores, key=METHODS.index):
-        by = scores[method]
-        means, errors = [float(np.mean(values)) for values in by.values()], [spread_of(values) for values in by.values()]
-        marker = MARKERS[METHODS.index(method)]
-        panel.errorbar(list(by), means, errors, marker=marker, color=COLORS[method], capsize=3, label=NAMES[method])
-    panel.set_xticks(sorted({minutes for by in scores.values() for minutes in by}))
-    panel.set_xlabel("minutes of pretraining; from scratch, more minutes on the labels")
-    panel.set_ylabel("mIoU, %")
-    panel.set_title(title)
-    panel.legend()
+def draw(settings: Sequence[tuple[Line, dict[Variant, dict[float, list[float]]]]]) -> Figure:
+    """Draw mIoU in percent by minutes, mean and standard deviation over seeds: a dash for each number of labelled images."""
+    keys = sorted({tuple(setting[name] for name in PANEL) for setting, _ in settings}, key=lambda key: (key[:3], -key[3]))
+    figure, axes = new_figure(1, len(keys), 3.4, sharey=True)
+    for panel, key in zip(axes[0], keys, strict=True):
+        here = [found for found in settings if tuple(found[0][name] for name in PANEL) == key]
+        here.sort(key=lambda found: found[0]["labels"] or np.inf, reverse=True)
+        for number, (setting, scores) in enumerate(here):
+            for variant in ordered(scores):
+                by, place = scores[variant], METHODS.index(variant[0])
+                panel.errorbar(
+                    list(by),
+                    [float(np.mean(values)) for values in by.values()],
+                    [spread_of(values) for values in by.values()],
+                    marker=MARKERS[place],
+                    color=COLORS[variant[0]],
+                    linestyle=DASHES[number % len(DASHES)],
+                    capsize=3,
+                    label=f"{name_of((variant[0], ''))}, {setting['labels'] or 'all'} labelled",
+                )
+        panel.set_xticks(sorted({minutes for _, scores in here for by in scores.values() for minutes in by}))
+        panel.set_xlabel("minutes of pretraining")
+        dataset, paint, part, minutes = key
+        panel.set_title(f"{dataset}, {paint}, {part} split, {minutes:g} min on labels")
+        panel.legend(handlelength=4)
+    axes[0, 0].set_ylabel("mIoU, %")
     return figure

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import nn
 
 from napari_affmae.engine.image_source import ArraySource
 from napari_affmae.model.effective_rank import effective_rank
 from napari_affmae.model.mae import MaskedAutoencoder
+from napari_affmae.model.residual import Residual
 
 from .sections import Section
 from .style import BLUE, INK, MARKERS, ORANGE, new_figure
@@ -53,9 +54,8 @@ def ranks_of(model: MaskedAutoencoder, image: npt.NDArray[Any]) -> dict[str, flo
     }
 
     def watch(name: str) -> Any:
-        def hook(_block: nn.Module, _given: Any, output: Tensor | tuple[Tensor, ...]) -> None:
-            tokens = output if isinstance(output, Tensor) else output[0]
-            found[name] = effective_rank(tokens[0])[1]
+        def hook(_block: nn.Module, _given: Any, output: Residual) -> None:
+            found[name] = effective_rank(output.added()[0])[1]
 
         return hook
 
