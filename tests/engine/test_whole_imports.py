@@ -23,6 +23,24 @@ assert gc.isenabled() and gc.get_freeze_count() < 10_000
 print(len(full) - before, len(gc.get_objects(generation=2)) > 300_000)
 """
 
+LOAD = """
+import sys, threading, time
+from importlib.util import module_from_spec, spec_from_file_location
+spec = spec_from_file_location("imports", sys.argv[1])
+imports = module_from_spec(spec)
+spec.loader.exec_module(imports)
+worker = threading.Thread(target=imports.load_torch_library)
+worker.start()
+turns = 0
+while worker.is_alive():
+    time.sleep(0.001)
+    turns += 1
+assert "torch" not in sys.modules
+print("libtorch_cpu" in open("/proc/self/maps").read(), turns > 10)
+import torch
+assert float(torch.ones(3, 3).matmul(torch.ones(3, 3)).sum()) == 27
+"""
+
 
 class Node:
     """Something that the collector looks at."""
@@ -77,3 +95,11 @@ def test_who_has_switched_collections_off_keeps_them_off():
 def test_the_engine_is_imported_without_a_full_collection():
     said = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True)
     assert said.stdout.split() == ["0", "True"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux's loader is asked")
+def test_torch_s_library_is_loaded_ahead_while_other_threads_run():
+    from napari_affmae.engine import _whole_imports
+
+    said = subprocess.run([sys.executable, "-c", LOAD, _whole_imports.__file__], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["True", "True"]
