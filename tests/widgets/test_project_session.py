@@ -9,6 +9,7 @@ import pytest
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
+from skimage.io import imsave
 
 from napari_affmae.card import ClassInfo
 from napari_affmae.data.label_array import LabelArray
@@ -267,6 +268,100 @@ def test_another_project_folder_takes_open_paint_along_but_never_overwrites(dock
     dock.pretrain.project.set_text(str(tmp_path / "other"))
     dock.pretrain.project.chosen.emit("")
     np.testing.assert_array_equal(paint_of(dock).data, changed)
+
+
+# Another folder of images
+
+
+@pytest.fixture
+def namesake(tmp_path):
+    """Return a function that makes a folder of other images with the same names."""
+
+    def make(folder):
+        folder.mkdir(parents=True)
+        for seed in range(3):
+            pixels = np.random.default_rng(seed + 10).integers(0, 255, (64, 96), np.uint8)
+            imsave(folder / f"em_{seed}.png", pixels, check_contrast=False)
+        return folder
+
+    return make
+
+
+def test_paint_never_gets_onto_an_image_of_the_same_name_in_another_folder(
+    dock, image_folder, namesake, tmp_path, click, wait_idle, qtbot
+):
+    stroke(dock)
+    paint = paint_of(dock).data.copy()
+    first = dock.session.project
+    read_folder(dock, namesake(tmp_path / "others"), click, wait_idle)
+    assert not dock.session.layers.images(), "images of the folder before are closed"
+    open_image(dock, qtbot, 0)
+    click(dock.label.paint)
+    assert not paint_of(dock).data.any()
+    assert dock.session.state.painted == {}
+    dock.session.save_paint()
+    assert not read_project(dock.session.project).images
+    read_folder(dock, image_folder, click, wait_idle)
+    assert dock.session.project == first
+    opened(dock, qtbot, "em_0.png")
+    np.testing.assert_array_equal(paint_of(dock).data, paint)
+
+
+def test_folders_of_the_same_name_have_projects_of_their_own(
+    dock, again, image_folder, namesake, tmp_path, click, wait_idle, qtbot
+):
+    stroke(dock)
+    dock.session.save_paint()
+    first = dock.session.project
+    others = namesake(tmp_path / "elsewhere" / image_folder.name)
+    read_folder(dock, others, click, wait_idle)
+    second = dock.session.project
+    assert second.name == f"{first.name}-2"
+    open_image(dock, qtbot, 0)
+    click(dock.label.paint)
+    assert not paint_of(dock).data.any()
+    stroke(dock, offset=60)
+    dock.session.save_paint()
+    assert again().session.project == first
+    read_folder(dock, others, click, wait_idle)
+    assert dock.session.project == second
+
+
+def test_images_that_were_moved_find_their_project(dock, image_folder, tmp_path, click, wait_idle, qtbot):
+    stroke(dock)
+    dock.session.save_paint()
+    first = dock.session.project
+    moved = image_folder.rename(tmp_path / "moved").rename(tmp_path / "home" / image_folder.name)
+    read_folder(dock, moved, click, wait_idle)
+    assert dock.session.project == first
+    opened(dock, qtbot, "em_0.png")
+    assert paint_of(dock).data.any()
+
+
+def test_a_chosen_project_of_other_images_is_said(dock, namesake, tmp_path, click, wait_idle):
+    dock.pretrain.project.set_text(str(tmp_path / "mine"))
+    dock.pretrain.project.chosen.emit("")
+    stroke(dock)
+    dock.session.save_paint()
+    read_folder(dock, namesake(tmp_path / "others"), click, wait_idle)
+    said = [one.message for one in notification_manager.records if "share their paint" in one.message]
+    assert len(said) == 1
+
+
+def test_a_folder_is_not_left_while_its_paint_cannot_be_saved(dock, namesake, tmp_path, click, wait_idle, monkeypatch):
+    def fail(*words):
+        from napari_affmae.errors import StorageError
+
+        raise StorageError("the disk is full; free some space")
+
+    source = dock.session.state.source
+    with monkeypatch.context() as patch:
+        patch.setattr(LabelArray, "write", fail)
+        stroke(dock)
+        read_folder(dock, namesake(tmp_path / "others"), click, wait_idle)
+        assert dock.session.state.source == source
+        assert paint_of(dock).data.any()
+        assert "could not be saved" in dock.status.text()
 
 
 def test_a_dock_that_is_opened_again_keeps_what_is_painted_on_old_layers(dock, make_dock, qtbot):

@@ -207,6 +207,13 @@ class Overlays:
         self._viewer.layers.selection.active = layer
         self._viewer.reset_view()
 
+    def close_opened(self) -> None:
+        """Remove the images that were opened from the list, and the overlays of each."""
+        names = self._opened_names()
+        for layer in list(self._viewer.layers):
+            if RECORD in layer.metadata or layer.metadata.get(GROUP) in names:
+                self._viewer.layers.remove(layer)
+
     def is_open(self, record: ImageRecord) -> bool:
         """Whether the image has a layer already."""
         return any(image.metadata.get(RECORD) == record for image in self.images())

@@ -23,7 +23,7 @@ from .keeper import ProjectKeeper
 from .layers import OverlayLayers
 from .overlays import Kind
 from .plane import spatial_shape
-from .project import default_project
+from .project import default_project, is_of_others
 from .settings_store import SettingsStore
 from .state import JOB_WORDS, JobName, LoopState, Phase, lost_classes
 
@@ -74,6 +74,8 @@ class Session:
         self.store = store
         self.settings = store.load()
         self.state = LoopState(classes=self.settings.classes)
+        self._default_project = default_project("")
+        self._begun = ("", "")
         self.layers = OverlayLayers(viewer)
         self.keeper = ProjectKeeper(self.layers)
         self.class_edits = ClassEdits(self.state, self.layers, self.keeper)
@@ -95,13 +97,13 @@ class Session:
         self.keeper.failed.connect(self.fail)
         self.keeper.changed.connect(self.count_paint)
         self.state.events.classes.connect(self.keeper.set_classes)
-        self.state.events.source.connect(self.open_project)
+        self.state.events.source.connect(self._on_source)
         self._update_image()
 
     @property
     def project(self) -> Path:
         """The project folder: the chosen one, or one named after the images."""
-        return Path(self.settings.project).expanduser() if self.settings.project else default_project(self.state.source)
+        return Path(self.settings.project).expanduser() if self.settings.project else self._default_project
 
     # Jobs
 
@@ -204,6 +206,39 @@ class Session:
         """Take up the project folder that is chosen now, if it is another one than before."""
         if self.keeper.folder != self.project:
             self._take(self.keeper.open(self.project))
+        here = (str(self.project), self.state.source)
+        if here != self._begun:
+            self._begun = here
+            self._begin_with_images()
+
+    def leave_images(self) -> bool:
+        """Close the images that were opened from the list, their paint saved; return False, said, if it cannot be saved.
+
+        Images of the next folder may have the same names, and their paint is found by name.
+        """
+        if self.keeper.folder is not None:
+            try:
+                self.save_paint()
+            except StorageError as error:
+                self.fail(error)
+                return False
+        self.layers.close_opened()
+        return True
+
+    def _on_source(self, source: str) -> None:
+        self._default_project = default_project(source)
+        self.open_project()
+
+    def _begin_with_images(self) -> None:
+        """Keep in the project which images it is of, or say that they are others."""
+        before, source = self.keeper.file.source, self.state.source
+        if is_of_others(before, source):
+            self.warn(
+                f"{self.project} was begun with the images in {before}: images of the same name share their paint; "
+                "choose another project folder in step 2 if these are others"
+            )
+        elif source:
+            self.keeper.update(source=source)
 
     def reload_project(self) -> None:
         """Show the project as it is on disk now: a snapshot was restored."""
