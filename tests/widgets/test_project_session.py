@@ -11,12 +11,13 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from skimage.io import imsave
 
-from napari_affmae.card import ClassInfo
+from napari_affmae.card import ClassInfo, ModelCard
 from napari_affmae.data.label_array import LabelArray
 from napari_affmae.data.project_folder import read_project
 from napari_affmae.widgets import keeper as keeper_module
 from napari_affmae.widgets.overlays import KIND, Kind
-from napari_affmae.widgets.state import Phase
+from napari_affmae.widgets.session import QUIET_MILLISECONDS
+from napari_affmae.widgets.state import ModelOnDisk, Phase
 
 
 def read_folder(dock, folder, click, wait_idle):
@@ -245,7 +246,7 @@ def test_paint_whose_class_was_lost_gets_one(dock, again, qtbot):
     dock.session.keeper.flush()
     second = again()
     opened(second, qtbot, "em_0.png")
-    assert second.session.state.classes[-1].id == 77
+    assert [info.id for info in second.session.state.classes] == [1, 2, 77]
     assert (paint_of(second).data == 77).sum() == 16
 
 
@@ -520,6 +521,39 @@ def test_a_new_class_never_takes_the_id_of_one_that_can_come_back(three, click):
     assert dock.session.state.classes[-1].id == 4
     click(dock.label.panel.undo)
     assert [info.id for info in dock.session.state.classes] == [1, 2, 3, 4]
+
+
+def test_what_is_painted_with_a_label_of_napari_s_own_gets_a_class(dock, click, wait_idle, engine, qtbot):
+    layer = paint_of(dock)
+    layer.selected_label = 7
+    stroke(dock)
+    stroke(dock, offset=60)
+    assert [info.id for info in dock.session.state.classes] == [1, 2, 7]
+    assert layer.get_color(7)[3] == 1
+    dock.label.classes.selectRow(0)
+    stroke(dock, offset=-60)
+    dock.label.from_scratch.setChecked(True)
+    click(dock.label.train)
+    wait_idle(dock)
+    assert [info.id for info in engine.classes] == [1, 7]
+    dock.label.classes.selectRow(2)
+    click(dock.label.panel.remove)
+    qtbot.wait(3 * QUIET_MILLISECONDS)
+    assert [info.id for info in dock.session.state.classes] == [1, 2]
+
+
+def test_a_loaded_model_leaves_no_paint_without_a_class(dock, click, wait_idle, engine, tmp_path):
+    click(dock.label.panel.add)
+    dock.label.panel._edit(2, "vesicle", "#123456")
+    stroke(dock)
+    assert set(np.unique(paint_of(dock).data)) == {0, 3}
+    path = tmp_path / "loaded.safetensors"
+    classes = (ClassInfo(id=1, name="cell", color="#ff0000"), ClassInfo(id=2, name="gap", color="#00ff00"))
+    engine.models[path] = ModelOnDisk(path, 1, 2, ModelCard(classes=classes))
+    dock.load_model(path)
+    wait_idle(dock)
+    table = [(info.id, info.name) for info in dock.session.state.classes]
+    assert table == [(1, "cell"), (2, "gap"), (3, "vesicle")]
 
 
 def test_a_starved_class_is_marked(dock, qtbot):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from napari.utils.notifications import notification_manager, show_error, show_info, show_warning
 from psygnal import Signal
 from qtpy.QtCore import QTimer
@@ -164,9 +163,13 @@ class Session:
     def count_paint(self) -> None:
         """Count the painted pixels now; undo on a hidden layer, for one, shows in nothing that could be listened to."""
         painted = self.layers.painted_pixels()
+        unnamed = painted.keys() - {info.id for info in self.state.classes}
         for class_id, pixels in self.keeper.file.painted(record.name for record in self._closed_images()).items():
             painted[class_id] = painted.get(class_id, 0) + pixels
         self.state.painted = painted
+        if unnamed:
+            # napari's own controls choose any label, and a project can be cut off between its labels and its classes.
+            self.state.classes = (*self.state.classes, *lost_classes(unnamed))
 
     def painted_examples(self) -> list[tuple[ImageRecord, Any]]:
         """Return every image that has paint, each with a copy of it, or, if it is not open, with what reads it from disk."""
@@ -294,17 +297,12 @@ class Session:
             return
         self._restored.add(plane.group)
         shape = spatial_shape(plane.layer)
-        lost = set()
         segmentation = saved.segmentation
         there = self.layers.kept(plane.group, Kind.SEGMENTATION)
         if segmentation is not None and segmentation.shape == shape and segmentation.any() and not there:
             self.layers.show_saved_segmentation(plane, segmentation, self.state.classes)
         if saved.paint is not None and saved.paint.shape == shape and saved.paint.any():
-            lost = set(np.unique(saved.paint).tolist()) - {0, *(info.id for info in self.state.classes)}
             self.layers.create_paint(plane, self.state.classes, saved.paint)
-        if lost:
-            # The project was cut off between its labels and its classes: no paint is without a class.
-            self.state.classes = (*self.state.classes, *lost_classes(lost))
 
     def save_paint(self) -> None:
         """Write what was painted just now, without waiting for it to be written by itself.
