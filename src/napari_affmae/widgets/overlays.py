@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from psygnal import Signal
 from ..card import ClassInfo, PixelSize
 from ..data.records import ImageRecord
 from .placement import Placement
-from .plane import RECORD, Plane, for_display, grey_limits, spatial_shape
+from .plane import NAME, RECORD, Plane, for_display, grey_limits, spatial_shape
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -104,14 +105,14 @@ class Overlays:
         self.is_adding = False
         self._comes_back = {*KEPT, Kind.SUGGESTIONS}
         viewer.layers.selection.events.active.connect(self._on_change)
-        viewer.layers.events.inserted.connect(self._on_change)
+        viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.dims.events.current_step.connect(self._on_change)
 
     def disconnect(self) -> None:
         """Stop listening to the viewer; the layers stay."""
         self._viewer.layers.selection.events.active.disconnect(self._on_change)
-        self._viewer.layers.events.inserted.disconnect(self._on_change)
+        self._viewer.layers.events.inserted.disconnect(self._on_inserted)
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         self._viewer.dims.events.current_step.disconnect(self._on_change)
         for layer in self._of_kind(Kind.PAINT):
@@ -260,6 +261,9 @@ class Overlays:
         layer.name = f"{group} · {kind} {detail}".rstrip()
         layer.metadata = {KIND: kind, GROUP: group, "detail": detail}
         placement.apply(layer)
+        for image in self.images():
+            if RECORD not in image.metadata and Plane(image, ()).group == group:
+                image.metadata[NAME] = group
         place = len(self._viewer.layers)
         for position, other in enumerate(self._viewer.layers):
             if self._belongs(other, group) and _RANK.get(other.metadata.get(KIND), -1) <= _RANK[kind]:
@@ -308,6 +312,20 @@ class Overlays:
 
     def _on_change(self) -> None:
         self.current_changed.emit()
+
+    def _on_inserted(self, event: Any) -> None:
+        layer = event.value
+        if isinstance(layer, Image) and KIND not in layer.metadata and RECORD not in layer.metadata:
+            self._tell_apart(layer)
+        self.current_changed.emit()
+
+    def _tell_apart(self, image: Image) -> None:
+        """Give an image a name that no other one goes by: a copy, or one that is called as another was before."""
+        taken = {Plane(other, ()).group for other in self.images() if other is not image}
+        if Plane(image, ()).group in taken:
+            image.metadata.pop(NAME, None)
+        if image.name in taken:
+            image.metadata[NAME] = next(name for number in count(1) if (name := f"{image.name} ({number})") not in taken)
 
     def _on_removed(self, event: Any) -> None:
         layer = event.value
