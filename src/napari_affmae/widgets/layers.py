@@ -151,6 +151,7 @@ class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers
             height, width = part.labels.shape
             layer.data[plane.index][part.top : part.top + height, part.left : part.left + width] = part.labels
         layer.refresh(extent=False)
+        self.predicted.emit(plane)
         return made
 
     def show_unsure_parts(self, plane: Plane, parts: Sequence[LivePrediction]) -> Image | None:

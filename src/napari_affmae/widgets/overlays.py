@@ -85,6 +85,8 @@ class Overlays:
         A paint layer left the viewer; its data can still be saved.
     segmented(Plane, SegmentationResult)
         A plane shows a new segmentation.
+    predicted(Plane)
+        Live mode changed parts of a plane's segmentation.
     kept_removed(str)
         Paint or segmentation of an image left the viewer; the name of the image.
     overlay_added(Layer)
@@ -96,6 +98,7 @@ class Overlays:
     paint_redrawn = Signal()
     paint_removed = Signal(object)
     segmented = Signal(object, object)
+    predicted = Signal(object)
     kept_removed = Signal(str)
     overlay_added = Signal(object)
 
