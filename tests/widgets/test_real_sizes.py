@@ -22,6 +22,7 @@ from napari_affmae.model.segmenter import Segmenter
 from napari_affmae.widgets import plane as plane_module
 from napari_affmae.widgets.image_jobs import Working
 from napari_affmae.widgets.jobs import Engine
+from napari_affmae.widgets.large import LargeDone
 from napari_affmae.widgets.overlays import KIND, Kind
 from napari_affmae.widgets.plane import Plane
 from napari_affmae.widgets.slices import slices_from
@@ -166,3 +167,18 @@ def test_live_takes_over_from_a_result_that_lies_on_disk(make_dock, click, wait_
     assert live.on
     [layer] = [layer for layer in dock._viewer.layers if layer.metadata.get(KIND) == Kind.SEGMENTATION]
     assert set(np.unique(layer.data)) <= {1, 2}
+
+
+def test_a_large_image_that_was_removed_meanwhile_leaves_nothing_behind(make_dock, tmp_path, monkeypatch):
+    dock = make_dock()
+    image = dock._viewer.add_image(RNG.random((40, 50)), name="large")
+    segmenting = dock.label.segmenting
+    segmenting._planes = {"large": dock.session.layers.current()}
+    dock._viewer.layers.remove(image)
+    monkeypatch.setattr(
+        "napari_affmae.widgets.segmenting.levels_of", lambda path: [np.ones((40, 50), np.uint8), np.ones((20, 25), np.uint8)]
+    )
+    dock.session.state.job = "segment"
+    dock.session.event.emit(LargeDone("large", tmp_path, DEFAULT_CLASSES, np.zeros((5, 7), np.float32)))
+    dock.session.state.job = None
+    assert not dock._viewer.layers
