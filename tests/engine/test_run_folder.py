@@ -54,6 +54,18 @@ def test_the_first_difference_is_named(tmp_path: Path, pretraining: PretrainConf
         folder.check_resumable("pretrain", {"model": {**model, "patch_size": 8}})
 
 
+def test_labels_that_are_read_in_another_way_are_told_by_their_classes(tmp_path: Path, pretraining: PretrainConfig) -> None:
+    folder = RunFolder(tmp_path)
+    cell, gap = ({"id": number, "name": name, "color": "#000000"} for number, name in enumerate(("cell", "gap"), 1))
+    folder.begin("finetune", pretraining, {"classes": [cell, gap]})
+    with pytest.raises(ConfigError) as caught:
+        folder.check_resumable("finetune", {"classes": [{"id": 0, "name": "background", "color": "#000000"}, cell]})
+    said = str(caught.value)
+    assert "the classes 1 (cell), 2 (gap), and now they are 0 (background), 1 (cell)" in said
+    assert "--sparse and --foreground as before" in said
+    assert "{" not in said
+
+
 def test_settings_that_are_no_json(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(StorageError, match="cannot be read"):

@@ -14,7 +14,7 @@ from napari_affmae.events import Preview
 from napari_affmae.widgets.layers import OverlayLayers
 from napari_affmae.widgets.overlays import GROUP, KIND, Kind
 from napari_affmae.widgets.placement import pixel_size_of
-from napari_affmae.widgets.plane import for_display, grey_limits
+from napari_affmae.widgets.plane import Plane, for_display, grey_limits
 from napari_affmae.widgets.state import DEFAULT_CLASSES
 
 
@@ -263,3 +263,27 @@ def test_rings_are_seen_on_their_own_slice_of_a_stack_with_units(viewer, layers)
     for number, index in enumerate((3, 1, 0)):
         viewer.dims.set_point(0, 10 + 50 * index)
         np.testing.assert_array_equal(rings._view_data, rings.data[number::3, 1:])
+
+
+def test_paint_stays_with_an_image_that_is_renamed(viewer, layers):
+    image = add_image(viewer)
+    layers.create_paint(layers.current(), DEFAULT_CLASSES, None).data[3, 3] = 1
+    image.name = "other"
+    [(record, labels)] = layers.painted_planes()
+    assert record.name == "em", "as it is called in the project"
+    assert labels[3, 3] == 1
+    layers.create_paint(layers.current(), DEFAULT_CLASSES, None)
+    assert len(ours(viewer)) == 1
+
+
+def test_an_image_of_a_name_that_was_given_away_has_paint_of_its_own(viewer, layers):
+    image = add_image(viewer)
+    layers.create_paint(layers.current(), DEFAULT_CLASSES, None).data[3, 3] = 1
+    image.name = "other"
+    add_image(viewer)
+    viewer.add_image(image.data, name="copy", metadata=dict(image.metadata))
+    groups = [Plane(one, ()).group for one in layers.images()]
+    assert groups[0] == "em"
+    assert len(set(groups)) == 3
+    assert groups[2] == "copy"
+    assert len(list(layers.painted_planes())) == 1

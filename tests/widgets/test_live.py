@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt, QTimer
@@ -10,7 +12,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_affmae.data.synthetic import synthetic_em
-from napari_affmae.widgets.live import TURN_MILLISECONDS
+from napari_affmae.widgets.live import REDRAWN_MILLISECONDS, TURN_MILLISECONDS
 from napari_affmae.widgets.overlays import KIND, Kind
 
 SIDE = 128
@@ -243,3 +245,59 @@ def test_the_second_layer_waits_for_the_mouse_too(dock, layer, qtbot):
     assert not dock.session.layers.has_uncertainty()
     QTest.mouseRelease(canvas_of(dock), Qt.MouseButton.LeftButton, pos=place)
     qtbot.waitUntil(dock.session.layers.has_uncertainty, timeout=5000)
+
+
+def test_what_happens_just_before_the_mouse_goes_down_is_answered_after_it(dock, layer, qtbot):
+    paint_two_classes(dock, layer)
+    qtbot.waitUntil(lambda: len(rounds(dock)) >= 1 and settled(dock), timeout=ROUND)
+    canvas_of(dock).setFocus()
+    QTest.keyClick(canvas_of(dock), Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    layer.mode = "pan_zoom"
+    place = press(dock, (0, 0))
+    qtbot.wait(3 * REDRAWN_MILLISECONDS)
+    QTest.mouseRelease(canvas_of(dock), Qt.MouseButton.LeftButton, pos=place)
+    [left] = np.unique(layer.data[layer.data > 0])
+    qtbot.waitUntil(lambda: dock.label.live_mode._latest.paint[0][1].max() == left, timeout=5000)
+
+
+def test_a_network_that_is_loaded_or_trained_meanwhile_is_what_live_goes_on_from(dock, layer, wait_idle, qtbot, tmp_path):
+    paint_two_classes(dock, layer)
+    qtbot.waitUntil(lambda: len(rounds(dock)) >= 1 and settled(dock), timeout=ROUND)
+    first = dock.session.state.segmenter.path
+    loaded = tmp_path / "loaded.safetensors"
+    shutil.copyfile(first, loaded)
+    dock.load_model(loaded)
+    wait_idle(dock)
+    before = len(rounds(dock))
+    stroke(dock, (0, 0))
+    qtbot.waitUntil(lambda: len(rounds(dock)) > before and settled(dock), timeout=ROUND)
+    made = dock.session.state.segmenter
+    assert made.path.parent != first.parent
+    # What it started from is in its history: one session before its own.
+    assert [entry["job"] for entry in made.card.history] == ["live", "live"]
+
+
+def test_another_project_leaves_the_model_of_the_one_before_alone(dock, layer, qtbot, tmp_path):
+    paint_two_classes(dock, layer)
+    qtbot.waitUntil(lambda: len(rounds(dock)) >= 1 and settled(dock), timeout=ROUND)
+    model = dock.session.state.segmenter.path
+    before = model.read_bytes()
+    dock.pretrain.project.set_text(str(tmp_path / "second"))
+    dock.pretrain.project.chosen.emit("")
+    done = len(rounds(dock))
+    stroke(dock, (0, 0))
+    qtbot.waitUntil(lambda: len(rounds(dock)) > done and settled(dock), timeout=ROUND)
+    assert model.read_bytes() == before
+    assert dock.session.state.segmenter.path.is_relative_to(tmp_path / "second")
+
+
+def test_off_and_on_again_in_the_middle_of_a_round(dock, layer, click, qtbot):
+    live = dock.label.live_mode
+    paint_two_classes(dock, layer)
+    qtbot.waitUntil(lambda: "step" in dock.label.live_status.text(), timeout=ROUND)
+    assert live.runner.running
+    click(dock.label.live)
+    click(dock.label.live)
+    qtbot.waitUntil(lambda: bool(rounds(dock)) and settled(dock), timeout=ROUND)
+    assert live.on
+    assert segmentation(dock) is not None

@@ -9,13 +9,15 @@ import pytest
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
+from skimage.io import imsave
 
-from napari_affmae.card import ClassInfo
+from napari_affmae.card import ClassInfo, ModelCard
 from napari_affmae.data.label_array import LabelArray
 from napari_affmae.data.project_folder import read_project
 from napari_affmae.widgets import keeper as keeper_module
 from napari_affmae.widgets.overlays import KIND, Kind
-from napari_affmae.widgets.state import Phase
+from napari_affmae.widgets.session import QUIET_MILLISECONDS
+from napari_affmae.widgets.state import ModelOnDisk, Phase
 
 
 def read_folder(dock, folder, click, wait_idle):
@@ -244,7 +246,7 @@ def test_paint_whose_class_was_lost_gets_one(dock, again, qtbot):
     dock.session.keeper.flush()
     second = again()
     opened(second, qtbot, "em_0.png")
-    assert second.session.state.classes[-1].id == 77
+    assert [info.id for info in second.session.state.classes] == [1, 2, 77]
     assert (paint_of(second).data == 77).sum() == 16
 
 
@@ -267,6 +269,100 @@ def test_another_project_folder_takes_open_paint_along_but_never_overwrites(dock
     dock.pretrain.project.set_text(str(tmp_path / "other"))
     dock.pretrain.project.chosen.emit("")
     np.testing.assert_array_equal(paint_of(dock).data, changed)
+
+
+# Another folder of images
+
+
+@pytest.fixture
+def namesake(tmp_path):
+    """Return a function that makes a folder of other images with the same names."""
+
+    def make(folder):
+        folder.mkdir(parents=True)
+        for seed in range(3):
+            pixels = np.random.default_rng(seed + 10).integers(0, 255, (64, 96), np.uint8)
+            imsave(folder / f"em_{seed}.png", pixels, check_contrast=False)
+        return folder
+
+    return make
+
+
+def test_paint_never_gets_onto_an_image_of_the_same_name_in_another_folder(
+    dock, image_folder, namesake, tmp_path, click, wait_idle, qtbot
+):
+    stroke(dock)
+    paint = paint_of(dock).data.copy()
+    first = dock.session.project
+    read_folder(dock, namesake(tmp_path / "others"), click, wait_idle)
+    assert not dock.session.layers.images(), "images of the folder before are closed"
+    open_image(dock, qtbot, 0)
+    click(dock.label.paint)
+    assert not paint_of(dock).data.any()
+    assert dock.session.state.painted == {}
+    dock.session.save_paint()
+    assert not read_project(dock.session.project).images
+    read_folder(dock, image_folder, click, wait_idle)
+    assert dock.session.project == first
+    opened(dock, qtbot, "em_0.png")
+    np.testing.assert_array_equal(paint_of(dock).data, paint)
+
+
+def test_folders_of_the_same_name_have_projects_of_their_own(
+    dock, again, image_folder, namesake, tmp_path, click, wait_idle, qtbot
+):
+    stroke(dock)
+    dock.session.save_paint()
+    first = dock.session.project
+    others = namesake(tmp_path / "elsewhere" / image_folder.name)
+    read_folder(dock, others, click, wait_idle)
+    second = dock.session.project
+    assert second.name == f"{first.name}-2"
+    open_image(dock, qtbot, 0)
+    click(dock.label.paint)
+    assert not paint_of(dock).data.any()
+    stroke(dock, offset=60)
+    dock.session.save_paint()
+    assert again().session.project == first
+    read_folder(dock, others, click, wait_idle)
+    assert dock.session.project == second
+
+
+def test_images_that_were_moved_find_their_project(dock, image_folder, tmp_path, click, wait_idle, qtbot):
+    stroke(dock)
+    dock.session.save_paint()
+    first = dock.session.project
+    moved = image_folder.rename(tmp_path / "moved").rename(tmp_path / "home" / image_folder.name)
+    read_folder(dock, moved, click, wait_idle)
+    assert dock.session.project == first
+    opened(dock, qtbot, "em_0.png")
+    assert paint_of(dock).data.any()
+
+
+def test_a_chosen_project_of_other_images_is_said(dock, namesake, tmp_path, click, wait_idle):
+    dock.pretrain.project.set_text(str(tmp_path / "mine"))
+    dock.pretrain.project.chosen.emit("")
+    stroke(dock)
+    dock.session.save_paint()
+    read_folder(dock, namesake(tmp_path / "others"), click, wait_idle)
+    said = [one.message for one in notification_manager.records if "share their paint" in one.message]
+    assert len(said) == 1
+
+
+def test_a_folder_is_not_left_while_its_paint_cannot_be_saved(dock, namesake, tmp_path, click, wait_idle, monkeypatch):
+    def fail(*words):
+        from napari_affmae.errors import StorageError
+
+        raise StorageError("the disk is full; free some space")
+
+    source = dock.session.state.source
+    with monkeypatch.context() as patch:
+        patch.setattr(LabelArray, "write", fail)
+        stroke(dock)
+        read_folder(dock, namesake(tmp_path / "others"), click, wait_idle)
+        assert dock.session.state.source == source
+        assert paint_of(dock).data.any()
+        assert "could not be saved" in dock.status.text()
 
 
 def test_a_dock_that_is_opened_again_keeps_what_is_painted_on_old_layers(dock, make_dock, qtbot):
@@ -425,6 +521,39 @@ def test_a_new_class_never_takes_the_id_of_one_that_can_come_back(three, click):
     assert dock.session.state.classes[-1].id == 4
     click(dock.label.panel.undo)
     assert [info.id for info in dock.session.state.classes] == [1, 2, 3, 4]
+
+
+def test_what_is_painted_with_a_label_of_napari_s_own_gets_a_class(dock, click, wait_idle, engine, qtbot):
+    layer = paint_of(dock)
+    layer.selected_label = 7
+    stroke(dock)
+    stroke(dock, offset=60)
+    assert [info.id for info in dock.session.state.classes] == [1, 2, 7]
+    assert layer.get_color(7)[3] == 1
+    dock.label.classes.selectRow(0)
+    stroke(dock, offset=-60)
+    dock.label.from_scratch.setChecked(True)
+    click(dock.label.train)
+    wait_idle(dock)
+    assert [info.id for info in engine.classes] == [1, 7]
+    dock.label.classes.selectRow(2)
+    click(dock.label.panel.remove)
+    qtbot.wait(3 * QUIET_MILLISECONDS)
+    assert [info.id for info in dock.session.state.classes] == [1, 2]
+
+
+def test_a_loaded_model_leaves_no_paint_without_a_class(dock, click, wait_idle, engine, tmp_path):
+    click(dock.label.panel.add)
+    dock.label.panel._edit(2, "vesicle", "#123456")
+    stroke(dock)
+    assert set(np.unique(paint_of(dock).data)) == {0, 3}
+    path = tmp_path / "loaded.safetensors"
+    classes = (ClassInfo(id=1, name="cell", color="#ff0000"), ClassInfo(id=2, name="gap", color="#00ff00"))
+    engine.models[path] = ModelOnDisk(path, 1, 2, ModelCard(classes=classes))
+    dock.load_model(path)
+    wait_idle(dock)
+    table = [(info.id, info.name) for info in dock.session.state.classes]
+    assert table == [(1, "cell"), (2, "gap"), (3, "vesicle")]
 
 
 def test_a_starved_class_is_marked(dock, qtbot):

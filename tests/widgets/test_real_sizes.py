@@ -22,6 +22,7 @@ from napari_affmae.model.segmenter import Segmenter
 from napari_affmae.widgets import plane as plane_module
 from napari_affmae.widgets.image_jobs import Working
 from napari_affmae.widgets.jobs import Engine
+from napari_affmae.widgets.large import LargeDone
 from napari_affmae.widgets.overlays import KIND, Kind
 from napari_affmae.widgets.plane import Plane
 from napari_affmae.widgets.slices import slices_from
@@ -140,3 +141,44 @@ def test_the_result_for_a_large_image_stays_on_disk(make_dock, click, wait_idle,
         np.testing.assert_array_equal(layer.scale, (2, 3))
         np.testing.assert_array_equal(layer.translate, (7, 0))
     assert (dock.session.project / "large" / "large.ome.zarr").is_dir()
+
+
+def test_live_takes_over_from_a_result_that_lies_on_disk(make_dock, click, wait_idle, tmp_path, monkeypatch, qtbot):
+    monkeypatch.setattr(plane_module, "LARGEST_IN_MEMORY", 1000)
+    dock = make_dock(fake=False)
+    dock.session.settings = dock.session.settings.replace(project=str(tmp_path / "project"), device="cpu")
+    dock._viewer.add_image(RNG.integers(0, 255, (600, 70), np.uint8), name="large")
+    dock.label.from_scratch.setChecked(True)
+    click(dock.label.paint)
+    paint = dock.session.layers.paint_layer("large")
+    paint.data_setitem((np.array([3]), np.array([3])), 1)
+    paint.data_setitem((np.array([40]), np.array([3])), 2)
+    live = dock.label.live_mode
+    click(dock.label.live)
+    qtbot.waitUntil(lambda: bool(live.rounds) and not live.runner.running, timeout=120_000)
+    click(dock.label.live)
+    click(dock.label.segment)
+    wait_idle(dock, 120_000)
+    [layer] = [layer for layer in dock._viewer.layers if layer.metadata.get(KIND) == Kind.SEGMENTATION]
+    assert layer.multiscale
+    click(dock.label.live)
+    qtbot.waitUntil(lambda: layer not in dock._viewer.layers, timeout=30_000)
+    qtbot.waitUntil(lambda: not live.runner.running, timeout=120_000)
+    assert live.on
+    [layer] = [layer for layer in dock._viewer.layers if layer.metadata.get(KIND) == Kind.SEGMENTATION]
+    assert set(np.unique(layer.data)) <= {1, 2}
+
+
+def test_a_large_image_that_was_removed_meanwhile_leaves_nothing_behind(make_dock, tmp_path, monkeypatch):
+    dock = make_dock()
+    image = dock._viewer.add_image(RNG.random((40, 50)), name="large")
+    segmenting = dock.label.segmenting
+    segmenting._planes = {"large": dock.session.layers.current()}
+    dock._viewer.layers.remove(image)
+    monkeypatch.setattr(
+        "napari_affmae.widgets.segmenting.levels_of", lambda path: [np.ones((40, 50), np.uint8), np.ones((20, 25), np.uint8)]
+    )
+    dock.session.state.job = "segment"
+    dock.session.event.emit(LargeDone("large", tmp_path, DEFAULT_CLASSES, np.zeros((5, 7), np.float32)))
+    dock.session.state.job = None
+    assert not dock._viewer.layers

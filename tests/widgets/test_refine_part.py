@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QFileDialog
 from skimage.draw import disk
 
 from napari_affmae.card import ModelCard
+from napari_affmae.events import LivePrediction
 from napari_affmae.widgets import refine_part
 from napari_affmae.widgets.overlays import KIND, Kind
 from napari_affmae.widgets.refine_job import refine_job
@@ -148,3 +149,19 @@ def test_closing_while_it_refines_leaves_nothing_running(dock, qtbot):
     switch(dock, qtbot)
     dock.shut_down()
     assert not dock.label.refine._runner.running
+
+
+def test_it_follows_what_live_mode_predicts(dock, engine, qtbot, monkeypatch):
+    known = []
+    refine = engine.refine
+    monkeypatch.setattr(engine, "refine", lambda *words: known.append(words[3]) or refine(*words))
+    switch(dock, qtbot)
+    qtbot.waitUntil(lambda: layer_of(dock, Kind.REFINED) is not None, timeout=20_000)
+    plane = dock.session.layers.current()
+    labels = np.ones((60, 80), np.uint8)
+    labels[10:30, 10:30] = 2
+    part = LivePrediction("live", 1, plane.name, 0, 0, labels, True)
+    dock.session.layers.show_parts(plane, [part], DEFAULT_CLASSES)
+    qtbot.waitUntil(lambda: np.array_equal(layer_of(dock, Kind.REFINED).data, labels), timeout=20_000)
+    assert known[0] is not None
+    assert known[-1] is None, "the probabilities are those of other labels"

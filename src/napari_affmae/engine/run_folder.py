@@ -85,11 +85,18 @@ class RunFolder:
         if before.get("job") != job:
             raise ConfigError(f"{self.path} holds a {before.get('job')} run, not {job}: choose the folder of the run to resume")
         for name, now in fixed.items():
-            if before.get(name) != now:
+            if before.get(name) == now:
+                continue
+            if name == "classes":
                 raise ConfigError(
-                    f"the run in {self.path} was started with {difference(name, before.get(name), now)}: "
-                    "resume it with the same settings, or start a new run in another folder"
+                    f"the run in {self.path} was started with the classes {_listed(before.get(name))}, and now they are "
+                    f"{_listed(now)}: resume it with the same labels, --sparse and --foreground as before, or start a new run "
+                    "in another folder"
                 )
+            raise ConfigError(
+                f"the run in {self.path} was started with {difference(name, before.get(name), now)}: "
+                "resume it with the same settings, or start a new run in another folder"
+            )
 
     def require_space(self, parameters: int) -> None:
         """Raise :class:`StorageError` if the disk has no room for the files of a network with so many parameters."""
@@ -122,6 +129,11 @@ class RunFolder:
             except (ValueError, KeyError, TypeError):
                 continue  # A line that was cut when the process died.
         write_whole(self.log, "".join(line + "\n" for line in kept).encode())
+
+
+def _listed(classes: Any) -> str:
+    """Return the classes of a run, as JSON values, in words."""
+    return ", ".join(f"{info['id']} ({info['name']})" for info in classes or ()) or "none"
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,9 @@ from .state import choose_channels, why_not_scan, why_not_stop
 
 if TYPE_CHECKING:
     from .session import Session
+
+OPEN_LAYERS = "open layers"
+"""Where images come from that are no folder."""
 
 
 class ImagesStep(QWidget):
@@ -94,8 +98,8 @@ class ImagesStep(QWidget):
         """Read the folder in the line, in the worker."""
         folder = self.folder.text()
         self._session.settings = self._session.settings.replace(folder=folder)
-        self._pending_source = folder
         path = Path(folder).expanduser()
+        self._pending_source = os.path.abspath(path)
         self._begin(f"reading {path.name}")
         self._session.start("scan", scan_job(self._session.engine, path, None, self.scanned.emit))
 
@@ -105,7 +109,7 @@ class ImagesStep(QWidget):
             for image in self._session.layers.images()
             if image.visible
         ]
-        self._pending_source = "open layers"
+        self._pending_source = OPEN_LAYERS
         self._begin("reading layers")
         self._session.start("scan", layers_job(self._session.engine, layers))
 
@@ -125,6 +129,9 @@ class ImagesStep(QWidget):
 
     def _on_event(self, event: object) -> None:
         if not isinstance(event, ScanDone):
+            return
+        is_another = self._pending_source not in (OPEN_LAYERS, self._session.state.source)
+        if is_another and not self._session.leave_images():
             return
         self._found = event.images
         self._session.state.source = self._pending_source

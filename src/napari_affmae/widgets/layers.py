@@ -141,7 +141,8 @@ class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers
         shape = spatial_shape(plane.layer)
         layer = self._find(Kind.SEGMENTATION, plane.group)
         made = None
-        if layer is None or layer.data.shape != shape:
+        # One that lies on disk, in several scales, cannot be written to.
+        if layer is None or layer.multiscale or layer.data.shape != shape:
             if layer is not None:
                 self._viewer.layers.remove(layer)
             made = layer = Labels(np.zeros(shape, np.uint8), opacity=0.5, colormap=class_colors(classes), visible=False)
@@ -150,6 +151,7 @@ class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers
             height, width = part.labels.shape
             layer.data[plane.index][part.top : part.top + height, part.left : part.left + width] = part.labels
         layer.refresh(extent=False)
+        self.predicted.emit(plane)
         return made
 
     def show_unsure_parts(self, plane: Plane, parts: Sequence[LivePrediction]) -> Image | None:

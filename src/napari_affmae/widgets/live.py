@@ -7,7 +7,7 @@ alone while a mouse button is down.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -47,10 +47,21 @@ FINE_ROUNDS = 3
 """After so long without a stroke the network learns too, this often at most until the next stroke."""
 
 
+@dataclass(eq=False)
+class Training:
+    """One model in the making: what it starts from, the project it is for, and, once they are there, its session and run."""
+
+    model: Path | str
+    project: Path
+    live: Any = None
+    run: Path | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Wanted:
     """What the worker is asked to do, with copies of all paint."""
 
+    training: Training
     generation: int
     paint: list[tuple[ImageRecord, npt.NDArray[np.uint8]]]
     image: ImageRecord
@@ -64,6 +75,7 @@ class Wanted:
 class LiveSaved:
     """The live model lies on disk."""
 
+    training: Training
     path: Path
 
 
@@ -85,8 +97,9 @@ class LiveMode:
         self._session = session
         self.runner = JobRunner()
         self.on = False
-        self._live: Any = None
-        self._run: Path | None = None
+        self._training = Training("", session.project)
+        self._taking = False
+        self._missed = False
         self._lock = Lock()
         self._pending: Wanted | None = None
         self._control: LiveControl | None = None
@@ -108,12 +121,22 @@ class LiveMode:
     def start(self, model: Path | str) -> None:
         """Switch on, starting from a model."""
         self.on = True
-        self._model, self._live, self._run, self._latest = model, None, None, None
+        self._start_over(model)
         self._session.viewer.mouse_drag_callbacks.append(self._drag)
         for signal, reaction in self._heard():
             signal.connect(reaction)
         self.said.emit("Live: paint two classes to begin.")
         self._look()
+
+    def _start_over(self, model: Path | str) -> None:
+        """Train another model from now on; nothing of the one before is taken any more."""
+        self._training, self._latest = Training(model, self._session.project), None
+        self._held = []
+        self._generation += 1
+        with self._lock:
+            self._pending = None
+        if self._control is not None:
+            self._control.supersede(self._generation)
 
     def _heard(self) -> Sequence[tuple[SignalInstance, Callable[[], None]]]:
         """Return what is listened to while live mode is on."""
@@ -124,6 +147,8 @@ class LiveMode:
             (layers.current_changed, self._on_redrawn),
             (events.classes, self._on_redrawn),
             (events.job, self._on_job),
+            (events.segmenter, self._on_model),
+            (self._session.project_opened, self._on_project),
         )
 
     def stop(self) -> None:
@@ -158,7 +183,12 @@ class LiveMode:
         while event.type == "mouse_move":
             yield
         self._down = False
-        QTimer.singleShot(0, self._show_held)
+        QTimer.singleShot(0, self._on_released)
+
+    def _on_released(self) -> None:
+        self._show_held()
+        if self._missed:
+            self._look()
 
     def _on_painted(self) -> None:
         self._soon.start(STROKE_MILLISECONDS)
@@ -178,8 +208,23 @@ class LiveMode:
             self._idle.stop()
             self.said.emit(f"Live waits while {JOB_WORDS[job]} is under way.")
 
+    def _on_model(self) -> None:
+        """Go on with a network that was trained or loaded meanwhile."""
+        segmenter = self._session.state.segmenter
+        if not self._taking and segmenter is not None:
+            self._start_over(segmenter.path)
+            self._on_redrawn()
+
+    def _on_project(self) -> None:
+        """Leave the model of the project before as it is."""
+        segmenter = self._session.state.segmenter
+        self._start_over(self._training.model if segmenter is None else segmenter.path)
+        self._on_redrawn()
+
     def _look(self) -> None:
         """Ask for a round if paint, classes or the image have changed."""
+        # Undo is noticed a moment later, when the mouse may be down already.
+        self._missed = self._down
         if not self.on or self._down or not self._session.state.idle:
             return
         plane = self._session.layers.current()
@@ -202,20 +247,21 @@ class LiveMode:
         ):
             return
         self._plane, self._fine_rounds = plane, 0
-        self._ask(Wanted(0, paint, plane.record(), self._session.layers.visible_part(plane), classes, perf_counter()))
+        visible = self._session.layers.visible_part(plane)
+        self._ask(Wanted(self._training, 0, paint, plane.record(), visible, classes, perf_counter()))
 
     def _refine(self) -> None:
         latest = self._latest
         if not self.on or latest is None or not self._session.state.idle or self.runner.running or not self.rounds:
             return
         self._fine_rounds += 1
-        self._ask(Wanted(0, latest.paint, latest.image, latest.visible, latest.classes, perf_counter(), fine=True))
+        self._ask(replace(latest, asked=perf_counter(), fine=True))
 
     def _ask(self, wanted: Wanted) -> None:
         self._idle.stop()
         self._generation += 1
         self._held = []
-        wanted = Wanted(**{**vars(wanted), "generation": self._generation})
+        wanted = replace(wanted, generation=self._generation)
         self._latest = wanted
         with self._lock:
             self._pending = wanted
@@ -232,22 +278,25 @@ class LiveMode:
 
     def _work(self, control: JobControl) -> Iterator[object]:
         """Answer requests until there is none; runs in the worker thread."""
-        trained = False
+        trained: Training | None = None
         while not control.stop_requested:
             with self._lock:
                 wanted, self._pending = self._pending, None
             if wanted is None:
                 break
-            if self._live is None:
-                self._live = self._session.engine.open_live(
-                    self._model, wanted.classes, ImageCollection((wanted.image,)), self._session.settings.device
+            training = wanted.training
+            if training.live is None:
+                images = ImageCollection((wanted.image,))
+                training.live = self._session.engine.open_live(
+                    training.model, wanted.classes, images, self._session.settings.device
                 )
-            for event in self._live.answer(wanted, control):
-                trained |= isinstance(event, LiveStep)
+            for event in training.live.answer(wanted, control):
+                if isinstance(event, LiveStep):
+                    trained = training
                 yield event
-        if trained:
-            self._run = self._run or next_run(self._session.project, "finetune")
-            yield LiveSaved(self._live.save(self._run / "model.safetensors"))
+        if trained is not None:
+            trained.run = trained.run or next_run(trained.project, "finetune")
+            yield LiveSaved(trained, trained.live.save(trained.run / "model.safetensors"))
 
     # What comes back, on the main thread
 
@@ -297,7 +346,13 @@ class LiveMode:
             self._turns[:0] = self._to_reveal(plane, self._session.layers.show_unsure_parts(plane, parts))
 
     def _take(self, saved: LiveSaved) -> None:
-        self._session.state.segmenter = self._session.engine.read_model(saved.path)
+        if saved.training is not self._training:
+            return
+        self._taking = True
+        try:
+            self._session.state.segmenter = self._session.engine.read_model(saved.path)
+        finally:
+            self._taking = False
 
     def _report(self, event: LiveRound) -> None:
         if event.loss_after is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from psygnal import Signal
 from ..card import ClassInfo, PixelSize
 from ..data.records import ImageRecord
 from .placement import Placement
-from .plane import RECORD, Plane, for_display, grey_limits, spatial_shape
+from .plane import NAME, RECORD, Plane, for_display, grey_limits, spatial_shape
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -84,6 +85,8 @@ class Overlays:
         A paint layer left the viewer; its data can still be saved.
     segmented(Plane, SegmentationResult)
         A plane shows a new segmentation.
+    predicted(Plane)
+        Live mode changed parts of a plane's segmentation.
     kept_removed(str)
         Paint or segmentation of an image left the viewer; the name of the image.
     overlay_added(Layer)
@@ -95,6 +98,7 @@ class Overlays:
     paint_redrawn = Signal()
     paint_removed = Signal(object)
     segmented = Signal(object, object)
+    predicted = Signal(object)
     kept_removed = Signal(str)
     overlay_added = Signal(object)
 
@@ -104,14 +108,14 @@ class Overlays:
         self.is_adding = False
         self._comes_back = {*KEPT, Kind.SUGGESTIONS}
         viewer.layers.selection.events.active.connect(self._on_change)
-        viewer.layers.events.inserted.connect(self._on_change)
+        viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.dims.events.current_step.connect(self._on_change)
 
     def disconnect(self) -> None:
         """Stop listening to the viewer; the layers stay."""
         self._viewer.layers.selection.events.active.disconnect(self._on_change)
-        self._viewer.layers.events.inserted.disconnect(self._on_change)
+        self._viewer.layers.events.inserted.disconnect(self._on_inserted)
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         self._viewer.dims.events.current_step.disconnect(self._on_change)
         for layer in self._of_kind(Kind.PAINT):
@@ -207,6 +211,13 @@ class Overlays:
         self._viewer.layers.selection.active = layer
         self._viewer.reset_view()
 
+    def close_opened(self) -> None:
+        """Remove the images that were opened from the list, and the overlays of each."""
+        names = self._opened_names()
+        for layer in list(self._viewer.layers):
+            if RECORD in layer.metadata or layer.metadata.get(GROUP) in names:
+                self._viewer.layers.remove(layer)
+
     def is_open(self, record: ImageRecord) -> bool:
         """Whether the image has a layer already."""
         return any(image.metadata.get(RECORD) == record for image in self.images())
@@ -253,6 +264,9 @@ class Overlays:
         layer.name = f"{group} · {kind} {detail}".rstrip()
         layer.metadata = {KIND: kind, GROUP: group, "detail": detail}
         placement.apply(layer)
+        for image in self.images():
+            if RECORD not in image.metadata and Plane(image, ()).group == group:
+                image.metadata[NAME] = group
         place = len(self._viewer.layers)
         for position, other in enumerate(self._viewer.layers):
             if self._belongs(other, group) and _RANK.get(other.metadata.get(KIND), -1) <= _RANK[kind]:
@@ -301,6 +315,20 @@ class Overlays:
 
     def _on_change(self) -> None:
         self.current_changed.emit()
+
+    def _on_inserted(self, event: Any) -> None:
+        layer = event.value
+        if isinstance(layer, Image) and KIND not in layer.metadata and RECORD not in layer.metadata:
+            self._tell_apart(layer)
+        self.current_changed.emit()
+
+    def _tell_apart(self, image: Image) -> None:
+        """Give an image a name that no other one goes by: a copy, or one that is called as another was before."""
+        taken = {Plane(other, ()).group for other in self.images() if other is not image}
+        if Plane(image, ()).group in taken:
+            image.metadata.pop(NAME, None)
+        if image.name in taken:
+            image.metadata[NAME] = next(name for number in count(1) if (name := f"{image.name} ({number})") not in taken)
 
     def _on_removed(self, event: Any) -> None:
         layer = event.value

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from napari.layers import Labels, Layer
+from napari.layers import Image, Labels, Layer
 
 from ..card import ClassInfo
 from ..data.records import ImageRecord
@@ -100,7 +100,8 @@ class PaintLayers(Overlays):
         if not found:
             return False
         for layer in self._viewer.layers:
-            name = layer.metadata.get(GROUP, layer.name)
+            is_image = isinstance(layer, Image) and KIND not in layer.metadata
+            name = Plane(layer, ()).group if is_image else layer.metadata.get(GROUP)
             if name in others and name != group:
                 layer.visible = False
         found[-1].visible = True

@@ -31,6 +31,9 @@ _as_dask: Any = dask.array.from_array  # it has no types
 RECORD = "napari_affmae_record"
 """Key in ``layer.metadata`` of an image opened from the list: its :class:`ImageRecord`."""
 
+NAME = "napari_affmae_name"
+"""Key in ``layer.metadata`` of any other image with overlays: what it was called when it got the first one."""
+
 
 @dataclass(frozen=True)
 class Plane:
@@ -45,9 +48,9 @@ class Plane:
 
     @property
     def group(self) -> str:
-        """Name that the layer's overlays carry."""
+        """Name that the layer's overlays carry, however the user renames the layer."""
         record = self.layer.metadata.get(RECORD)
-        return record.name if isinstance(record, ImageRecord) else str(self.layer.name)
+        return record.name if isinstance(record, ImageRecord) else str(self.layer.metadata.get(NAME, self.layer.name))
 
     @property
     def name(self) -> str:

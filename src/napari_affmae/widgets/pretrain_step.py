@@ -24,6 +24,7 @@ from .state import (
     why_not_resume,
     why_not_scan,
     why_not_stop,
+    with_painted,
 )
 
 if TYPE_CHECKING:
@@ -225,7 +226,8 @@ class PretrainStep(QWidget):
         if model.is_segmenter:
             self._session.state.segmenter = model
             if model.card.classes:
-                self._session.state.classes = model.card.classes
+                state = self._session.state
+                state.classes = with_painted(model.card.classes, state.classes, state.painted)
 
     def _on_job_ended(self, name: str) -> None:
         if name == "pretrain":

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..config import PretrainConfig
-from ..errors import ConfigError
+from ..data.project_folder import read_project
+from ..errors import ConfigError, StorageError
 
 CONFIG, LOG, CHECKPOINT = "config.json", "log.jsonl", "checkpoint.safetensors"
 """Files of a run that are looked at here; the engine, which writes them, would bring torch along when the dock opens."""
@@ -21,9 +22,29 @@ RunKind = Literal["pretrain", "finetune", "compare"]
 
 
 def default_project(source: str) -> Path:
-    """Return where a project goes unless the user says otherwise: in the home folder, named after the images."""
+    """Return where a project goes unless the user says otherwise: in the home folder, named after the images.
+
+    Many folders are called ``images``: one whose name is taken by another folder gets a number.
+    """
     name = re.sub(r"[^\w.-]+", "-", Path(source).name).strip("-.") or "project"
-    return Path.home() / "napari-affmae" / name
+    places = (Path.home() / "napari-affmae" / (name if number == 1 else f"{name}-{number}") for number in range(1, 10**6))
+    return next(place for place in places if not is_of_others(_source_of(place), source))
+
+
+def is_of_others(begun_with: str, source: str) -> bool:
+    """Whether a project that was begun with some images is none of these: the folder it was begun with is another one.
+
+    One that is not there any more may have been moved.
+    """
+    return bool(begun_with and source) and begun_with != source and Path(begun_with).exists()
+
+
+def _source_of(project: Path) -> str:
+    try:
+        return read_project(project).source
+    except StorageError:
+        # Whoever opens it says so.
+        return ""
 
 
 def runs(project: Path, kind: RunKind) -> list[Path]:

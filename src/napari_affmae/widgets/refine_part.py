@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QSpinBox, QWidget
 
@@ -90,6 +91,7 @@ class RefinePart(QWidget):
         session.closing.connect(lambda: self._runner.close(1.0))
         session.layers.current_changed.connect(self._on_image)
         session.layers.segmented.connect(self._on_segmented)
+        session.layers.predicted.connect(self._on_predicted)
         session.state.events.classes.connect(self._list_classes)
 
     def settings(self) -> Refinement:
@@ -111,6 +113,11 @@ class RefinePart(QWidget):
             self._results.pop(name)
         self._on_image()
         if plane.name == current:
+            self._refine_soon()
+
+    def _on_predicted(self, plane: Plane) -> None:
+        """Refine what live mode predicts, when a moment has passed without another part of it."""
+        if plane == self._plane:
             self._refine_soon()
 
     def _on_settings(self) -> None:
@@ -164,9 +171,10 @@ class RefinePart(QWidget):
             self._again = True
             self._runner.stop()
             return
-        # The layer says what is shown; probabilities are only known for what was segmented since the dock was opened.
+        # The layer says what is shown; probabilities are only known for what was segmented since the dock was opened, and
+        # not of what live mode, a snapshot, or another image of this name has put there.
         result = self._results.get(plane.name)
-        if result is not None and result.labels.shape != labels.shape:
+        if result is not None and not np.array_equal(result.labels, labels):
             result = None
         classes = session.state.classes if session.state.segmenter is None else class_table(session.state.segmenter)
         self._planes = {plane.name: plane}

@@ -100,9 +100,7 @@ class Segmenting:
         elif isinstance(event, ImageDone):
             self._show(event)
         elif isinstance(event, LargeDone):
-            plane = self._planes[event.name]
-            self._session.layers.show_stored(plane, levels_of(event.path), event.classes)
-            self._session.layers.show_mean_uncertainty(plane, event.uncertainty, STEP)
+            self._show_large(event)
         elif isinstance(event, ImageFailed):
             self._session.fail(event.error)
 
@@ -113,10 +111,20 @@ class Segmenting:
             fraction = (self._working.place - 1 + progress.fraction) / self._working.count
             self._bar.show_fraction(fraction, f"image {self._working.place} of {self._working.count}")
 
+    def _plane(self, name: str) -> Plane | None:
+        """Return the plane of a result; None if the user removed the image while it was being segmented."""
+        plane = self._planes.get(name)
+        return plane if plane is not None and plane.layer in self._session.layers.images() else None
+
+    def _show_large(self, done: LargeDone) -> None:
+        plane = self._plane(done.name)
+        if plane is not None:
+            self._session.layers.show_stored(plane, levels_of(done.path), done.classes)
+            self._session.layers.show_mean_uncertainty(plane, done.uncertainty, STEP)
+
     def _show(self, done: ImageDone) -> None:
-        plane = self._planes.get(done.name)
-        # The user may have removed the image while it was being segmented.
-        if plane is not None and plane.layer in self._session.layers.images():
+        plane = self._plane(done.name)
+        if plane is not None:
             self._session.layers.show_segmentation(plane, done.result, self._probabilities())
             if done.uncertainty is not None:
                 made = self._session.layers.show_uncertainty(plane, [(0, 0, done.uncertainty)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from napari.utils.notifications import notification_manager, show_error, show_info, show_warning
 from psygnal import Signal
 from qtpy.QtCore import QTimer
@@ -23,7 +22,7 @@ from .keeper import ProjectKeeper
 from .layers import OverlayLayers
 from .overlays import Kind
 from .plane import spatial_shape
-from .project import default_project
+from .project import default_project, is_of_others
 from .settings_store import SettingsStore
 from .state import JOB_WORDS, JobName, LoopState, Phase, lost_classes
 
@@ -74,6 +73,8 @@ class Session:
         self.store = store
         self.settings = store.load()
         self.state = LoopState(classes=self.settings.classes)
+        self._default_project = default_project("")
+        self._begun = ("", "")
         self.layers = OverlayLayers(viewer)
         self.keeper = ProjectKeeper(self.layers)
         self.class_edits = ClassEdits(self.state, self.layers, self.keeper)
@@ -95,13 +96,13 @@ class Session:
         self.keeper.failed.connect(self.fail)
         self.keeper.changed.connect(self.count_paint)
         self.state.events.classes.connect(self.keeper.set_classes)
-        self.state.events.source.connect(self.open_project)
+        self.state.events.source.connect(self._on_source)
         self._update_image()
 
     @property
     def project(self) -> Path:
         """The project folder: the chosen one, or one named after the images."""
-        return Path(self.settings.project).expanduser() if self.settings.project else default_project(self.state.source)
+        return Path(self.settings.project).expanduser() if self.settings.project else self._default_project
 
     # Jobs
 
@@ -162,9 +163,13 @@ class Session:
     def count_paint(self) -> None:
         """Count the painted pixels now; undo on a hidden layer, for one, shows in nothing that could be listened to."""
         painted = self.layers.painted_pixels()
+        unnamed = painted.keys() - {info.id for info in self.state.classes}
         for class_id, pixels in self.keeper.file.painted(record.name for record in self._closed_images()).items():
             painted[class_id] = painted.get(class_id, 0) + pixels
         self.state.painted = painted
+        if unnamed:
+            # napari's own controls choose any label, and a project can be cut off between its labels and its classes.
+            self.state.classes = (*self.state.classes, *lost_classes(unnamed))
 
     def painted_examples(self) -> list[tuple[ImageRecord, Any]]:
         """Return every image that has paint, each with a copy of it, or, if it is not open, with what reads it from disk."""
@@ -204,6 +209,39 @@ class Session:
         """Take up the project folder that is chosen now, if it is another one than before."""
         if self.keeper.folder != self.project:
             self._take(self.keeper.open(self.project))
+        here = (str(self.project), self.state.source)
+        if here != self._begun:
+            self._begun = here
+            self._begin_with_images()
+
+    def leave_images(self) -> bool:
+        """Close the images that were opened from the list, their paint saved; return False, said, if it cannot be saved.
+
+        Images of the next folder may have the same names, and their paint is found by name.
+        """
+        if self.keeper.folder is not None:
+            try:
+                self.save_paint()
+            except StorageError as error:
+                self.fail(error)
+                return False
+        self.layers.close_opened()
+        return True
+
+    def _on_source(self, source: str) -> None:
+        self._default_project = default_project(source)
+        self.open_project()
+
+    def _begin_with_images(self) -> None:
+        """Keep in the project which images it is of, or say that they are others."""
+        before, source = self.keeper.file.source, self.state.source
+        if is_of_others(before, source):
+            self.warn(
+                f"{self.project} was begun with the images in {before}: images of the same name share their paint; "
+                "choose another project folder in step 2 if these are others"
+            )
+        elif source:
+            self.keeper.update(source=source)
 
     def reload_project(self) -> None:
         """Show the project as it is on disk now: a snapshot was restored."""
@@ -259,17 +297,12 @@ class Session:
             return
         self._restored.add(plane.group)
         shape = spatial_shape(plane.layer)
-        lost = set()
         segmentation = saved.segmentation
         there = self.layers.kept(plane.group, Kind.SEGMENTATION)
         if segmentation is not None and segmentation.shape == shape and segmentation.any() and not there:
             self.layers.show_saved_segmentation(plane, segmentation, self.state.classes)
         if saved.paint is not None and saved.paint.shape == shape and saved.paint.any():
-            lost = set(np.unique(saved.paint).tolist()) - {0, *(info.id for info in self.state.classes)}
             self.layers.create_paint(plane, self.state.classes, saved.paint)
-        if lost:
-            # The project was cut off between its labels and its classes: no paint is without a class.
-            self.state.classes = (*self.state.classes, *lost_classes(lost))
 
     def save_paint(self) -> None:
         """Write what was painted just now, without waiting for it to be written by itself.

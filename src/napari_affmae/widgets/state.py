@@ -298,6 +298,15 @@ def lost_classes(ids: Collection[int]) -> tuple[ClassInfo, ...]:
     return tuple(ClassInfo(id=one, name=f"label {one}", color=PALETTE[(one - 1) % len(PALETTE)]) for one in sorted(ids))
 
 
+def with_painted(
+    classes: tuple[ClassInfo, ...], before: tuple[ClassInfo, ...], painted: Mapping[int, int]
+) -> tuple[ClassInfo, ...]:
+    """Return another class table with those of the one before that it lacks and that something is painted in."""
+    ids, names = {info.id for info in classes}, {info.name for info in classes}
+    kept = [info for info in before if info.id not in ids and painted.get(info.id)]
+    return (*classes, *(one.replace(name=f"{one.name} (label {one.id})") if one.name in names else one for one in kept))
+
+
 def edit_class(classes: tuple[ClassInfo, ...], row: int, name: str, color: str) -> tuple[ClassInfo, ...]:
     """Return the table with one row renamed or recoloured.
 
