@@ -196,11 +196,11 @@ def test_a_newer_request_ends_prediction_between_two_tiles(open_session, images,
     predicted = []
     predict = session.predict
 
-    def counted(pixels):
+    def counted(pixels, background):
         predicted.append(1)
         if len(predicted) == 2:
             control.supersede(7)
-        return predict(pixels)
+        return predict(pixels, background)
 
     monkeypatch.setattr(session, "predict", counted)
     events, _ = collected(session.round(request(images, paint), control))
@@ -232,7 +232,7 @@ def test_remembered_features_change_nothing(open_session, images, paint):
         if prepared:
             list(session.round(LiveRequest(0, [], images.records[0], Region(50, 0, 96, 80)), LiveControl()))
         _, shown = collected(session.round(request(images, paint), LiveControl()))
-        tile = session.predict(session._tiled["one"].read(0, 0))
+        tile = session.predict(session._tiled["one"].read(0, 0), session._tiled["one"].background)
         results.append((shown, tile, session.features.computed))
     np.testing.assert_array_equal(results[0][1], results[1][1])
     np.testing.assert_array_equal(results[0][1], results[2][1])
@@ -240,21 +240,40 @@ def test_remembered_features_change_nothing(open_session, images, paint):
     assert results[1][2] < results[0][2]
 
 
+def test_all_tiles_of_an_image_have_one_background(open_session, images, paint, monkeypatch, tmp_path):
+    """A threshold means the same in all of them, live and later, and moves with the image."""
+    seen = []
+    plain = Segmenter._description
+
+    def watched(self, padded, background, *rest):
+        seen.append(float(background))
+        return plain(self, padded, background, *rest)
+
+    monkeypatch.setattr(Segmenter, "_description", watched)
+    session = open_session()
+    list(session.round(request(images, paint), LiveControl()))
+    segment(session.save(tmp_path / "live.safetensors"), images.records[0].array, device="cpu")
+    assert len(seen) > 8
+    assert set(seen) == {float(session._tiled["one"].background[0])}
+
+
 def test_features_follow_the_content(open_session, images):
     session = open_session()
     features = session.features
     pixels = np.random.default_rng(0).normal(size=(1, 32, 32)).astype(np.float32)
-    first = features(pixels)
-    assert features(pixels.copy()) is first
+    dark, bright = np.zeros(1, np.float32), np.ones(1, np.float32)
+    first = features(pixels, dark)
+    assert features(pixels.copy(), dark.copy()) is first
+    assert not torch.equal(features(pixels, bright).filters, first.filters)
     pixels[0, 3, 3] += 1
-    assert not torch.equal(features(pixels).context, first.context)
-    assert features.computed == 2
+    assert not torch.equal(features(pixels, dark).context, first.context)
+    assert features.computed == 3
 
 
 def test_the_cache_keeps_to_its_limit(open_session):
     session = open_session(cache_bytes=1_000_000)
     for seed in range(30):
-        session.features(np.random.default_rng(seed).normal(size=(1, 32, 32)).astype(np.float32))
+        session.features(np.random.default_rng(seed).normal(size=(1, 32, 32)).astype(np.float32), np.zeros(1, np.float32))
         assert session.features.bytes <= 1_000_000
     assert session.features.bytes > 0
 

@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from napari_affmae.config import ModelConfig
-from napari_affmae.model.filters import RESPONSES, filter_responses, smoothed
+from napari_affmae.model.filters import RESPONSES, background_of, filter_responses, smoothed
 from napari_affmae.model.model_file import load_model, read_card, save_model
 from napari_affmae.model.readout import Readout
 from napari_affmae.model.segmenter import Segmenter
@@ -102,6 +102,21 @@ def test_filters_turn_with_the_image() -> None:
     found = filter_responses(image)
     assert found.shape == (1, 2 * RESPONSES, 32, 32)
     torch.testing.assert_close(filter_responses(image.rot90(1, (2, 3))), found.rot90(1, (2, 3)))
+
+
+def test_filters_start_from_the_background(model: Segmenter) -> None:
+    """What was painted in one image holds in the next, whose background is brighter, whatever else is in the batch."""
+    image = torch.randn(1, 1, 32, 48)
+    expected = model.describe(image).filters
+    together = model.describe(torch.cat([image, image + 3])).filters
+    torch.testing.assert_close(together, expected.repeat(2, 1, 1, 1), rtol=1e-4, atol=1e-4)
+    told = model.describe(image, torch.full((1, 1, 1, 1), 5.0)).filters
+    torch.testing.assert_close(told, filter_responses(image - 5), rtol=1e-4, atol=1e-4)
+
+
+def test_the_background_is_found_per_channel() -> None:
+    images = torch.arange(64.0).view(1, 1, 1, 64) * torch.tensor([1.0, -2.0]).view(1, 2, 1, 1)
+    torch.testing.assert_close(background_of(images).flatten(), torch.tensor([16.0, -88.0]))
 
 
 def test_a_ridge_shows_in_the_hessian() -> None:

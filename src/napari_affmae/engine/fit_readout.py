@@ -77,7 +77,7 @@ def describe_pixels(
     for part, places in zip(pixels, dealt, strict=True):
         image = opened(part.image)
         for tile, chosen in places:
-            description = describe(image.read(*tile))
+            description = describe(image.read(*tile), image.background)
             inside = [
                 torch.from_numpy(axis[chosen] - start).to(device)
                 for axis, start in zip((part.rows, part.columns), tile, strict=True)

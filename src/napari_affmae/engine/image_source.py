@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from ..card import Normalisation
 from ..data.normalisation import apply, measure_array
 from ..data.records import prepare
 from ..errors import DataError
+from ..model.filters import background_of
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -32,6 +34,10 @@ class ImageSource(ABC):
     @abstractmethod
     def read(self, top: int, bottom: int, left: int, right: int) -> FloatArray:
         """Return ``[C, bottom - top, right - left]``; the bounds lie inside the image."""
+
+    @abstractmethod
+    def background(self) -> FloatArray:
+        """Return how bright the background is, ``[C]``, on windows spread over the image if it is large."""
 
 
 class ArraySource(ImageSource):
@@ -62,6 +68,7 @@ class ArraySource(ImageSource):
         self._normalisation = normalisation
         self.height, self.width = shape[:2]
         self.channels = shape[2] if len(shape) == 3 else 1
+        self._background: FloatArray | None = None
 
     def raw(self, top: int, bottom: int, left: int, right: int) -> npt.NDArray[Any]:
         """Return a part as ``[h, w, C]`` in its own data type; raise :class:`DataError` if values are no finite numbers."""
@@ -77,6 +84,14 @@ class ArraySource(ImageSource):
         if self._normalisation is not None:
             return apply(pixels, self._normalisation)
         return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
+
+    def background(self) -> FloatArray:
+        """See :class:`ImageSource`."""
+        if self._background is None:
+            windows = [self.read(*row, *column) for row in _windows(self.height) for column in _windows(self.width)]
+            pixels = np.concatenate([window.reshape(self.channels, -1) for window in windows], axis=1)
+            self._background = background_of(torch.from_numpy(pixels)[None, :, None])[0, :, 0, 0].numpy()
+        return self._background
 
     def normalised(self, normalisation: Normalisation) -> ArraySource:
         """Return the same image with statistics applied."""
@@ -111,6 +126,10 @@ class ResampledSource(ImageSource):
         first_column, columns = resampling(self._source.width, self.width, left, right)
         pixels = self._source.read(first_row, first_row + rows.shape[1], first_column, first_column + columns.shape[1])
         return np.ascontiguousarray(rows @ pixels @ columns.T)
+
+    def background(self) -> FloatArray:
+        """See :class:`ImageSource`."""
+        return self._source.background()
 
 
 def scaled_size(height: int, width: int, factors: tuple[float, float]) -> tuple[int, int]:

@@ -264,9 +264,9 @@ class LiveSession:
             spread(pixels, self.model.num_classes, most), self._tiled.__getitem__, self.features, self.device
         )
 
-    def predict(self, pixels: FloatArray) -> FloatArray:
-        """Return probabilities ``[K, T, T]`` of a tile ``[C, T, T]``."""
-        description = self.features(pixels)
+    def predict(self, pixels: FloatArray, background: FloatArray) -> FloatArray:
+        """Return probabilities ``[K, T, T]`` of a tile ``[C, T, T]`` of an image with a background ``[C]``."""
+        description = self.features(pixels, background)
         with torch.no_grad():
             logits = description.logits if self.model.readout is None else self.model.readout(description)
             probabilities: FloatArray = logits.softmax(dim=1)[0].cpu().numpy()
@@ -292,7 +292,7 @@ class LiveSession:
             last = time.perf_counter()
             for row, band in finished_bands(tiles, region):
                 for tile in row:
-                    canvas.add(tile, self.predict(image.read(*tile)))
+                    canvas.add(tile, self.predict(image.read(*tile), image.background))
                     if control.stale(request.generation):
                         return
                 waiting = band if waiting is None else replace(waiting, bottom=band.bottom)
@@ -323,7 +323,7 @@ class LiveSession:
         for tile in image.tiles((request.visible or image.whole).within(image.whole)):
             if control.stale(request.generation):
                 return
-            self.features(image.read(*tile))
+            self.features(image.read(*tile), image.background)
 
     def save(self, path: Path | str) -> Path:
         """Write the model as :func:`~napari_affmae.engine.finetune.finetune` does, to segment, evaluate and go on with.

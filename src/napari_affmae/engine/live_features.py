@@ -17,9 +17,9 @@ from .tiling import FloatArray
 class FeatureCache:
     """The network as a function of single tiles that remembers its latest results.
 
-    A result is found by the content of its tile, so that it serves every place, layer and file that shows the same pixels, and
-    never outlives a change of them. Tiles are described one at a time: what is remembered does not depend on what was asked for
-    beside it.
+    A result is found by the content of its tile and the background of the image, so that it serves every place, layer and file
+    that shows the same pixels, and never outlives a change of them. Tiles are described one at a time: what is remembered does
+    not depend on what was asked for beside it.
 
     Parameters
     ----------
@@ -38,16 +38,17 @@ class FeatureCache:
         self.bytes = 0
         self.computed = 0
 
-    def __call__(self, pixels: FloatArray) -> Description:
-        """Return the description of a normalised tile ``[C, T, T]``, batch axis of one."""
-        key = blake2b(pixels.tobytes(), digest_size=16).digest()
+    def __call__(self, pixels: FloatArray, background: FloatArray) -> Description:
+        """Return the description of a normalised tile ``[C, T, T]`` of an image with background ``[C]``, batch axis of one."""
+        key = blake2b(pixels.tobytes() + background.tobytes(), digest_size=16).digest()
         found = self._kept.get(key)
         if found is not None:
             self._kept.move_to_end(key)
             return found
         self._model.eval()
         with torch.no_grad():
-            description = self._describe((torch.from_numpy(pixels)[None].to(self._device),))
+            tensors = (torch.from_numpy(pixels)[None], torch.from_numpy(background)[None, :, None, None])
+            description = self._describe(tuple(tensor.to(self._device) for tensor in tensors))
         if self._device.type == "cuda":  # the next replay overwrites it
             description = description.clone()
         self.computed += 1
@@ -69,4 +70,4 @@ class FeatureCache:
 
     def _run(self, tensors: Tensors) -> Description:
         with inference_autocast(self._device):
-            return self._model.describe(tensors[0])
+            return self._model.describe(*tensors)

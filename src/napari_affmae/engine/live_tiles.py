@@ -72,6 +72,11 @@ class TiledImage:
         self._column_weights = dict(zip(self._columns.starts, self._columns.weights(overlap), strict=True))
 
     @property
+    def background(self) -> FloatArray:
+        """See :meth:`ImageSource.background <napari_affmae.engine.image_source.ImageSource.background>`."""
+        return self._source.background()
+
+    @property
     def whole(self) -> Region:
         """All of the image."""
         return Region(0, 0, self.height, self.width)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -38,8 +40,10 @@ class Predictor:
         self._at_once: int | None = None
         self.notices: list[str] = []
 
-    def __call__(self, tiles: FloatArray) -> FloatArray:
-        """Return probabilities float32 ``[B, K, h, w]`` of tiles ``[B, C, h, w]``.
+    def __call__(self, tiles: FloatArray, background: FloatArray | None = None) -> FloatArray:
+        """Return probabilities float32 ``[B, K, h, w]`` of tiles ``[B, C, h, w]`` of an image with a background ``[C]``.
+
+        Without one, each tile is taken for an image.
 
         Raises
         ------
@@ -50,7 +54,7 @@ class Predictor:
         done = 0
         while done < len(tiles):
             count = min(self._at_once or len(tiles), len(tiles) - done)
-            predicted = self._try(tiles[done : done + count])
+            predicted = self._try(tiles[done : done + count], background)
             if predicted is None:
                 self._use_less_memory(count)
                 continue
@@ -58,9 +62,12 @@ class Predictor:
             done += count
         return np.concatenate(parts)
 
-    def _try(self, tiles: FloatArray) -> FloatArray | None:
+    def _try(self, tiles: FloatArray, background: FloatArray | None) -> FloatArray | None:
         try:
-            return self._predict(torch.from_numpy(tiles)).cpu().numpy()
+            tensors = [torch.from_numpy(tiles)]
+            if background is not None:
+                tensors.append(torch.from_numpy(background)[None, :, None, None])
+            return self._predict(tensors).cpu().numpy()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -71,13 +78,13 @@ class Predictor:
         return None
 
     @torch.inference_mode()
-    def _predict(self, tiles: Tensor) -> Tensor:
+    def _predict(self, tensors: Sequence[Tensor]) -> Tensor:
         self._model.eval()
-        return self._forward((tiles.to(self._device),))
+        return self._forward(tuple(tensor.to(self._device) for tensor in tensors))
 
-    def _probabilities(self, tiles: Tensors) -> Tensor:
+    def _probabilities(self, tensors: Tensors) -> Tensor:
         with inference_autocast(self._device), narrow_copies(self._model):
-            logits: Tensor = self._model(tiles[0]).logits
+            logits: Tensor = self._model(*tensors).logits
         return logits.float().softmax(dim=1)
 
     def _use_less_memory(self, count: int) -> None:

@@ -14,6 +14,7 @@ from ..data.normalisation import apply
 from ..errors import DataError
 from ..events import Score
 from .confusion import Confusion
+from .image_source import ArraySource
 from .predictor import Predictor
 from .tiling import FloatArray
 
@@ -56,18 +57,19 @@ class Scorer:
             if ((targets := entry.targets[row : row + tile, column : column + tile]) != IGNORE).any()
         ]
         chosen = sorted(places, key=lambda place: (-place[0], *place[1:]))[:most_tiles]
-        self._tiles: list[tuple[FloatArray, npt.NDArray[np.int64]]] = []
+        self._tiles: list[tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]] = []
         for number in sorted({place[1] for place in chosen}):
             entry = held_out[number]
             try:
                 image = entry.record.read()
             except DataError:
                 continue  # Training reports an image that vanished; its labels are no loss to the score.
+            background = ArraySource(image, normalisation).background()
             for _, _, row, column in (place for place in chosen if place[1] == number):
                 targets = np.full((tile, tile), IGNORE, np.int64)
                 inside = entry.targets[row : row + tile, column : column + tile]
                 targets[: inside.shape[0], : inside.shape[1]] = inside
-                self._tiles.append((apply(crop(image, row, column, tile), normalisation), targets))
+                self._tiles.append((apply(crop(image, row, column, tile), normalisation), background, targets))
 
     def __bool__(self) -> bool:
         return bool(self._tiles)
@@ -75,8 +77,8 @@ class Scorer:
     def score(self, step: int, predict: Predictor) -> Score:
         """Measure the model as it is now."""
         confusion = Confusion(self._classes)
-        for image, targets in self._tiles:
-            confusion.add(predict(image[None])[0].argmax(axis=0), targets)
+        for image, background, targets in self._tiles:
+            confusion.add(predict(image[None], background)[0].argmax(axis=0), targets)
         return Score("finetune", step, confusion.miou, confusion.iou, confusion.pixels)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,7 @@ def segment_events(
     patch = network.config.patch_size
     tile = tile or default_tile(network)
     predictor = Predictor(network, place)
+    background = None if network.readout is None else source.background()
     whole = WholeImage(raw.height)
     if into is None:
         require_memory(
@@ -161,7 +163,7 @@ def segment_events(
     if factors is not None:
         rows = ScaledRows((source.height, source.width), (raw.height, raw.width), rows)
     prediction = TiledPrediction(
-        from_views(predictor, views),
+        from_views(partial(predictor, background=background), views),
         source,
         tile=tile,
         overlap=tile // 4 if overlap is None else overlap,

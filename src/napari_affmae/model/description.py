@@ -23,7 +23,8 @@ class Description:
     Attributes
     ----------
     filters
-        float32 ``[B, F, H, W]``, see :func:`~napari_affmae.model.filters.filter_responses`.
+        float32 ``[B, F, H, W]``, see :func:`~napari_affmae.model.filters.filter_responses`; of the image less its
+        background.
     context
         float32 ``[B, h, w, D]``: features of all encoder stages and decoder blocks at every patch, shallow to deep.
     logits

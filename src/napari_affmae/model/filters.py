@@ -20,6 +20,11 @@ RESPONSES = 4 * len(SCALES)
 
 _REACH = 4.0
 
+DARK = 0.25
+"""Part of an image that is darker than its background."""
+
+_SKIPPED = 4
+
 
 def filter_responses(images: Tensor) -> Tensor:
     """Return ``[B, C · RESPONSES, H, W]`` of images ``[B, C, H, W]`` of any size, reflected at their borders.
@@ -37,6 +42,16 @@ def filter_responses(images: Tensor) -> Tensor:
         edges = (down.square() + across.square()).sqrt()
         found += [smooth, sigma * edges, sigma**2 * (middle + spread), sigma**2 * (middle - spread)]
     return torch.cat(found, dim=1)
+
+
+def background_of(images: Tensor) -> Tensor:
+    """Return what a quarter of each image ``[B, C, H, W]`` is darker than, ``[B, C, 1, 1]``, from every fourth row and column.
+
+    How bright an empty place is depends on camera and staining. Thresholds above it carry over to other images, where one
+    between dim nuclei and the dark around them could lie in the dark.
+    """
+    values = images[..., ::_SKIPPED, ::_SKIPPED].flatten(2).sort(dim=-1).values
+    return values[..., int(DARK * values.shape[-1]), None, None]
 
 
 def smoothed(images: Tensor, sigma: float) -> Tensor:

@@ -12,7 +12,7 @@ from ..config import ModelConfig
 from ..errors import ConfigError
 from .description import Description, context_of
 from .encoder import Stage
-from .filters import filter_responses
+from .filters import background_of, filter_responses
 from .geometry import grid_positions
 from .mae import MaskedAutoencoder
 from .masking import unpatchify
@@ -76,8 +76,11 @@ class Segmenter(Network):
         model.card = mae.card
         return model.to(next(mae.parameters()).device, next(mae.parameters()).dtype)
 
-    def forward(self, images: Tensor) -> SegmenterOutput:
+    def forward(self, images: Tensor, background: Tensor | None = None) -> SegmenterOutput:
         """Segment normalised images ``[B, C, H, W]`` of any size.
+
+        ``background`` is that of the whole images that these are tiles of, ``[B, C, 1, 1]`` or one for all; None where they
+        are whole. It matters to a readout only.
 
         Raises
         ------
@@ -89,7 +92,7 @@ class Segmenter(Network):
             return self.heads_output(images)
         padded, grid, stages, decoded = self._decoded(images)
         output = self._heads(decoded, grid)
-        logits: Tensor = self.readout(self._description(padded, grid, stages, decoded, output.logits))
+        logits: Tensor = self.readout(self._description(padded, background, grid, stages, decoded, output.logits))
         return _cropped(SegmenterOutput(logits, output.aux), height, width)
 
     def heads_output(self, images: Tensor) -> SegmenterOutput:
@@ -97,10 +100,10 @@ class Segmenter(Network):
         _, grid, _, decoded = self._decoded(images)
         return _cropped(self._heads(decoded, grid), *images.shape[-2:])
 
-    def describe(self, images: Tensor) -> Description:
+    def describe(self, images: Tensor, background: Tensor | None = None) -> Description:
         """Return what a readout reads classes from, of images as :meth:`forward` takes them, padded to whole patches."""
         padded, grid, stages, decoded = self._decoded(images)
-        return self._description(padded, grid, stages, decoded, self._heads(decoded, grid).logits)
+        return self._description(padded, background, grid, stages, decoded, self._heads(decoded, grid).logits)
 
     def _decoded(self, images: Tensor) -> tuple[Tensor, tuple[int, int], list[Stage], list[Tensor]]:
         padded = self._padded(images)
@@ -112,11 +115,18 @@ class Segmenter(Network):
         return SegmenterOutput(logits=maps["res2"], aux={"res5": maps["res5"], "res4": maps["res4"]})
 
     def _description(
-        self, padded: Tensor, grid: tuple[int, int], stages: list[Stage], decoded: list[Tensor], logits: Tensor
+        self,
+        padded: Tensor,
+        background: Tensor | None,
+        grid: tuple[int, int],
+        stages: list[Stage],
+        decoded: list[Tensor],
+        logits: Tensor,
     ) -> Description:
         with torch.autocast(padded.device.type, enabled=False):
             places = self.places(grid, padded).expand(padded.shape[0], -1, 2)
-            return Description(filter_responses(padded), context_of(stages, decoded, places, grid), logits.float())
+            filters = filter_responses(padded - (background_of(padded) if background is None else background))
+            return Description(filters, context_of(stages, decoded, places, grid), logits.float())
 
     @staticmethod
     def places(grid: tuple[int, int], like: Tensor) -> Tensor:
