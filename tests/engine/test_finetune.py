@@ -400,7 +400,7 @@ def test_resuming_with_other_classes_is_refused(
 ) -> None:
     list(finetune(mae, examples, tmp_path, finetuning.replace(budget=Budget(steps=1))))
     classes = (ClassInfo(id=0, name="x", color="#000000"), ClassInfo(id=1, name="y", color="#ffffff"))
-    with pytest.raises(ConfigError, match="was started with classes"):
+    with pytest.raises(ConfigError, match="was started with the classes"):
         list(finetune(mae, examples, tmp_path, finetuning, classes=classes, resume=True))
 
 
