@@ -105,6 +105,7 @@ def pair_project(
     if Path(images).is_dir() and files is None:
         # Whoever gives one image, or a list, leaves the others out on purpose.
         there = {record.name for record in collection.records} | {item.name for item in skipped}
-        skipped += [Skipped(name, f"it is painted in the project, but not in {images}") for name in painted if name not in there]
+        why = f"it is painted in the project, but not in {images}"
+        skipped += [Skipped(name, why) for name in painted if name not in there]
     present = {class_id for example in examples for class_id in np.unique(example.labels).tolist()}
     return examples, skipped, tuple(info for info in project.classes if info.id in present)
