@@ -226,6 +226,7 @@ class Session:
                 self.fail(error)
                 return False
         self.layers.close_opened()
+        self.opener.forget()
         return True
 
     def _on_source(self, source: str) -> None:
