@@ -249,7 +249,7 @@ class PretrainConfig(Settings):
         When to end.
     tile
         Side of the square crops in pixels, or None to choose by device; the run's own settings hold the number that was chosen.
-        Smaller images are taken whole and padded by reflection.
+        Smaller images are taken whole and padded by reflection; where all are less than half of it, it is refused.
     batch
         Crops per step, or None to choose by device and preset.
     learning_rate, betas, weight_decay, warmup, clip

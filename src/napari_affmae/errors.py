@@ -39,6 +39,19 @@ class StorageError(AffmaeError):
     """Results cannot be written: the disk is full, the folder is read-only, or something is already there."""
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether the system says that there is no space left."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def cannot_save(what: str, place: Path, error: Exception) -> StorageError:
+    """Return what to raise where part of a project could not be saved, whoever noticed it first."""
+    cause = error.__cause__ if isinstance(error, StorageError) and error.__cause__ is not None else error
+    remedy = "free some space, or choose" if is_full(cause) else "choose"
+    reason = getattr(cause, "strerror", None) or cause
+    return StorageError(f"{what} could not be saved to {place}: {reason}; {remedy} another project folder in step 2")
+
+
 def cannot_write(path: Path, error: OSError, note: str = "") -> StorageError:
     """Return what to raise where something could not be written: the system's reason, and what helps against it.
 
@@ -57,7 +70,7 @@ def cannot_write(path: Path, error: OSError, note: str = "") -> StorageError:
         return StorageError(f"cannot write {path}: {file} is a file, not a folder; choose another folder{note}")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         remedy = "choose a folder where you may write"
-    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+    elif is_full(error):
         remedy = "free some space or choose another folder"
     else:
         remedy = "choose another folder"

@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from napari_affmae.card import ClassInfo
 from napari_affmae.data.label_array import LabelArray
@@ -105,3 +106,36 @@ def test_snapshots_are_taken_listed_and_restored(affmae, project, finetuned):
     assert (LabelArray(project / where, "paint").read() == 2).sum() == 20 * SIZE
     assert affmae("project", "restore", project, "nonsense").code == 1
     assert affmae("project", "show", project / "finetune-1").code == 1
+
+
+def test_a_painted_image_that_is_gone_is_said(affmae, images, pretrained, project, tmp_path):
+    labels = np.full((SIZE, SIZE), 4, np.uint8)
+    paint(project, "renamed.png", "renamed.png", (), labels, labels.shape)
+    words = ("finetune", pretrained, "--labels", project, "--steps", 1, "--tile", 32, "--batch", 1, "--images")
+    result = affmae(*words, images, "--out", tmp_path / "run")
+    assert result.code == 0, result.err
+    assert f"note: skipped renamed.png: it is painted in the project, but not in {images}" in result.err
+    part = affmae(*words, images / "a.png", "--out", tmp_path / "part")
+    assert part.code == 0, part.err
+    assert "renamed.png" not in part.err, "who gives one image wants no more"
+
+
+def test_painted_images_of_another_size_are_not_called_unpainted(affmae, images, project, tmp_path):
+    folder = tmp_path / "resized"
+    folder.mkdir()
+    Image.open(images / "a.png").resize((64, 48)).save(folder / "a.png")
+    words = ("finetune", "scratch:tiny", "--images", folder, "--labels", project, "--out", tmp_path / "run")
+    result = affmae(*words)
+    assert result.code == 1
+    [line] = result.err.strip().splitlines()
+    assert "a.png" in line
+    assert "96 × 96" in line
+    assert "no image" not in line
+
+
+def test_only_painted_images_are_named_as_painted(affmae, images, project, tmp_path):
+    file = read_project(project)
+    looked_at = ImageEntry(labels=file.labels_of("0.png"), index=()).updated(predicted=True)
+    write_project(project, file.with_image("0.png", looked_at))
+    result = affmae("finetune", "scratch:tiny", "--images", images / "b.png", "--labels", project, "--out", tmp_path / "run")
+    assert "painted there: a.png, sub/c.png)" in result.err

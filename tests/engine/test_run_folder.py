@@ -90,8 +90,16 @@ def test_too_small_a_disk_is_noticed_before_the_first_step(tmp_path: Path, monke
     usage = shutil.disk_usage(tmp_path)._replace(free=2_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     RunFolder(tmp_path).require_space(1000)
-    with pytest.raises(StorageError, match="has 2 MB free, but this run needs about 97 MB"):
+    with pytest.raises(StorageError, match="has 2 MB free, but this run needs about 97 MB more"):
         RunFolder(tmp_path).require_space(3_000_000)
+    # Of a run that goes on, the files that will be replaced are there already.
+    for name, size in (("model.safetensors", 12_000_000), ("checkpoint.safetensors", 36_000_000)):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(size)
+    usage = usage._replace(free=50_000_000)
+    RunFolder(tmp_path).require_space(3_000_000)
+    with pytest.raises(StorageError, match="has 50 MB free, but this run needs about 61 MB more"):
+        RunFolder(tmp_path).require_space(3_375_000)
 
 
 def test_the_log_forgets_what_will_be_done_again(tmp_path: Path) -> None:

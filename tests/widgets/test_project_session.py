@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import time
 
 import numpy as np
 import pytest
@@ -12,8 +14,10 @@ from qtpy.QtTest import QTest
 from skimage.io import imsave
 
 from napari_affmae.card import ClassInfo, ModelCard
+from napari_affmae.data import project_folder
 from napari_affmae.data.label_array import LabelArray
 from napari_affmae.data.project_folder import read_project
+from napari_affmae.errors import StorageError
 from napari_affmae.widgets import keeper as keeper_module
 from napari_affmae.widgets.overlays import KIND, Kind
 from napari_affmae.widgets.session import QUIET_MILLISECONDS
@@ -159,8 +163,6 @@ def test_what_cannot_be_saved_is_said_and_tried_again(dock, qtbot, monkeypatch):
     write = LabelArray.write
 
     def fail(*words):
-        from napari_affmae.errors import StorageError
-
         raise StorageError("the disk is full; free some space")
 
     monkeypatch.setattr(LabelArray, "write", fail)
@@ -169,7 +171,53 @@ def test_what_cannot_be_saved_is_said_and_tried_again(dock, qtbot, monkeypatch):
     monkeypatch.setattr(LabelArray, "write", write)
     stroke(dock, offset=60)
     qtbot.waitUntil(lambda: is_saved(dock), timeout=1000)
-    assert [one.message for one in notification_manager.records].count("The disk is full; free some space.") == 1
+    said = "The disk is full; free some space; until then paint is in memory only."
+    assert [one.message for one in notification_manager.records].count(said) == 1
+    qtbot.waitUntil(lambda: dock.status.text() == "All paint is saved again.", timeout=1000)
+
+
+def test_images_are_opened_with_their_paint_while_none_can_be_saved(dock, qtbot, monkeypatch):
+    def fail(*words):
+        time.sleep(0.3)
+        raise StorageError("the disk is full; free some space")
+
+    monkeypatch.setattr(LabelArray, "write", fail)
+    stroke(dock)
+    qtbot.waitUntil(lambda: dock.session.keeper._saving is not None, timeout=1000)
+    read = LabelArray.read
+    monkeypatch.setattr(LabelArray, "read", lambda self: time.sleep(0.3) or read(self))
+    open_image(dock, qtbot, 1)
+    assert paint_of(dock).data.any(), "what could not be saved is still there"
+
+
+def test_closing_says_that_paint_is_not_saved_and_why(dock, qtbot, monkeypatch):
+    def fail(*words):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(project_folder.os, "replace", fail)
+    stroke(dock)
+    dock.session.status.connect(lambda text, is_error: pytest.fail("the forms may be gone"))
+    notification_manager.records.clear()
+    dock.session.close()
+    [said] = [one.message for one in notification_manager.records]
+    assert said.startswith("What was painted last is not saved: the ")
+    assert "No space left on device; free some space" in said
+
+
+def test_a_click_says_why_paint_cannot_be_saved(dock, click, qtbot, monkeypatch):
+    dock.label.from_scratch.setChecked(True)
+    stroke(dock)
+    paint_of(dock).paint((20, 20), 2)
+    qtbot.waitUntil(dock.label.train.isEnabled, timeout=1000)
+
+    def fail(*words):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(project_folder.os, "replace", fail)
+    paint_of(dock).paint((40, 20), 2)
+    click(dock.label.train)
+    assert dock.session.state.job is None
+    assert "No space left on device; free some space, or choose another project folder in step 2" in dock.status.text()
 
 
 # Coming back
@@ -351,8 +399,6 @@ def test_a_chosen_project_of_other_images_is_said(dock, namesake, tmp_path, clic
 
 def test_a_folder_is_not_left_while_its_paint_cannot_be_saved(dock, namesake, tmp_path, click, wait_idle, monkeypatch):
     def fail(*words):
-        from napari_affmae.errors import StorageError
-
         raise StorageError("the disk is full; free some space")
 
     source = dock.session.state.source
@@ -362,7 +408,7 @@ def test_a_folder_is_not_left_while_its_paint_cannot_be_saved(dock, namesake, tm
         read_folder(dock, namesake(tmp_path / "others"), click, wait_idle)
         assert dock.session.state.source == source
         assert paint_of(dock).data.any()
-        assert "could not be saved" in dock.status.text()
+        assert "disk is full" in dock.status.text()
 
 
 def test_a_dock_that_is_opened_again_keeps_what_is_painted_on_old_layers(dock, make_dock, qtbot):

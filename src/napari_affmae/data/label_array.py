@@ -18,7 +18,7 @@ import numpy.typing as npt
 import zarr
 
 from ..card import ClassInfo
-from ..errors import StorageError
+from ..errors import StorageError, cannot_save
 from .write import place_whole
 from .write_ome_zarr import legend
 
@@ -124,7 +124,7 @@ class LabelArray:
                     self._note(index, chunk)
                     written += 1
         except (OSError, ValueError) as error:
-            raise _unwritable(self.folder, error) from error
+            raise cannot_save("the labels", self.folder, error) from error
         return written
 
     def plane_counts(self) -> dict[Index, dict[int, int]]:
@@ -184,7 +184,7 @@ class LabelArray:
             there = [kind for kind in KINDS if (self.folder / "labels" / kind).is_dir()]
             labels.attrs["ome"] = {"version": _VERSION, "labels": there}
         except (OSError, ValueError) as error:
-            raise _unwritable(self.folder, error) from error
+            raise cannot_save("the labels", self.folder, error) from error
         return self._open()
 
     def _describe(self, classes: Sequence[ClassInfo] | None) -> None:
@@ -209,7 +209,7 @@ class LabelArray:
         try:
             place.rename(aside)
         except OSError as error:
-            raise _unwritable(self.folder, error) from error
+            raise cannot_save("the labels", self.folder, error) from error
         self._array = None
         self._signatures.clear()
         self._counts.clear()
@@ -268,8 +268,3 @@ def _readable(folder: Path) -> Iterator[None]:
         raise StorageError(
             f"the labels in {folder} cannot be read ({error}); move that folder away, or restore a snapshot"
         ) from error
-
-
-def _unwritable(folder: Path, error: Exception) -> StorageError:
-    reason = getattr(error, "strerror", None) or error
-    return StorageError(f"the labels could not be saved to {folder}: {reason}; choose another project folder in step 2")

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from ..card import ClassInfo
 from ..config import Settings
-from ..errors import ConfigError, StorageError
+from ..errors import ConfigError, StorageError, cannot_save
 from .suggestions import KeptSuggestions
 
 PROJECT_FILE = "project.json"
@@ -162,10 +162,7 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
         partial.write_text(json.dumps(record, indent=1), encoding="utf-8")
         os.replace(partial, path)
     except OSError as error:
-        raise StorageError(
-            f"the project could not be saved to {path.parent}: {error.strerror or error}; "
-            "choose another project folder in step 2"
-        ) from error
+        raise cannot_save("the project", path.parent, error) from error
 
 
 def _short(error: Exception) -> str:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..card import ClassInfo
 from ..errors import AffmaeError, LabelError
+from ..words import some_names
 from .label_array import LabelArray
 from .label_images import LabelledImage
 from .project_folder import ImageEntry, ProjectFile, read_project
@@ -58,6 +59,8 @@ def pair_project(
 ) -> tuple[list[LabelledImage], list[Skipped], tuple[ClassInfo, ...]]:
     """Find the painted images of a project, as :func:`~.label_images.pair_labels` finds label files.
 
+    Painted images that a whole folder of images does not hold are among what is skipped.
+
     Parameters
     ----------
     images
@@ -77,23 +80,32 @@ def pair_project(
     DataError, StorageError
         If no image is usable, or the project cannot be read.
     LabelError
-        If nothing is painted on any of these images.
+        If nothing is painted on any of these images, or none of the paint can be read or fits.
     """
     folder = Path(folder)
     project = read_project(folder)
     collection = scan(images, files, channels)
-    skipped = list(collection.skipped)
+    unreadable = []
     examples = []
     for record, paint in stored_paint(folder, project, collection.records):
         try:
             examples.append(LabelledImage(record, paint.read()))
         except AffmaeError as error:
-            skipped.append(Skipped(record.name, str(error).removeprefix(f"{record.name}: ")))
+            unreadable.append(Skipped(record.name, str(error).removeprefix(f"{record.name}: ")))
+    painted = sorted(name for name, entry in project.images.items() if entry.pixels)
+    if unreadable and not examples:
+        first = unreadable[0]
+        raise LabelError(f"no paint in {folder} can be used with the images in {images}: {first.name}: {first.reason}")
     if not examples:
-        named = ", ".join(sorted(project.images)[:3]) or "none"
         raise LabelError(
-            f"no image in {images} is painted in {folder} (painted there: {named}); "
+            f"no image in {images} is painted in {folder} (painted there: {some_names(painted) or 'none'}); "
             "give the folder of images that was open in the dock"
         )
+    skipped = [*collection.skipped, *unreadable]
+    if Path(images).is_dir() and files is None:
+        # Whoever gives one image, or a list, leaves the others out on purpose.
+        there = {record.name for record in collection.records} | {item.name for item in skipped}
+        why = f"it is painted in the project, but not in {images}"
+        skipped += [Skipped(name, why) for name in painted if name not in there]
     present = {class_id for example in examples for class_id in np.unique(example.labels).tolist()}
     return examples, skipped, tuple(info for info in project.classes if info.id in present)

@@ -32,7 +32,7 @@ from .provenance import describe_data, describe_run, listed
 from .run_data import data_of, take_up
 from .run_folder import RunFolder
 from .schedule import Schedule
-from .tiling import check_tile
+from .tiling import check_tile, check_tile_fits
 
 _PREVIEW_TILE = 512
 
@@ -98,6 +98,7 @@ def pretrain(
         fixed = ("model", "seed") if config.tile is None else ("model", "tile", "seed")
         folder.check_resumable("pretrain", {name: settings[name] for name in fixed})
         start = load_checkpoint(folder.checkpoint, "pretrain")
+    asked = config.tile is not None
     tile = config.tile or (start.card.tile if start is not None else None) or default_tile(device)
     config = config.replace(tile=tile)
     collection = images if isinstance(images, ImageCollection) else scan(images, files)
@@ -106,6 +107,8 @@ def pretrain(
             f"the images have {collection.channels} channels, but the model is set up for {config.model.in_channels}: "
             f"set in_channels={collection.channels}, or choose other channels of the images"
         )
+    if asked and not resume:
+        check_tile_fits(tile, collection, config.model.patch_size)
     yield from take_up(folder, "pretrain", config, {}, data_of(collection.records), start)
     if collection.skipped:
         yield Notice("pretrain", f"skipped {listed(collection.skipped)}")

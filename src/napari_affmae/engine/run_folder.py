@@ -104,9 +104,11 @@ class RunFolder:
         needed = 2 * (1 + 3) * 4 * parameters + 1_000_000
         with storage_errors(self.path):
             free = shutil.disk_usage(self.path).free
+            # A run that goes on has them once already.
+            needed -= sum(path.stat().st_size for path in (self.model, self.checkpoint) if path.is_file())
         if free < needed:
             raise StorageError(
-                f"the disk of {self.path} has {free / 1e6:.0f} MB free, but this run needs about {needed / 1e6:.0f} MB "
+                f"the disk of {self.path} has {free / 1e6:.0f} MB free, but this run needs about {needed / 1e6:.0f} MB more "
                 "for its model and checkpoint: free some space or choose another folder"
             )
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..data.records import ImageCollection
 from ..errors import ConfigError
 from .image_source import ImageSource, open_source
 
@@ -115,6 +116,16 @@ def check_tile(tile: int, align: int) -> None:
         below = tile // align * align
         near = f"{below} or {below + align}" if below else f"{align}"
         raise ConfigError(f"a tile must be a multiple of {align} pixels for this model, got {tile}: take {near}")
+
+
+def check_tile_fits(tile: int, images: ImageCollection, align: int) -> None:
+    """Raise :class:`ConfigError` if the side of a tile is more than twice that of every image: it would show mirror images."""
+    side = max(max(record.height, record.width) for record in images.records)
+    if tile > 2 * side:
+        raise ConfigError(
+            f"a tile of {tile} pixels is more than twice as large as the largest image, whose longer side has {side}: "
+            f"nearly all of it would be mirror images; take {-(-side // align) * align} or less"
+        )
 
 
 def cover(size: int, tile: int, overlap: int, align: int) -> Axis:

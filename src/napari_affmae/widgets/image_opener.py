@@ -33,19 +33,29 @@ class ImageOpener:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._wanted: str | None = None
+        self._wanted: ImageRecord | None = None
 
     def open(self, record: ImageRecord) -> None:
         """Show an image as a layer; its file is read beside the window's thread."""
-        self._wanted = record.name
+        self._wanted = record
         painting = self._session.layers.is_painting()
         if record.path is None:
+            self._wanted = None
             self._show_layer(record, painting)
             return
         worker = create_worker(pixels_to_show, record, _start_thread=False, _ignore_errors=True)
         worker.returned.connect(lambda pixels: self._show(record, pixels, painting))
         worker.errored.connect(self._session.fail)
         worker.start()
+
+    def forget(self) -> None:
+        """Show nothing of what is being opened: it belongs to images that were left."""
+        self._wanted = None
+
+    def name(self) -> str | None:
+        """Return the name of the image that is being opened, or else of the current one."""
+        image = self._session.state.image
+        return self._wanted.name if self._wanted is not None else None if image is None else image.name
 
     def place(self) -> int | None:
         """Return the place of the current image in the collection, or None if it is not one of its images."""
@@ -75,8 +85,9 @@ class ImageOpener:
         self.open(images.records[0 if place is None else place + step])
 
     def _show(self, record: ImageRecord, pixels: npt.NDArray[np.generic], painting: bool) -> None:
-        # Whoever clicks through a list wants the last image, not each that was late.
-        if record.name == self._wanted and not self._session.closed:
+        # Whoever clicks through a list wants the last image, not each that was late, nor one in channels chosen before.
+        if record is self._wanted and not self._session.closed:
+            self._wanted = None
             self._session.layers.open_image(record, pixels)
             self._opened(record, painting)
 

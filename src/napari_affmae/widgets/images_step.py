@@ -36,6 +36,7 @@ class ImagesStep(QWidget):
         super().__init__()
         self._session = session
         self._found: ImageCollection | None = None
+        self._chosen: list[int] = []
         self._pending_source = ""
         self.folder = PathField("Choose a folder of images", "Folder of PNG, JPEG, TIFF or zarr images")
         self.folder.set_text(session.settings.folder)
@@ -120,10 +121,28 @@ class ImagesStep(QWidget):
 
     def _choose_channels(self) -> None:
         chosen = [place for place, action in enumerate(self._channel_menu.actions()) if action.isChecked()]
-        if self._found is not None and chosen:
-            self._session.state.images = choose_channels(self._found, chosen)
-            self._fill_list()
+        if self._found is not None and chosen and not self._take_channels(self._found, chosen):
+            chosen = self._chosen
+            for place, action in enumerate(self._channel_menu.actions()):
+                action.setChecked(place in chosen)
         self._name_channels(chosen)
+
+    def _take_channels(self, found: ImageCollection, chosen: list[int]) -> bool:
+        """Use some of the channels everywhere, in open images, too; return False, said, if their paint cannot be saved."""
+        session = self._session
+        name = session.opener.name()
+        if not session.leave_images():
+            return False
+        self._chosen = chosen
+        session.state.images = choose_channels(found, chosen)
+        if session.state.source == OPEN_LAYERS:
+            session.layers.use_channels(tuple(chosen))
+        self._fill_list()
+        if session.state.image is None or session.state.image.name != name:
+            for record in session.state.images.records:
+                if record.name == name:
+                    session.opener.open(record)
+        return True
 
     # Reactions
 
@@ -131,9 +150,11 @@ class ImagesStep(QWidget):
         if not isinstance(event, ScanDone):
             return
         is_another = self._pending_source not in (OPEN_LAYERS, self._session.state.source)
-        if is_another and not self._session.leave_images():
+        chose = self._found is not None and len(self._chosen) < self._found.channels
+        if (is_another or chose) and not self._session.leave_images():
             return
-        self._found = event.images
+        self._found, self._chosen = event.images, list(range(event.images.channels))
+        self._session.layers.use_channels(None)
         self._session.state.source = self._pending_source
         self._session.state.images = event.images
         self._channel_menu.clear()

@@ -56,6 +56,8 @@ class ProjectKeeper:
     ----------
     file
         What ``project.json`` holds, or will after the next save. Replaced, never changed.
+    why_not
+        Why the latest save failed; empty if it did not.
 
     Signals
     -------
@@ -63,10 +65,13 @@ class ProjectKeeper:
         States, counts or classes are others than before.
     failed(Exception)
         Something could not be saved; it is tried again with the next change, and said once.
+    recovered()
+        All that could not be saved is saved now.
     """
 
     changed = Signal()
     failed = Signal(Exception)
+    recovered = Signal()
 
     def __init__(self, layers: OverlayLayers) -> None:
         self.file = ProjectFile()
@@ -79,7 +84,7 @@ class ProjectKeeper:
         self._rest_until = 0.0
         self._held = False
         self._ignores = False
-        self._said = ""
+        self.why_not = ""
         self._timer = QTimer()
         self._timer.setInterval(MILLISECONDS_TO_SAVE)
         self._timer.timeout.connect(self._tick)
@@ -239,9 +244,11 @@ class ProjectKeeper:
         self.note(layer)
 
     def _tick(self) -> None:
+        failed = False
         if self._saving is None or self._saving[0].done():
-            self._end_saving()
-            self._begin_saving()
+            failed = not self._end_saving()
+            if not failed:
+                self._begin_saving()
         for one in [one for one in self._waiting if one[0].done()]:
             self._waiting.remove(one)
             future, then = one
@@ -251,7 +258,8 @@ class ProjectKeeper:
                 self.failed.emit(error)
             else:
                 then(future.result())
-        if self._saving is None and not self._waiting and not self._notes and not self._file_changed:
+        if self._saving is None and not self._waiting and (failed or (not self._notes and not self._file_changed)):
+            # What failed is tried again with the next change.
             self._timer.stop()
 
     def _begin_saving(self, everything: bool = False) -> None:
@@ -294,12 +302,14 @@ class ProjectKeeper:
             self._file_changed = True
             for note in notes:
                 self.note(note.layer)
-            self._timer.stop()
-            if isinstance(error, Exception) and str(error) != self._said:
-                self._said = str(error)
-                self.failed.emit(error)
+            if isinstance(error, Exception) and str(error) != self.why_not:
+                self.why_not = str(error)
+                is_ours = isinstance(error, StorageError)
+                self.failed.emit(StorageError(f"{error}; until then paint is in memory only") if is_ours else error)
             return False
-        self._said = ""
+        if self.why_not:
+            self.why_not = ""
+            self.recovered.emit()
         entries = {name: entry for name, entry in future.result().items() if self.file.images.get(name) != entry}
         if entries:
             # The user may have accepted an image meanwhile.

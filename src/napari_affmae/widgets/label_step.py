@@ -291,7 +291,8 @@ class LabelStep(QWidget):
         set_live(self.paint, why_not_paint(state), "Paint the selected class on the current image")
         set_live(self.train, why_not_train(state, self.from_scratch.isChecked()), "Train on the painted pixels of all images")
         why_not = None if self.live.isChecked() else why_not_live(state, self.from_scratch.isChecked())
-        set_live(self.live, why_not, "Train a little after every stroke and show the result at once")
+        tip = "Train a little after every stroke, on the paint of all open images, and show the result at once"
+        set_live(self.live, why_not, tip)
         set_live(self.stop, why_not_stop(state, "finetune", "segment"), "Save what is there and end")
         set_live(self.segment, why_not_segment(state), "Segment the current image")
         plane = self._session.layers.current()

@@ -59,7 +59,7 @@ class Training:
 
 @dataclass(frozen=True, eq=False)
 class Wanted:
-    """What the worker is asked to do, with copies of all paint."""
+    """What the worker is asked to do, with copies of all paint on images that are open."""
 
     training: Training
     generation: int

@@ -21,7 +21,7 @@ from psygnal import Signal
 from ..card import ClassInfo, PixelSize
 from ..data.records import ImageRecord
 from .placement import Placement
-from .plane import NAME, RECORD, Plane, for_display, grey_limits, spatial_shape
+from .plane import CHANNELS, NAME, RECORD, Plane, for_display, grey_limits, spatial_shape
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -217,6 +217,14 @@ class Overlays:
         for layer in list(self._viewer.layers):
             if RECORD in layer.metadata or layer.metadata.get(GROUP) in names:
                 self._viewer.layers.remove(layer)
+
+    def use_channels(self, chosen: tuple[int, ...] | None) -> None:
+        """Let jobs see only some channels of coloured images that the user opened; None for all."""
+        for image in self.images():
+            if chosen is None:
+                image.metadata.pop(CHANNELS, None)
+            elif image.rgb and RECORD not in image.metadata:
+                image.metadata[CHANNELS] = chosen
 
     def is_open(self, record: ImageRecord) -> bool:
         """Whether the image has a layer already."""

@@ -31,6 +31,9 @@ _as_dask: Any = dask.array.from_array  # it has no types
 RECORD = "napari_affmae_record"
 """Key in ``layer.metadata`` of an image opened from the list: its :class:`ImageRecord`."""
 
+CHANNELS = "napari_affmae_channels"
+"""Key in ``layer.metadata`` of a coloured image that the user opened: which of its channels jobs see; all if it is missing."""
+
 NAME = "napari_affmae_name"
 """Key in ``layer.metadata`` of any other image with overlays: what it was called when it got the first one."""
 
@@ -86,7 +89,8 @@ class Plane:
             return record
         # Nothing is read here, in the main thread; and alpha is no intensity.
         axes = (*self.index, "y", "x", *("c" * self.layer.rgb))
-        pixels = LazyPlane(full_resolution(self.layer), axes, (0, 1, 2) if self.layer.rgb else None)
+        channels = self.layer.metadata.get(CHANNELS, (0, 1, 2)) if self.layer.rgb else None
+        pixels = LazyPlane(full_resolution(self.layer), axes, channels)
         return ImageRecord(self.name, *pixels.shape, str(pixels.dtype), pixel_size_of(self.layer), array=pixels)
 
     def current_image(self) -> CurrentImage:

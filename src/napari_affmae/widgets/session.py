@@ -94,6 +94,7 @@ class Session:
         self.layers.paint_redrawn.connect(self._count_paint_soon)
         self.layers.kept_removed.connect(self._forget_restored)
         self.keeper.failed.connect(self.fail)
+        self.keeper.recovered.connect(self._on_saved_again)
         self.keeper.changed.connect(self.count_paint)
         self.state.events.classes.connect(self.keeper.set_classes)
         self.state.events.source.connect(self._on_source)
@@ -226,6 +227,7 @@ class Session:
                 self.fail(error)
                 return False
         self.layers.close_opened()
+        self.opener.forget()
         return True
 
     def _on_source(self, source: str) -> None:
@@ -313,7 +315,8 @@ class Session:
             If it cannot be written.
         """
         if not self.keeper.flush():
-            raise StorageError(f"the paint could not be saved to {self.project}; choose another project folder in step 2")
+            why_not = self.keeper.why_not or f"the paint could not be saved to {self.project} in time; try again"
+            raise StorageError(why_not)
 
     def close(self, timeout: float = SECONDS_TO_CLOSE) -> None:
         """Keep settings and paint, stop the job, wait for it at most ``timeout`` seconds. Closing twice is harmless."""
@@ -323,7 +326,11 @@ class Session:
         self.closing.emit(timeout)
         for layer in self.layers.paint_layers().values():
             self.keeper.note(layer)
-        self.keeper.close(timeout=SECONDS_TO_CLOSE)
+        # The forms may be gone already: nothing is written into the status line.
+        self.keeper.failed.disconnect(self.fail)
+        self.keeper.recovered.disconnect(self._on_saved_again)
+        if not self.keeper.close(timeout=SECONDS_TO_CLOSE):
+            show_warning(sentence(f"What was painted last is not saved: {self.keeper.why_not or 'it took too long'}"))
         self.layers.disconnect()
         self._quiet.stop()
         self.store.save(self.settings)
@@ -351,6 +358,9 @@ class Session:
         self.state.job = None
         if name is not None:
             self.job_ended.emit(name)
+
+    def _on_saved_again(self) -> None:
+        self.say("All paint is saved again.")
 
     def _update_image(self) -> None:
         plane = self.layers.current()
