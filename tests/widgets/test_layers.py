@@ -116,6 +116,22 @@ def test_a_new_overlay_leaves_the_selection_and_the_brush(viewer, layers):
     assert (paint.selected_label, paint.brush_size, paint.mode) == (2, 7, "paint")
 
 
+def test_a_new_overlay_is_never_selected(viewer, layers):
+    """napari would make controls for both layers, and show those of either, before the paint is chosen again."""
+    add_image(viewer)
+    plane = layers.current()
+    paint = layers.create_paint(plane, DEFAULT_CLASSES, None)
+    viewer.layers.selection.active = paint
+    noticed = []
+    for event in (viewer.layers.selection.events.changed, viewer.layers.selection.events.active):
+        event.connect(noticed.append)
+    layers.show_uncertainty(plane, [(0, 0, np.ones(plane.shape))])
+    assert not noticed
+    assert set(viewer.layers.selection) == {paint}
+    viewer.layers.selection.active = plane.layer
+    assert noticed, "selections are heard again"
+
+
 def test_a_selected_overlay_means_its_image(viewer, layers):
     add_image(viewer)
     viewer.add_image(np.zeros((8, 8)), name="other")

@@ -8,6 +8,7 @@ translate, units and axis labels, and are updated in place when a job has someth
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from enum import StrEnum
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -279,13 +280,16 @@ class Overlays:
         for position, other in enumerate(self._viewer.layers):
             if self._belongs(other, group) and _RANK.get(other.metadata.get(KIND), -1) <= _RANK[kind]:
                 place = position + 1
-        active = self._viewer.layers.selection.active
+        selection = self._viewer.layers.selection
+        active = selection.active
         self.is_adding = True
         try:
-            self._viewer.layers.insert(place, layer)
-            # A new overlay must not take the brush out of the user's hand.
-            if active is not None:
-                self._viewer.layers.selection.active = active
+            # A new overlay must not take the brush out of the user's hand. Nobody hears that napari selects it meanwhile: the
+            # window would make controls of both layers together, and show those of one and then the other.
+            with selection.events.blocker_all() if active is not None else nullcontext():
+                self._viewer.layers.insert(place, layer)
+                if active is not None:
+                    selection.active = active
         finally:
             self.is_adding = False
         self.overlay_added.emit(layer)
