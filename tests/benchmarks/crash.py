@@ -111,10 +111,11 @@ def paint(folder: Path, project: Path, seed: int) -> None:
                 QApplication.processEvents()
             QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, pos=where)
             released = time.time()
+            # Undone pixels belong to the stroke, too: until the undo is due, the disk may still hold them as they were painted.
+            changed = np.flatnonzero(before != layer.data)
             if rng.random() < 0.15:
                 layer.undo()
                 released = time.time()
-            changed = np.flatnonzero(before != layer.data)
             record = {"image": name, "time": released, "places": packed(changed), "ids": packed(layer.data.ravel()[changed])}
             print("stroke", number, json.dumps(record), flush=True)
             number += 1
