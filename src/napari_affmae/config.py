@@ -374,7 +374,7 @@ class FinetuneConfig(Settings):
     warmup: Annotated[float, Field(ge=0, le=0.5)] = 0.1
     clip: Annotated[float, Field(gt=0)] = 5.0
     jitter: Annotated[float, Field(ge=0, lt=1)] = 0.15
-    deform: Deform = 0.0
+    deform: Deform = 0.5
     focus: Focus = 0.0
     average: Average = 0.0
     held_out: Annotated[float, Field(ge=0, le=0.5)] = 0.2

@@ -16,7 +16,7 @@ import torch
 from scipy import ndimage
 from skimage.io import imsave
 
-from napari_affmae.config import Budget
+from napari_affmae.config import Budget, FinetuneConfig
 
 HERE = Path(__file__).parent
 
@@ -205,14 +205,47 @@ def test_the_report_puts_the_forest_beside_the_networks_and_shows_patience() -> 
         assert "--method affmae forest --seed 0 1" in table
     assert "| AFFMAE, pretrained | 45.0 ± 7.1 [2] | 45.0 ± 7.1 [2] |" in patience
     assert notes.startswith("What did not help")
-    settings = {"finetune.deform": 0.5}
+    settings = {"finetune.deform": 0.25}
     text = report.document([trial_line("affmae", minutes=minutes, settings=settings) for minutes in (0.0, 2.0)])
     none, _, patience = text.split("\n## ")[1:]
-    assert "| AFFMAE, not pretrained (finetune.deform = 0.5) | 0 |" in none
-    assert "| AFFMAE, pretrained (finetune.deform = 0.5) | 50.0 [1] | 50.0 [1] |" in patience
+    assert "| AFFMAE, not pretrained (finetune.deform = 0.25) | 0 |" in none
+    assert "| AFFMAE, pretrained (finetune.deform = 0.25) | 50.0 [1] | 50.0 [1] |" in patience
     tried = report.document([trial_line("affmae", settings=chosen) for chosen in ({}, {"segment.views": 4})])
     assert "--set --set segment.views=4\n" in tried
     assert "| AFFMAE, pretrained (segment.views = 4) |" in tried
+
+
+def test_tables_stand_in_the_order_of_data_whatever_was_tried_first() -> None:
+    tried = [
+        trial_line("affmae", dataset="fluo_dsb2018"),
+        trial_line("affmae", part="val"),
+        trial_line("affmae", labels=4, minutes=10.0),
+        trial_line("affmae", labels=None),
+        trial_line("affmae", labels=4, minutes=2.0),
+        trial_line("affmae", labels=1),
+        trial_line("forest", labels=2, paint="scribbles"),
+    ]
+    text = module("comparison.report").document(tried)
+    heads = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
+    assert [head.replace(", dense, ", ", ") for head in heads if "patience" not in head] == [
+        "em_vnc_sstem, 1 labelled image, 2 + 0.5 min",
+        "em_vnc_sstem, 4 labelled images, 2 + 0.5 min",
+        "em_vnc_sstem, 4 labelled images, 10 + 0.5 min",
+        "em_vnc_sstem, all labelled images, 2 + 0.5 min",
+        "em_vnc_sstem, 4 labelled images, 2 + 0.5 min, val split",
+        "fluo_dsb2018, 4 labelled images, 2 + 0.5 min",
+        "em_vnc_sstem, 2 labelled images, scribbles",
+    ]
+
+
+def test_a_setting_that_became_the_default_is_named_no_more() -> None:
+    identity, report = module("comparison.trial").identity, module("comparison.report")
+    usual = trial_line("affmae", settings={"finetune.deform": FinetuneConfig().deform})
+    assert identity(usual) == identity(trial_line("affmae"))
+    assert identity(trial_line("affmae", settings={"finetune.deform": 0.25})) != identity(usual)
+    text = report.document([usual, trial_line("affmae", seed=1)])
+    assert "| AFFMAE, pretrained | 0, 1 |" in text
+    assert "--set" not in text
 
 
 def test_shares_split_the_list_and_keep_a_pretrained_model_on_one_card(monkeypatch: pytest.MonkeyPatch) -> None:

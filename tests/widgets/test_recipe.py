@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_affmae.card import ModelCard
-from napari_affmae.config import ModelConfig
+from napari_affmae.config import FinetuneConfig, ModelConfig
 from napari_affmae.model.model_file import save_model
 from napari_affmae.model.segmenter import Segmenter
 from napari_affmae.widgets import plane as plane_module
@@ -53,22 +53,22 @@ def unfold(section, qtbot):
 
 def change(recipe, qtbot):
     unfold(recipe, qtbot)
-    for spin, times in ((recipe.deform, 5), (recipe.focus, 4)):
+    for spin, key, times in ((recipe.deform, Qt.Key.Key_Down, 3), (recipe.focus, Qt.Key.Key_Up, 4)):
         for _ in range(times):
-            QTest.keyClick(spin, Qt.Key.Key_Up)
+            QTest.keyClick(spin, key)
     choose(recipe.average, qtbot, 2)
     choose(recipe.views, qtbot, 2)
 
 
-def test_folded_and_off_it_is_the_recipe_of_before(dock, engine, click, wait_idle):
+def test_folded_it_is_the_recipe_of_the_command_line(dock, engine, click, wait_idle):
     recipe = dock.label.recipe
     assert not recipe.is_open()
     assert recipe.heading.text() == "More settings"
-    assert [spin.text() for spin in (recipe.deform, recipe.focus)] == ["off", "off"]
+    assert [spin.text() for spin in (recipe.deform, recipe.focus)] == ["0.50", "off"]
     click(dock.label.train)
     wait_idle(dock)
     [config] = engine.finetune_configs
-    assert (config.deform, config.focus, config.average) == (0, 0, 0)
+    assert config == FinetuneConfig(budget=config.budget, device=config.device)
     assert config.budget.minutes == dock.label.minutes.value()
 
 
@@ -80,7 +80,7 @@ def test_training_comparing_and_segmenting_follow_it(dock, engine, click, wait_i
     wait_idle(dock)
     click(dock.label.compare.begin)
     wait_idle(dock)
-    assert [(one.deform, one.focus, one.average) for one in engine.finetune_configs] == [(0.5, 2, 0.99)] * 2
+    assert [(one.deform, one.focus, one.average) for one in engine.finetune_configs] == [(0.2, 2, 0.99)] * 2
     click(dock.label.segment)
     wait_idle(dock)
     click(dock.label.segment_visible)
@@ -95,7 +95,7 @@ def test_it_is_remembered(dock, make_dock, qtbot):
     dock.shut_down()
     again = make_dock(dock._viewer)
     recipe = again.label.recipe
-    assert (recipe.deform.value(), recipe.focus.value()) == (0.5, 2)
+    assert (recipe.deform.value(), recipe.focus.value()) == (0.2, 2)
     assert (recipe.average.currentData(), recipe.views.currentData()) == (0.99, 4)
     assert "4 changed" in recipe.heading.text()
     assert again.pretrain.selection.currentData() == "local"

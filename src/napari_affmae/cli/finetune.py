@@ -27,7 +27,7 @@ def finetune(
     ] = None,
     deform: Annotated[
         float | None,
-        Parameter(help="Strength of random turns, stretching and waves, 0 to 1. [default: 0]", validator=Number(gte=0, lte=1)),
+        Parameter(help="Strength of random turns, stretching, waves, 0 to 1. [default: 0.5]", validator=Number(gte=0, lte=1)),
     ] = None,
     focus: Annotated[
         float | None, Parameter(help="Exponent of the focal loss, 0 to 5. [default: 0]", validator=Number(gte=0, lte=5))

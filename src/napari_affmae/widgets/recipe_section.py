@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QWidget
 from ..config import Views
 from .forms import form_layout, step_layout
 from .section import Section
+from .settings_store import DockSettings
 
 if TYPE_CHECKING:
     from .session import Session
@@ -25,8 +26,8 @@ class RecipeSection(Section):
         settings = session.settings
         self.deform = _strength(1.0, 0.1, settings.deform)
         self.deform.setToolTip(
-            "Turn, stretch and bend the training tiles at random, up to 1: little paint then teaches more. "
-            "Leave it off where the direction or the size of things tells classes apart."
+            "Turn, stretch and bend half of the training tiles at random, up to 1: little paint then teaches more. "
+            "Switch it off where the direction or the size of things tells classes apart."
         )
         self.focus = _strength(5.0, 0.5, settings.focus)
         self.focus.setToolTip(
@@ -76,8 +77,8 @@ class RecipeSection(Section):
         self._sum_up()
 
     def _sum_up(self) -> None:
-        settings = self._session.settings
-        changed = sum((settings.deform > 0, settings.focus > 0, settings.average > 0, settings.views > 1))
+        settings, usual = self._session.settings, DockSettings()
+        changed = sum(getattr(settings, name) != getattr(usual, name) for name in ("deform", "focus", "average", "views"))
         self.set_summary(f"{changed} changed" if changed else "")
 
 

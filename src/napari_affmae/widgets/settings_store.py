@@ -44,9 +44,9 @@ class DockSettings(Settings):
     project: str = ""
     from_scratch: bool = False
     train_minutes: Annotated[float, Field(gt=0, le=10_000)] = 2.0
-    deform: Deform = 0.0
-    focus: Focus = 0.0
-    average: Average = 0.0
+    deform: Deform = FinetuneConfig().deform
+    focus: Focus = FinetuneConfig().focus
+    average: Average = FinetuneConfig().average
     views: Views = 1
     brush: Annotated[int, Field(ge=1, le=200)] = 10
     classes: tuple[ClassInfo, ...] = DEFAULT_CLASSES

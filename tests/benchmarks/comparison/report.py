@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from .datasets import DATASETS
 from .lines import Line
-from .trial import METHODS, Method
+from .trial import METHODS, Method, differing
 
 NAMES = {
     "affmae": "AFFMAE, pretrained",
@@ -28,6 +30,9 @@ SETTING = (*DATA, "preset", "minutes", "finetune_minutes", "tile", "pretrain_bat
 
 BUDGETS = tuple(name for name in SETTING if name != "minutes")
 """What lines of one table of patience have in common."""
+
+PARTS = ("test", "val", "train")
+"""Parts of the split, in the order of tables."""
 
 HEADER = """# Results
 
@@ -82,7 +87,20 @@ def _grouped(lines: Sequence[Line], names: Sequence[str]) -> list[tuple[Line, li
     for entry in lines:
         flat = {**entry, "device": entry["machine"]["device"]}
         groups[tuple(flat[name] for name in names)].append(entry)
-    return [(dict(zip(names, key, strict=True)), entries) for key, entries in groups.items()]
+    found = [(dict(zip(names, key, strict=True)), entries) for key, entries in groups.items()]
+    return sorted(found, key=lambda one: _place(one[0]))
+
+
+def _place(setting: Line) -> tuple[Any, ...]:
+    """Return what tables are ordered by: data, test split first, dense before strokes, most time on labels, fewest images."""
+    return (
+        list(DATASETS).index(setting["dataset"]),
+        PARTS.index(setting["part"]),
+        setting["paint"],
+        -setting.get("finetune_minutes", 0),
+        setting["labels"] or math.inf,
+        setting.get("minutes", 0),
+    )
 
 
 def _tables(lines: Sequence[Line]) -> list[str]:
@@ -117,6 +135,8 @@ def _table(setting: Line, entries: Sequence[Line]) -> str:
             ]
         )
     title = f"## {setting['dataset']}, {_labels(setting)}, {setting['paint']}{_length(setting)}"
+    if setting["part"] != "test":
+        title += f", {setting['part']} split"
     return "\n".join((title, "", _facts(setting, entries), "", *_rows(rows), "", _command(setting, entries)))
 
 
@@ -170,7 +190,7 @@ def _command(setting: Line, entries: Sequence[Line]) -> str:
         words += [f"--preset {setting['preset']} --minutes {setting['minutes']:g}"]
         words += [f"--finetune-minutes {setting['finetune_minutes']:g} --tile {setting['tile']}"]
         words += [f"--pretrain-batch {setting['pretrain_batch']} --batch {setting['batch']}"]
-    variants = sorted({" ".join(f"{name}={value}" for name, value in sorted(e["settings"].items())) for e in entries})
+    variants = sorted({_words(differing(entry["settings"]), "=", " ") for entry in entries})
     if variants != [""]:
         words += [f"--set {variant}".strip() for variant in variants]
     return "```\n" + " ".join(words) + "\n```"
@@ -191,7 +211,11 @@ def _rows(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _variant(entry: Line) -> Variant:
-    return entry["method"], ", ".join(f"{name} = {value}" for name, value in sorted(entry["settings"].items()))
+    return entry["method"], _words(differing(entry["settings"]), " = ", ", ")
+
+
+def _words(settings: Line, equal: str, between: str) -> str:
+    return between.join(f"{name}{equal}{value}" for name, value in sorted(settings.items()))
 
 
 def _spread(values: Iterable[float]) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 
 from napari_affmae.bench.run import describe_machine
-from napari_affmae.config import PresetName, Views
+from napari_affmae.config import FinetuneConfig, PresetName, Views
 
 from .datasets import DATASETS, Dataset, Paint, Part
 
@@ -88,8 +88,15 @@ FOREST = ("method", "dataset", "labels", "paint", "seed", "part", "settings")
 """What decides a trial of the forest: it knows neither presets nor tiles nor minutes, and runs on the CPU."""
 
 
+def differing(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that are not today's defaults of finetuning; a line may name what became one later."""
+    usual = {f"finetune.{name}": value for name, value in FinetuneConfig().model_dump().items()}
+    return {name: value for name, value in settings.items() if name not in usual or usual[name] != value}
+
+
 def identity(entry: dict[str, Any]) -> str:
-    """Return what makes two lines the same trial: its settings and the device."""
+    """Return what makes two lines the same trial: what differs from the defaults, and the device."""
+    entry = {**entry, "settings": differing(entry["settings"])}
     if entry["method"] == "forest":
         return json.dumps({name: entry[name] for name in FOREST}, sort_keys=True)
     names = Trial.__dataclass_fields__
