@@ -26,7 +26,7 @@ from ..model.segmenter import Segmenter
 from .batches import Arrays
 from .checkpoint import Checkpoint, load_checkpoint
 from .device import default_batch, default_tile, device_errors, limited_threads, resolve_device, seeded
-from .loop import LoopSettings, Task, train
+from .loop import LoopSettings, train
 from .losses import class_weights, finetune_loss
 from .optimizer import OptimizerSettings
 from .predictor import Predictor
@@ -37,6 +37,7 @@ from .schedule import Schedule
 from .scoring import Scorer
 from .segment import check_channels, rescaling
 from .stroke_readout import are_strokes, stroke_readout
+from .task import Task
 from .tiling import check_tile
 
 SCRATCH = "scratch:"

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any
 
 import affmae_kernels
@@ -17,21 +15,21 @@ from torch import Tensor
 from ..card import ModelCard
 from ..control import JobControl
 from ..errors import AffmaeError, DeviceError, ModelFileError, StorageError
-from ..events import CheckpointSaved, Done, Event, Job, Notice, Progress, Score, Started
-from ..model.mae import MaskedAutoencoder
+from ..events import CheckpointSaved, Done, Event, Notice, Progress, Score, Started
 from ..model.model_file import save_model
-from ..model.segmenter import Segmenter
 from ..model_header import read_card
 from ..words import count
 from .average import WeightAverage
-from .batches import Arrays, Batches
+from .batches import Batches
 from .checkpoint import Checkpoint, Progressed, restore, save_checkpoint
 from .clock import Clock
 from .curve import Curve
 from .device import describe_device, is_out_of_memory, make_fabric, seeded
+from .health import Health
 from .optimizer import OptimizerSettings, make_optimizer, set_learning_rate
 from .run_folder import RunFolder
 from .schedule import Schedule
+from .task import Task
 from .training_step import LEFT_OUT, Measured, TrainingStep
 
 READ_SECONDS = 0.1
@@ -39,64 +37,6 @@ READ_SECONDS = 0.1
 
 BAD_STEPS = 20
 """Steps in a row without a finite loss after which a run gives up. Float16 scaling may need a dozen to find its range."""
-
-
-class Task(ABC):
-    """What differs between training jobs.
-
-    Attributes
-    ----------
-    job
-        Name of the job.
-    model
-        The network, on its device.
-    batch
-        Tiles per step.
-    result
-        A context in which the network has the weights that the run will save; set by the loop.
-    earlier
-        What the model's history says about this run from before it was resumed.
-    unsaved
-        Whether :meth:`finish` changed the model.
-    """
-
-    job: Job
-    model: MaskedAutoencoder | Segmenter
-    batch: int
-    result: Callable[[], AbstractContextManager[None]] = nullcontext
-    earlier: Mapping[str, Any] = MappingProxyType({})
-    unsaved = False
-
-    @abstractmethod
-    def read(self, step: int) -> Arrays:
-        """Return the arrays of a step, batch axis first; depends on the step alone and may run in another thread."""
-
-    @abstractmethod
-    def prepare(self, tensors: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Draw what is random about a whole batch on the device: its augmentation, its mask."""
-
-    @abstractmethod
-    def loss(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss of (part of) a prepared batch and its parts before weighting; see :class:`TrainingStep`."""
-
-    @abstractmethod
-    def after_step(self, step: int, before: float, after: float) -> Iterator[Event]:
-        """Yield what the job has to say after a step: previews, scores, notices.
-
-        ``before`` and ``after`` are the used parts of the budget after the previous step and after this one.
-        """
-
-    def finish(self, step: int) -> Iterator[Event]:
-        """Do what is left to do when the last step is made, and yield what there is to say about it; nothing here."""
-        yield from ()
-
-    @abstractmethod
-    def provenance(self) -> dict[str, Any]:
-        """Return JSON-able facts for the history of the model."""
-
-    @abstractmethod
-    def figures(self) -> dict[str, Any]:
-        """Return JSON-able results for the summary."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +115,7 @@ class Trainer:
             task.earlier = _earlier_record(run, self.card)
         self.curve = Curve.resumed(task.earlier.get("curve"))
         self.clock = Clock(self.done.elapsed)
-        self.health = _Health(device, self.done.skipped)
+        self.health = Health(device, self.done.skipped)
         self.losses: dict[str, float] = {}
         self.rate = 0.0
         self.used = 0.0
@@ -396,21 +336,3 @@ def _earlier_record(run: RunFolder, start: ModelCard) -> Mapping[str, Any]:
     except ModelFileError:  # the checkpoint is what a run goes on from; a lost model is only written again
         return {}
     return history[-1] if len(history) > len(start.history) else {}
-
-
-class _Health:
-    """Counts steps without a finite loss or gradient, on the device, so that counting never waits for it."""
-
-    def __init__(self, device: torch.device, total: int) -> None:
-        self.total = total
-        self._counts = torch.tensor([0.0, float(total)], device=device)  # in a row, altogether
-
-    def note(self, left_out: Tensor) -> None:
-        """Count one step: 1 if it was left out, else 0."""
-        self._counts = torch.stack(((self._counts[0] + 1) * left_out, self._counts[1] + left_out))
-
-    def read(self, measured: dict[str, Tensor]) -> tuple[dict[str, float], int, int]:
-        """Wait for the device; return the losses as numbers, how many steps failed since the last look, and in a row."""
-        *values, in_a_row, total = torch.cat((torch.stack(list(measured.values())), self._counts)).tolist()
-        new, self.total = int(total) - self.total, int(total)
-        return dict(zip(measured, values, strict=True)), new, int(in_a_row)

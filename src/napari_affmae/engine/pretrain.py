@@ -25,13 +25,14 @@ from ..model.masking import draw_mask
 from .batches import Arrays
 from .checkpoint import Checkpoint, load_checkpoint
 from .device import default_batch, default_tile, device_errors, limited_threads, resolve_device, seeded
-from .loop import LoopSettings, Task, train
+from .loop import LoopSettings, train
 from .optimizer import OptimizerSettings
 from .preview import Previewer
 from .provenance import describe_data, describe_run, listed
 from .run_data import data_of, take_up
 from .run_folder import RunFolder
 from .schedule import Schedule
+from .task import Task
 from .tiling import check_tile, check_tile_fits
 
 _PREVIEW_TILE = 512

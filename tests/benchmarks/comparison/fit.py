@@ -57,7 +57,7 @@ def fit(
     Parameters
     ----------
     loss, read, prepare
-        As the methods of :class:`~napari_affmae.engine.loop.Task`.
+        As the methods of :class:`~napari_affmae.engine.task.Task`.
     groups, layer_decay
         Parameters from input to output, and the learning rate of a group over that of the next.
     average
