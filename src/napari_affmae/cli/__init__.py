@@ -5,6 +5,7 @@ Each command lives in a module of its own and imports what is heavy only when it
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -29,7 +30,7 @@ from .suggest import suggest
 
 __all__ = ["app", "main"]
 
-DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, WRONG_USAGE, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
 
 app = App(
     name="napari-affmae",
@@ -54,16 +55,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 done, 1 failed (the reason stands on stderr in one line), 2 wrong usage, 130 interrupted.
+        0 done, 1 failed (the reason stands on stderr in one line), 2 wrong usage, 130 interrupted, 141 if whoever reads stdout
+        went away before the end (``| head``), which is nothing to complain about.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
     except CycloptsError as error:
         command = " ".join(("napari-affmae", *(error.command_chain or ())))
         return _fail(f"{_one_line(str(error))} (see {command} --help)", WRONG_USAGE)
     except ConfigError as error:
         return _fail(str(error), WRONG_USAGE)
+    except BrokenPipeError:
+        # What is still in the buffer has nowhere to go, and the interpreter would complain about that at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
     except (AffmaeError, OSError) as error:
         return _fail(str(error), FAILED)
     except ImportError as error:
