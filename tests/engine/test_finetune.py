@@ -430,3 +430,14 @@ def test_started_names_what_runs(
     assert started.device.startswith("cpu (")
     assert started.parameters > 1000
     assert started.kernels
+
+
+def test_images_that_are_smaller_than_a_tile_are_told(
+    tmp_path: Path, mae: MaskedAutoencoder, examples: list[LabelledImage], finetuning: FinetuneConfig
+) -> None:
+    config = finetuning.replace(budget=Budget(steps=1), tile=None, held_out=0.0)
+    fitting = list(finetune(mae, examples, tmp_path / "fitting", config))
+    assert "smaller" not in messages(fitting)
+    mae.card = mae.card.replace(tile=128)
+    told = messages(finetune(mae, examples, tmp_path / "padded", config))
+    assert f"{len(examples)} of {len(examples)} images are smaller than the tile of 128 pixels and padded" in told

@@ -38,7 +38,7 @@ from .scoring import Scorer
 from .segment import check_channels, rescaling
 from .stroke_readout import are_strokes, stroke_readout
 from .task import Task
-from .tiling import check_tile
+from .tiling import check_tile, padded_images
 
 SCRATCH = "scratch:"
 """Prefix of a preset's name, where a model is asked for, to start from nothing."""
@@ -132,6 +132,9 @@ def finetune(
     yield from take_up(folder, "finetune", config, fixed, data_of(collection.records, labelled), start)
     if skipped:
         yield Notice("finetune", f"skipped {listed(skipped)}")
+    padded = padded_images(network.card.tile or default_tile(device), collection)
+    if padded:
+        yield Notice("finetune", padded)
     for record in collection.records:
         factors, _ = rescaling(network, record.pixel_size)
         if factors is not None:

@@ -33,7 +33,7 @@ from .run_data import data_of, take_up
 from .run_folder import RunFolder
 from .schedule import Schedule
 from .task import Task
-from .tiling import check_tile, check_tile_fits
+from .tiling import check_tile, check_tile_fits, padded_images
 
 _PREVIEW_TILE = 512
 
@@ -113,10 +113,9 @@ def pretrain(
     yield from take_up(folder, "pretrain", config, {}, data_of(collection.records), start)
     if collection.skipped:
         yield Notice("pretrain", f"skipped {listed(collection.skipped)}")
-    small = sum(min(record.height, record.width) < tile for record in collection.records)
-    if small:
-        of_all = f"{small} of {len(collection)} images are" if len(collection) > 1 else "the image is"
-        yield Notice("pretrain", f"{of_all} smaller than the tile of {tile} pixels and padded by reflection")
+    padded = padded_images(tile, collection)
+    if padded:
+        yield Notice("pretrain", padded)
     with device_errors(device, "lower the tile size, choose a smaller preset"), limited_threads(threads):
         task = _Pretraining(collection, config, tile, device, start)
         folder.require_space(sum(parameter.numel() for parameter in task.model.parameters()))

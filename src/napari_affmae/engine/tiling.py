@@ -128,6 +128,15 @@ def check_tile_fits(tile: int, images: ImageCollection, align: int) -> None:
         )
 
 
+def padded_images(tile: int, images: ImageCollection) -> str | None:
+    """Say how many images are smaller than a tile; None if none is."""
+    small = sum(min(record.height, record.width) < tile for record in images.records)
+    if not small:
+        return None
+    of_all = f"{small} of {len(images)} images are" if len(images) > 1 else "the image is"
+    return f"{of_all} smaller than the tile of {tile} pixels and padded by reflection"
+
+
 def cover(size: int, tile: int, overlap: int, align: int) -> Axis:
     """Cover an axis with as few tiles as possible that overlap by at least ``overlap`` and start at multiples of ``align``.
 
