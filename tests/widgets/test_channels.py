@@ -77,14 +77,50 @@ def test_channels_stay_while_the_paint_cannot_be_saved(dock, monkeypatch):
     assert paint_of(dock) is not None
 
 
-def test_reading_the_folder_again_takes_all_channels_in_open_images_too(dock, engine, click, wait_idle, qtbot):
+def test_reading_the_folder_again_keeps_the_channels(dock, engine, click, wait_idle, qtbot):
     choose(dock, 1, 3)
     qtbot.waitUntil(lambda: paint_of(dock) is not None, timeout=5000)
     click(dock.images.scan)
     wait_idle(dock)
     qtbot.waitUntil(lambda: paint_of(dock) is not None, timeout=5000)
     [(record, _)] = dock.session.painted_examples()
-    assert record.channels == dock.session.state.images.channels == 4
+    assert record.chosen_channels == dock.session.state.images.records[0].chosen_channels == (1, 3)
+    choose(dock, 0, 1, 2, 3)
+    qtbot.waitUntil(lambda: paint_of(dock) is not None, timeout=5000)
+    click(dock.images.scan)
+    wait_idle(dock)
+    assert dock.session.state.images.channels == 4
+
+
+def test_the_channels_come_back_after_a_restart(dock, make_dock, click, wait_idle, qtbot, tmp_path):
+    choose(dock, 1, 3)
+    qtbot.waitUntil(lambda: paint_of(dock) is not None, timeout=5000)
+    dock.shut_down()
+    dock._viewer.layers.clear()
+    again = make_dock(dock._viewer)
+    again.session.settings = again.session.settings.replace(project=str(tmp_path / "project"))
+    again.images.folder.set_text(str(tmp_path / "channels"))
+    again.images._render()
+    click(again.images.scan)
+    wait_idle(again)
+    assert again.images.channels.text() == "2 of 4"
+    assert [action.isChecked() for action in again.images._channel_menu.actions()] == [False, True, False, True]
+    assert again.session.state.images.records[0].chosen_channels == (1, 3)
+    qtbot.waitUntil(lambda: paint_of(again) is not None, timeout=5000)
+    [(record, labels)] = again.session.painted_examples()
+    assert record.chosen_channels == (1, 3)
+    assert labels.any()
+    again.shut_down()
+
+
+@pytest.mark.parametrize("channels", [(), (4,), (1, 9)])
+def test_a_choice_that_these_images_do_not_have_is_no_choice(dock, click, wait_idle, channels):
+    keeper = dock.session.keeper
+    keeper.update(settings=keeper.file.settings.replace(channels=channels))
+    click(dock.images.scan)
+    wait_idle(dock)
+    assert dock.session.state.images.channels == 4
+    assert dock.images.channels.text() == "all 4"
 
 
 def test_colours_of_an_image_that_the_user_opened_are_chosen_too(make_dock, click, wait_idle):

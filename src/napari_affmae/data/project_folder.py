@@ -62,10 +62,11 @@ class ImageEntry(Settings):
 
 
 class ProjectSettings(Settings):
-    """The image that was open last, by name, and the brush in pixels (None for whatever it is)."""
+    """The image that was open last, by name; the brush in pixels (None for whatever it is); the channels in use, or all."""
 
     image: str = ""
     brush: Annotated[int, Field(ge=1, le=200)] | None = None
+    channels: tuple[Annotated[int, Field(ge=0)], ...] = ()
 
 
 class ProjectFile(Settings):

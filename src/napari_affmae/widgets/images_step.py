@@ -133,16 +133,22 @@ class ImagesStep(QWidget):
         name = session.opener.name()
         if not session.leave_images():
             return False
-        self._chosen = chosen
-        session.state.images = choose_channels(found, chosen)
-        if session.state.source == OPEN_LAYERS:
-            session.layers.use_channels(tuple(chosen))
+        self._use_channels(found, chosen)
+        keeper = session.keeper
+        keeper.update(settings=keeper.file.settings.replace(channels=tuple(chosen) if len(chosen) < found.channels else ()))
         self._fill_list()
         if session.state.image is None or session.state.image.name != name:
             for record in session.state.images.records:
                 if record.name == name:
                     session.opener.open(record)
         return True
+
+    def _use_channels(self, found: ImageCollection, chosen: list[int]) -> None:
+        session = self._session
+        self._chosen = chosen
+        session.state.images = choose_channels(found, chosen)
+        part = session.state.source == OPEN_LAYERS and len(chosen) < found.channels
+        session.layers.use_channels(tuple(chosen) if part else None)
 
     # Reactions
 
@@ -153,17 +159,19 @@ class ImagesStep(QWidget):
         chose = self._found is not None and len(self._chosen) < self._found.channels
         if (is_another or chose) and not self._session.leave_images():
             return
-        self._found, self._chosen = event.images, list(range(event.images.channels))
-        self._session.layers.use_channels(None)
+        self._found = event.images
         self._session.state.source = self._pending_source
-        self._session.state.images = event.images
+        # The project is that of these images by now, and knows what was chosen in it before.
+        every = range(event.images.channels)
+        before = self._session.keeper.file.settings.channels
+        self._use_channels(event.images, list(before if before and max(before) < len(every) else every))
         self._channel_menu.clear()
-        for channel in range(event.images.channels):
+        for channel in every:
             action = self._channel_menu.addAction(f"channel {channel}")
             action.setCheckable(True)
-            action.setChecked(True)
-        self.form.setRowVisible(self.channels, event.images.channels > 1)
-        self._name_channels(range(event.images.channels))
+            action.setChecked(channel in self._chosen)
+        self.form.setRowVisible(self.channels, len(every) > 1)
+        self._name_channels(self._chosen)
         self._fill_list()
         self._session.say("Click an image to open it, or go on with step 2.")
         self._go_on()

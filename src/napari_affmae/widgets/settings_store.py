@@ -35,7 +35,6 @@ class DockSettings(Settings):
     """What the forms show; every field is one control. Paths are text, empty for none; a tile of None is chosen by device."""
 
     folder: str = ""
-    channels: str = ""
     preset: PresetName = "tiny"
     selection: Selection = "global"
     tile: Annotated[int, Field(ge=32, le=4096)] | None = None
