@@ -395,6 +395,9 @@ def test_a_chosen_project_of_other_images_is_said(dock, namesake, tmp_path, clic
     read_folder(dock, namesake(tmp_path / "others"), click, wait_idle)
     said = [one.message for one in notification_manager.records if "share their paint" in one.message]
     assert len(said) == 1
+    assert "share their paint" in dock.status.text(), "nothing writes over it"
+    QTest.qWait(500)
+    assert not dock.session.layers.images(), "nor is an image opened that would show the paint of another one"
 
 
 def test_a_folder_is_not_left_while_its_paint_cannot_be_saved(dock, namesake, tmp_path, click, wait_idle, monkeypatch):

@@ -9,7 +9,6 @@ from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import (
     QApplication,
     QLabel,
-    QMainWindow,
     QPushButton,
     QSizePolicy,
     QVBoxLayout,
@@ -19,6 +18,7 @@ from qtpy.QtWidgets import (
 from .at_exit import before_threads_end
 from .colors import mixed
 from .forms import scrolled
+from .gl_context import CanvasContext, main_window_of
 from .images_step import ImagesStep
 from .jobs import Engine
 from .label_step import LabelStep
@@ -98,6 +98,7 @@ class AffmaeDock(QWidget):
         session.state.events.connect(self._render)
         viewer.events.theme.connect(self._use_theme)
         self._viewer = viewer
+        self._canvas = CanvasContext(viewer, self)
         self._use_theme()
         # The dock's own window may be deleted without any other word to us.
         self.destroyed.connect(lambda: session.close(0))
@@ -116,12 +117,10 @@ class AffmaeDock(QWidget):
     def showEvent(self, event: QShowEvent | None) -> None:
         """Watch the window that the dock is shown in."""
         super().showEvent(event)
-        ancestor = self.parentWidget()
-        while ancestor is not None and not isinstance(ancestor, QMainWindow):
-            ancestor = ancestor.parentWidget()
-        if ancestor is not None:
+        window = main_window_of(self)
+        if window is not None:
             # Installing it again is harmless.
-            ancestor.installEventFilter(self)
+            window.installEventFilter(self)
 
     def changeEvent(self, event: QEvent | None) -> None:
         """Close when napari takes the widget out of its dock."""
@@ -138,6 +137,7 @@ class AffmaeDock(QWidget):
         """Keep settings and paint and stop the job; the layers stay in the viewer."""
         if not self.session.closed:
             self._viewer.events.theme.disconnect(self._use_theme)
+            self._canvas.disconnect()
             self.label.shortcuts.release()
             self.session.close()
 

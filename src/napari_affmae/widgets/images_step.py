@@ -173,8 +173,10 @@ class ImagesStep(QWidget):
         self.form.setRowVisible(self.channels, len(every) > 1)
         self._name_channels(self._chosen)
         self._fill_list()
-        self._session.say("Click an image to open it, or go on with step 2.")
-        self._go_on()
+        if not self._session.project_of_others:
+            # Otherwise that stands in the status line, and to open an image would paint it with what another one was.
+            self._session.say("Click an image to open it, or go on with step 2.")
+            self._go_on()
 
     def _on_scanned(self, done: int, total: int) -> None:
         self.bar.show_fraction(done / max(total, 1), f"{done} of {total}")

@@ -237,13 +237,18 @@ class Session:
     def _begin_with_images(self) -> None:
         """Keep in the project which images it is of, or say that they are others."""
         before, source = self.keeper.file.source, self.state.source
-        if is_of_others(before, source):
+        if self.project_of_others:
             self.warn(
-                f"{self.project} was begun with the images in {before}: images of the same name share their paint; "
+                f"images of the same name share their paint with those in {before}, which {self.project} was begun with: "
                 "choose another project folder in step 2 if these are others"
             )
         elif source:
             self.keeper.update(source=source)
+
+    @property
+    def project_of_others(self) -> bool:
+        """Whether the project was begun with other images than these."""
+        return is_of_others(self.keeper.file.source, self.state.source)
 
     def reload_project(self) -> None:
         """Show the project as it is on disk now: a snapshot was restored."""
