@@ -197,6 +197,7 @@ def test_the_model_that_is_saved_after_switching_off_is_the_one_that_is_used(doc
 
 
 def test_the_window_has_a_turn_between_two_new_layers(dock, layer, qtbot):
+    dock.label.next.uncertainty.setChecked(True)
     happened = []
     dock._viewer.layers.events.inserted.connect(lambda event: happened.append(event.value.metadata[KIND]))
     turn = QTimer()
@@ -225,11 +226,18 @@ def test_what_napari_draws_while_a_hand_paints_is_made_in_turns_of_its_own(dock,
     turn.timeout.connect(lambda: happened.append("turn"))
     turn.start(1)
     paint_two_classes(dock, layer)
-    qtbot.waitUntil(lambda: Kind.UNCERTAINTY in happened, timeout=ROUND)
+    qtbot.waitUntil(lambda: Kind.SEGMENTATION in happened and aids[-1] in happened, timeout=ROUND)
     turn.stop()
-    places = [happened.index(one) for one in (Kind.SEGMENTATION, *aids, Kind.UNCERTAINTY)]
+    places = [happened.index(one) for one in (Kind.SEGMENTATION, *aids)]
     for first, second in pairwise(places):
         assert "turn" in happened[first:second]
+
+
+def test_no_layer_is_made_of_what_nobody_asked_to_see(dock, layer, qtbot):
+    paint_two_classes(dock, layer)
+    qtbot.waitUntil(lambda: len(rounds(dock)) >= 1 and settled(dock) and dock.session.layers.has_uncertainty(), timeout=ROUND)
+    assert all(one.metadata.get(KIND) != Kind.UNCERTAINTY for one in dock._viewer.layers)
+    assert dock.label.next.suggest.isEnabled()
 
 
 def test_a_polygon_can_be_drawn_on_a_segmentation(dock, layer, click, qtbot):
@@ -264,6 +272,7 @@ def test_a_segmentation_that_is_removed_at_once_is_left_alone(dock, layer, qtbot
 
 
 def test_a_new_layer_is_drawn_in_another_turn_than_it_is_made(dock, layer, click, qtbot):
+    dock.label.next.uncertainty.setChecked(True)
     layer.mode = "pan_zoom"
     seen = []
 
@@ -281,11 +290,11 @@ def test_a_new_layer_is_drawn_in_another_turn_than_it_is_made(dock, layer, click
     assert segmentation(dock).visible, "switched off in between, what was begun is finished"
     assert dock.session.layers.has_uncertainty()
     assert seen == [False, False]
-    dock.label.next.uncertainty.setChecked(True)
     assert all(one.visible for one in dock.session.layers.overlays())
 
 
 def test_the_second_layer_waits_for_the_mouse_too(dock, layer, qtbot):
+    dock.label.next.uncertainty.setChecked(True)
     layer.mode = "pan_zoom"
     pressed = []
 
