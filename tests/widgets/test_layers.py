@@ -55,6 +55,7 @@ def show_everything(layers, plane):
     stage = Stage(plane.shape)
     layers.create_paint(plane, DEFAULT_CLASSES, None)
     layers.show_segmentation(plane, Result(plane.shape), probabilities=True)
+    layers.want_uncertainty(True)
     layers.show_uncertainty(plane, [(0, 0, np.full(plane.shape, 0.5))])
     layers.show_refined(plane, Refined(np.full(plane.shape, 2), np.ones(plane.shape, np.int32)), DEFAULT_CLASSES)
     layers.show_tokens(plane, stage)
@@ -125,6 +126,7 @@ def test_a_new_overlay_is_never_selected(viewer, layers):
     noticed = []
     for event in (viewer.layers.selection.events.changed, viewer.layers.selection.events.active):
         event.connect(noticed.append)
+    layers.want_uncertainty(True)
     layers.show_uncertainty(plane, [(0, 0, np.ones(plane.shape))])
     assert not noticed
     assert set(viewer.layers.selection) == {paint}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from napari._vispy import canvas
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt, QTimer
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
@@ -42,6 +44,10 @@ def layer(dock):
 
 def canvas_of(dock):
     return dock._viewer.window._qt_viewer.canvas.native
+
+
+def canvas_model(dock):
+    return dock._viewer.window._qt_viewer.canvas
 
 
 def press(dock, offset):
@@ -191,6 +197,7 @@ def test_the_model_that_is_saved_after_switching_off_is_the_one_that_is_used(doc
 
 
 def test_the_window_has_a_turn_between_two_new_layers(dock, layer, qtbot):
+    dock.label.next.uncertainty.setChecked(True)
     happened = []
     dock._viewer.layers.events.inserted.connect(lambda event: happened.append(event.value.metadata[KIND]))
     turn = QTimer()
@@ -203,7 +210,69 @@ def test_the_window_has_a_turn_between_two_new_layers(dock, layer, qtbot):
     assert "turn" in happened[first:second]
 
 
+def test_what_napari_draws_while_a_hand_paints_is_made_in_turns_of_its_own(dock, layer, qtbot, monkeypatch):
+    """It takes a third of the time of a layer of labels, and nobody paints on a segmentation as soon as it is there."""
+    aids = [type(layer._overlays[name]) for name in ("polygon", "brush_stroke")]
+    happened = []
+    made_by_napari = canvas.create_vispy_overlay
+
+    def make(overlay, **kwargs):
+        happened.append(type(overlay))
+        return made_by_napari(overlay=overlay, **kwargs)
+
+    monkeypatch.setattr(canvas, "create_vispy_overlay", make)
+    dock._viewer.layers.events.inserted.connect(lambda event: happened.append(event.value.metadata[KIND]))
+    turn = QTimer()
+    turn.timeout.connect(lambda: happened.append("turn"))
+    turn.start(1)
+    paint_two_classes(dock, layer)
+    qtbot.waitUntil(lambda: Kind.SEGMENTATION in happened and aids[-1] in happened, timeout=ROUND)
+    turn.stop()
+    places = [happened.index(one) for one in (Kind.SEGMENTATION, *aids)]
+    for first, second in pairwise(places):
+        assert "turn" in happened[first:second]
+
+
+def test_no_layer_is_made_of_what_nobody_asked_to_see(dock, layer, qtbot):
+    paint_two_classes(dock, layer)
+    qtbot.waitUntil(lambda: len(rounds(dock)) >= 1 and settled(dock) and dock.session.layers.has_uncertainty(), timeout=ROUND)
+    assert all(one.metadata.get(KIND) != Kind.UNCERTAINTY for one in dock._viewer.layers)
+    assert dock.label.next.suggest.isEnabled()
+
+
+def test_a_polygon_can_be_drawn_on_a_segmentation(dock, layer, click, qtbot):
+    """It has all that other layers of labels have, on the canvas as well."""
+    paint_two_classes(dock, layer)
+    qtbot.waitUntil(lambda: len(rounds(dock)) >= 1 and settled(dock) and dock.session.layers.has_uncertainty(), timeout=ROUND)
+    click(dock.label.live)
+    shown = segmentation(dock)
+    dock._viewer.layers.selection.active = shown
+    shown.selected_label = 7
+    shown.mode = "polygon"
+    for offset in ((-60, -60), (60, -60), (60, 60)):
+        press(dock, offset)
+        place = canvas_of(dock).rect().center() + QPoint(*offset)
+        QTest.mouseRelease(canvas_of(dock), Qt.MouseButton.LeftButton, pos=place)
+    QTest.mouseDClick(canvas_of(dock), Qt.MouseButton.LeftButton, pos=place)
+    assert (shown.data == 7).any()
+
+
+def test_a_segmentation_that_is_removed_at_once_is_left_alone(dock, layer, qtbot):
+    removed = []
+
+    def remove(added):
+        if added.metadata[KIND] == Kind.SEGMENTATION and not removed:
+            removed.append(added)
+            QTimer.singleShot(0, lambda: dock._viewer.layers.remove(added))
+
+    dock.session.layers.overlay_added.connect(remove)
+    paint_two_classes(dock, layer)
+    qtbot.waitUntil(lambda: dock.session.layers.has_uncertainty() and not dock.label.live_mode._turns, timeout=ROUND)
+    assert removed[0] not in canvas_model(dock)._layer_overlay_to_visual
+
+
 def test_a_new_layer_is_drawn_in_another_turn_than_it_is_made(dock, layer, click, qtbot):
+    dock.label.next.uncertainty.setChecked(True)
     layer.mode = "pan_zoom"
     seen = []
 
@@ -221,11 +290,11 @@ def test_a_new_layer_is_drawn_in_another_turn_than_it_is_made(dock, layer, click
     assert segmentation(dock).visible, "switched off in between, what was begun is finished"
     assert dock.session.layers.has_uncertainty()
     assert seen == [False, False]
-    dock.label.next.uncertainty.setChecked(True)
     assert all(one.visible for one in dock.session.layers.overlays())
 
 
 def test_the_second_layer_waits_for_the_mouse_too(dock, layer, qtbot):
+    dock.label.next.uncertainty.setChecked(True)
     layer.mode = "pan_zoom"
     pressed = []
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from napari.layers import Image
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
@@ -21,8 +22,8 @@ from napari_affmae.events import LivePrediction
 from napari_affmae.model.model_file import save_model
 from napari_affmae.widgets import plane as plane_module
 from napari_affmae.widgets.overlays import KIND, Kind
+from napari_affmae.widgets.plane import UNSURE
 from napari_affmae.widgets.state import DEFAULT_CLASSES, ModelOnDisk
-from napari_affmae.widgets.uncertainty_layers import STEP
 
 SHAPE = (96, 128)
 
@@ -99,10 +100,10 @@ def canvas_of(dock):
 def test_the_uncertainty_follows_the_segmentation_in_place(dock, click, wait_idle, qtbot):
     click(dock.label.segment)
     wait_idle(dock)
+    assert layer_of(dock, Kind.UNCERTAINTY) is None, "not asked for"
+    switch(dock.label.next.uncertainty, qtbot)
     layer = layer_of(dock, Kind.UNCERTAINTY)
     assert layer.name == "em · uncertainty"
-    assert not layer.visible, "not asked for"
-    switch(dock.label.next.uncertainty, qtbot)
     assert layer.visible
     assert layer.contrast_limits == [0, 1]
     values = np.asarray(layer.data, np.float32)
@@ -122,6 +123,9 @@ def test_live_predictions_write_it_part_by_part(dock):
     plane = dock.session.layers.current()
     part = np.full((10, 20), 0.75, np.float32)
     shown = LivePrediction("live", 1, "em", 30, 40, np.ones((10, 20), np.uint8), True, part)
+    assert dock.session.layers.show_unsure_parts(plane, [shown]) is None, "not asked for"
+    dock.session.layers.want_uncertainty(True)
+    plane.layer.metadata.pop(UNSURE)
     made = dock.session.layers.show_unsure_parts(plane, [shown])
     layer = layer_of(dock, Kind.UNCERTAINTY)
     assert made is layer
@@ -129,6 +133,25 @@ def test_live_predictions_write_it_part_by_part(dock):
     assert made is layer
     assert layer.data[35, 50] == 0.75
     assert np.count_nonzero(layer.data) == 200
+
+
+def test_it_is_kept_for_images_that_are_not_seen_and_shown_with_them(dock):
+    layers = dock.session.layers
+    plane = layers.current()
+    layers.show_uncertainty(plane, [(0, 0, np.full(SHAPE, 0.5))])
+    assert layers.has_uncertainty()
+    [(_, values, _)] = layers.uncertain_planes()
+    assert (values == 0.5).all()
+    plane.layer.visible = False
+    layers.want_uncertainty(True)
+    assert layer_of(dock, Kind.UNCERTAINTY) is None
+    assert layers.show_stack("em", (), ())
+    assert layer_of(dock, Kind.UNCERTAINTY).visible
+    copy = Image(plane.layer.data, name="em", metadata=dict(plane.layer.metadata))
+    dock._viewer.layers.append(copy)
+    assert len(layers.uncertain_planes()) == 1, "a copy is an image of its own"
+    layers.remove_kept("em")
+    assert not layers.has_uncertainty(), "it told of a prediction that is gone"
 
 
 def test_places_are_found_listed_and_gone_to(dock, click, wait_idle, qtbot):
@@ -250,9 +273,11 @@ def test_of_a_large_image_means_over_squares_are_shown(dock, engine, model, clic
     dock._viewer.add_image(array, name="large", scale=(3, 3))
     click(dock.label.segment)
     wait_idle(dock)
+    dock.session.layers.want_uncertainty(True)
     layer = layer_of(dock, Kind.UNCERTAINTY, "large")
+    assert layer.visible
     assert layer.data.shape == (75, 13)
-    assert layer.metadata[STEP] == 8
+    assert dock._viewer.layers["large"].metadata[UNSURE][1] == 8
     np.testing.assert_array_equal(layer.scale, (24, 24))
     np.testing.assert_array_equal(layer.translate, (10.5, 10.5))
     expected = cell_means(uncertainty(run_segment(model, np.asarray(array[:]), device="cpu").probabilities), 8)

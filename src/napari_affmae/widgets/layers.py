@@ -6,12 +6,13 @@ thread.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from napari.layers import Image, Labels
+from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import Colormap
 
 from ..card import ClassInfo, PixelSize
@@ -136,7 +137,8 @@ class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers
     def show_parts(self, plane: Plane, parts: Sequence[LivePrediction], classes: Sequence[ClassInfo]) -> Labels | None:
         """Write parts of a plane's segmentation in place, and draw once.
 
-        Returns a layer that had to be made for it. It is hidden until it is revealed: making and drawing it can be two things.
+        Returns a layer that had to be made for it. It is hidden until it is revealed, and lacks what napari draws while a hand
+        paints on it until that is done, too: see :meth:`to_complete`.
         """
         shape = spatial_shape(plane.layer)
         layer = self._find(Kind.SEGMENTATION, plane.group)
@@ -146,6 +148,8 @@ class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers
             if layer is not None:
                 self._viewer.layers.remove(layer)
             made = layer = Labels(np.zeros(shape, np.uint8), opacity=0.5, colormap=class_colors(classes), visible=False)
+            for aid in _drawing_aids(layer):
+                aid.visible = False
             self._add(layer, Kind.SEGMENTATION, "", plane.group, Placement.of_layer(plane.layer, len(shape)))
         for part in parts:
             height, width = part.labels.shape
@@ -154,9 +158,27 @@ class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers
         self.predicted.emit(plane)
         return made
 
+    def to_complete(self, plane: Plane, layer: Layer) -> list[Callable[[], None]]:
+        """Return what a layer that was made hidden still needs, each to be done in an event of its own."""
+        return [partial(self.reveal, plane, layer), *(partial(self._add_aid, layer, aid) for aid in _drawing_aids(layer))]
+
+    def _add_aid(self, layer: Layer, aid: Any) -> None:
+        if layer in self._viewer.layers:
+            aid.visible = True
+
     def show_unsure_parts(self, plane: Plane, parts: Sequence[LivePrediction]) -> Image | None:
         """Write how unsure parts of a plane's segmentation are in place, as :meth:`show_uncertainty` does."""
         return self.show_uncertainty(plane, [(p.top, p.left, p.uncertainty) for p in parts if p.uncertainty is not None])
+
+
+def _drawing_aids(layer: Layer) -> list[Any]:
+    """Return the outlines of a polygon and of an encircling stroke that napari keeps ready for a layer of labels.
+
+    Making their visuals takes napari a third of the time of the whole layer, unless they are switched off. There is no public
+    way to them; a napari that calls them otherwise makes them along with the layer.
+    """
+    ready = getattr(layer, "_overlays", {})
+    return [ready[name] for name in ("polygon", "brush_stroke") if name in ready]
 
 
 def _ramp(info: ClassInfo) -> Colormap:

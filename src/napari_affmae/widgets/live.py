@@ -320,7 +320,7 @@ class LiveMode:
         if parts and plane is not None and plane.layer in self._session.layers.images():
             self._session.restore(plane)
             made = self._session.layers.show_parts(plane, parts, self._session.state.classes)
-            self._turns += self._to_reveal(plane, made)
+            self._turns += self._to_complete(plane, made)
             self._turns.append(partial(self._show_unsure, plane, parts))
         for event in events:
             if isinstance(event, LiveStep):
@@ -338,12 +338,12 @@ class LiveMode:
             self._turns.pop(0)()
             self._later.start()
 
-    def _to_reveal(self, plane: Plane, made: Layer | None) -> list[Callable[[], None]]:
-        return [] if made is None else [partial(self._session.layers.reveal, plane, made)]
+    def _to_complete(self, plane: Plane, made: Layer | None) -> list[Callable[[], None]]:
+        return [] if made is None else self._session.layers.to_complete(plane, made)
 
     def _show_unsure(self, plane: Plane, parts: Sequence[LivePrediction]) -> None:
         if plane.layer in self._session.layers.images():
-            self._turns[:0] = self._to_reveal(plane, self._session.layers.show_unsure_parts(plane, parts))
+            self._turns[:0] = self._to_complete(plane, self._session.layers.show_unsure_parts(plane, parts))
 
     def _take(self, saved: LiveSaved) -> None:
         if saved.training is not self._training:

@@ -92,6 +92,7 @@ class NextPart(QWidget):
         session.state.events.connect(self._render)
         session.layers.current_changed.connect(self._render)
         session.layers.overlay_added.connect(self._render)
+        session.layers.uncertainty_known.connect(self._render)
 
     # What the user does
 

@@ -22,7 +22,7 @@ from psygnal import Signal
 from ..card import ClassInfo, PixelSize
 from ..data.records import ImageRecord
 from .placement import Placement
-from .plane import CHANNELS, NAME, RECORD, Plane, for_display, grey_limits, spatial_shape
+from .plane import CHANNELS, NAME, RECORD, UNSURE, Plane, for_display, grey_limits, spatial_shape
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -92,6 +92,8 @@ class Overlays:
         Paint or segmentation of an image left the viewer; the name of the image.
     overlay_added(Layer)
         An overlay of any kind is in the viewer now.
+    uncertainty_known()
+        How unsure the prediction of an image is became known.
     """
 
     current_changed = Signal()
@@ -102,6 +104,7 @@ class Overlays:
     predicted = Signal(object)
     kept_removed = Signal(str)
     overlay_added = Signal(object)
+    uncertainty_known = Signal()
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
@@ -338,7 +341,8 @@ class Overlays:
         """Give an image a name that no other one goes by: a copy, or one that is called as another was before."""
         taken = {Plane(other, ()).group for other in self.images() if other is not image}
         if Plane(image, ()).group in taken:
-            image.metadata.pop(NAME, None)
+            for key in (NAME, UNSURE):
+                image.metadata.pop(key, None)
         if image.name in taken:
             image.metadata[NAME] = next(name for number in count(1) if (name := f"{image.name} ({number})") not in taken)
 

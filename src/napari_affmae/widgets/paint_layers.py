@@ -13,7 +13,7 @@ from ..card import ClassInfo
 from ..data.records import ImageRecord
 from .overlays import GROUP, KEPT, KIND, Kind, Overlays, class_colors
 from .placement import Placement
-from .plane import Plane, spatial_shape
+from .plane import UNSURE, Plane, spatial_shape
 
 
 class PaintLayers(Overlays):
@@ -93,6 +93,9 @@ class PaintLayers(Overlays):
         """Remove paint and segmentation of an image from the viewer, and what tells of them, to be replaced from disk."""
         for layer in self.kept(group, *KEPT, Kind.UNCERTAINTY, Kind.SUGGESTIONS):
             self._viewer.layers.remove(layer)
+        for image in self.images():
+            if Plane(image, ()).group == group:
+                image.metadata.pop(UNSURE, None)
 
     def show_stack(self, group: str, index: tuple[int, ...], others: Collection[str]) -> bool:
         """Show a plane of an image that the user opened, and hide others by name; return whether it is open."""

@@ -37,6 +37,10 @@ CHANNELS = "napari_affmae_channels"
 NAME = "napari_affmae_name"
 """Key in ``layer.metadata`` of any other image with overlays: what it was called when it got the first one."""
 
+UNSURE = "napari_affmae_unsure"
+"""Key in ``layer.metadata`` of any image: how unsure its prediction is, and the side in pixels of the squares that these values
+are means of."""
+
 
 @dataclass(frozen=True)
 class Plane:

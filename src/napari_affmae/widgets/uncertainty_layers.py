@@ -13,20 +13,20 @@ from napari.utils.colormaps import Colormap
 
 from .overlays import Kind, Overlays
 from .placement import Placement
-from .plane import Plane, spatial_shape
+from .plane import UNSURE, Plane, spatial_shape
 
 CERTAIN = np.float16(2**-14)
 """Stands for 0 in the layer, where 0 itself means that nothing was predicted."""
-
-STEP = "napari_affmae_step"
-"""Key in ``layer.metadata``: the side in pixels of the squares that its values are means of."""
 
 _HUE = (1.0, 0.0, 0.85)
 _OPAQUE = 0.9
 
 
 class UncertaintyLayers(Overlays):
-    """Overlays of uncertainty: values of all planes of an image, written in place as they are predicted."""
+    """Uncertainty of all planes of an image, which the image keeps, and the overlay that shows it once it is asked for.
+
+    napari takes almost 0.1 s of the window's thread for a layer, which live mode needs for none that nobody looks at.
+    """
 
     def show_uncertainty(self, plane: Plane, parts: Iterable[tuple[int, int, npt.NDArray[Any]]]) -> Image | None:
         """Write parts of a plane, each a first row, a first column and values ``[h, w]``, 0 to 1; and draw once.
@@ -34,71 +34,95 @@ class UncertaintyLayers(Overlays):
         Returns a layer that had to be made for it. It is hidden until it is revealed: making and drawing it can be two things.
         """
         shape = spatial_shape(plane.layer)
-        layer = self._find(Kind.UNCERTAINTY, plane.group)
-        made = None
-        if layer is None or layer.data.shape != shape:
-            self._replace(layer)
+        values, step = plane.layer.metadata.get(UNSURE, (None, 0))
+        is_new = values is None or step != 1 or values.shape != shape
+        if is_new:
             # Pages that nobody writes to take no memory.
-            placement = Placement.of_layer(plane.layer, len(shape))
-            made = layer = self._add_uncertainty(plane, np.zeros(shape, np.float16), placement, 1)
-        for top, left, values in parts:
-            height, width = values.shape
-            layer.data[plane.index][top : top + height, left : left + width] = np.maximum(values, CERTAIN)
-        layer.refresh(extent=False)
+            values = np.zeros(shape, np.float16)
+            self._keep(plane, values, 1)
+        for top, left, part in parts:
+            height, width = part.shape
+            values[plane.index][top : top + height, left : left + width] = np.maximum(part, CERTAIN)
+        layer = self._find(Kind.UNCERTAINTY, plane.group)
+        if layer is not None:
+            layer.refresh(extent=False)
+        made = self._make_wanted(plane)
+        if is_new:
+            self.uncertainty_known.emit()
         return made
 
     def show_mean_uncertainty(self, plane: Plane, means: npt.NDArray[Any], step: int) -> None:
         """Show means over squares of ``step`` pixels of a plane that is too large for a value in every pixel."""
-        layer = self._find(Kind.UNCERTAINTY, plane.group)
-        self._replace(layer)
-        whole = plane.placement()
-        placement = replace(
-            whole,
-            scale=tuple(scale * step for scale in whole.scale),
-            translate=tuple(start + scale * (step - 1) / 2 for start, scale in zip(whole.translate, whole.scale, strict=True)),
-        )
-        self.reveal(plane, self._add_uncertainty(plane, np.maximum(means, CERTAIN), placement, step))
+        self._keep(plane, np.maximum(means, CERTAIN), step)
+        made = self._make_wanted(plane)
+        if made is not None:
+            self.reveal(plane, made)
+        self.uncertainty_known.emit()
 
     def want_uncertainty(self, wanted: bool) -> None:
         """Show or hide it, now on the images that are seen and later on the others."""
         self._comes_back.discard(Kind.UNCERTAINTY)
         if wanted:
             self._comes_back.add(Kind.UNCERTAINTY)
-        for image in self.images():
-            layer = self._find(Kind.UNCERTAINTY, Plane(image, ()).group)
-            if layer is not None and image.visible:
+        for plane in self.visible_planes():
+            self._make_wanted(plane)
+            layer = self._find(Kind.UNCERTAINTY, plane.group)
+            if layer is not None:
                 layer.visible = wanted
 
     def has_uncertainty(self) -> bool:
         """Whether the uncertainty of any image is known."""
-        return bool(self._of_kind(Kind.UNCERTAINTY))
+        return any(UNSURE in image.metadata for image in self.images())
 
     def uncertain_planes(self) -> list[tuple[Plane, npt.NDArray[Any], int]]:
         """Return all planes of images with known uncertainty, with the values and the side of what each is the mean of.
 
-        The values are those of the layer and not a copy, 0 where nothing was predicted.
+        The values are those that are written to and not a copy, 0 where nothing was predicted.
         """
         found = []
         for image in self.images():
-            layer = self._find(Kind.UNCERTAINTY, Plane(image, ()).group)
-            if layer is None:
+            if UNSURE not in image.metadata:
                 continue
-            step = layer.metadata[STEP]
-            if layer.data.ndim == 2:
-                found.append((self._plane(image) if step > 1 else Plane(image, ()), layer.data, step))
+            values, step = image.metadata[UNSURE]
+            if values.ndim == 2:
+                found.append((self._plane(image) if step > 1 else Plane(image, ()), values, step))
             else:
-                found += [(Plane(image, index), layer.data[index], 1) for index in np.ndindex(*layer.data.shape[:-2])]
+                found += [(Plane(image, index), values[index], 1) for index in np.ndindex(*values.shape[:-2])]
         return found
 
-    def _add_uncertainty(self, plane: Plane, data: npt.NDArray[Any], placement: Placement, step: int) -> Image:
-        layer = Image(data, colormap=_glow(), contrast_limits=(0, 1), blending="translucent", visible=False)
-        self._add(layer, Kind.UNCERTAINTY, "", plane.group, placement)
-        layer.metadata = {**layer.metadata, STEP: step}
-        return layer
-
-    def _replace(self, layer: Image | None) -> None:
+    def _keep(self, plane: Plane, values: npt.NDArray[Any], step: int) -> None:
+        """Let an image have other values; a layer that shows the ones before goes."""
+        plane.layer.metadata[UNSURE] = values, step
+        layer = self._find(Kind.UNCERTAINTY, plane.group)
         if layer is not None:
             self._viewer.layers.remove(layer)
+
+    def _make_wanted(self, plane: Plane) -> Image | None:
+        """Make the layer of an image, hidden, if it is asked for and can be made and is not there yet; return it if so."""
+        is_wanted = Kind.UNCERTAINTY in self._comes_back and UNSURE in plane.layer.metadata
+        if not is_wanted or self._find(Kind.UNCERTAINTY, plane.group) is not None:
+            return None
+        values, step = plane.layer.metadata[UNSURE]
+        layer = Image(values, colormap=_glow(), contrast_limits=(0, 1), blending="translucent", visible=False)
+        self._add(layer, Kind.UNCERTAINTY, "", plane.group, _placement(plane, values.ndim, step))
+        return layer
+
+    def _bring_back(self, group: str) -> None:
+        for image in self.images():
+            if Plane(image, ()).group == group:
+                self._make_wanted(self._plane(image))
+        super()._bring_back(group)
+
+
+def _placement(plane: Plane, ndim: int, step: int) -> Placement:
+    if step == 1:
+        return Placement.of_layer(plane.layer, ndim)
+    whole = plane.placement()
+    return replace(
+        whole,
+        scale=tuple(scale * step for scale in whole.scale),
+        translate=tuple(start + scale * (step - 1) / 2 for start, scale in zip(whole.translate, whole.scale, strict=True)),
+    )
 
 
 def _glow() -> Colormap:
