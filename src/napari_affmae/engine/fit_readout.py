@@ -1,4 +1,8 @@
-"""Fit a readout to painted pixels: half a second on two CPU cores, and the same paint gives the same readout."""
+"""Fit a readout to painted pixels: half a second on two CPU cores, and the same paint gives the same readout.
+
+The networks of its members leave out some of the paint, each another part. Trees see all of it: they differ by their random
+questions already, and a stroke that one of four does not know is much where there are ten.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ _BALANCE = 0.5
 
 _RESTORED = 0.1
 _CELL = 48
-"""Paint is dealt out to the members by squares of so many pixels, about a stroke: each leaves out a quarter of them."""
+"""Paint is dealt out to the members by squares of so many pixels, about a stroke: the network of each leaves out a quarter."""
 
 _PATCHES = 4096
 """Patches that say in which directions features vary."""
@@ -50,7 +54,7 @@ class Rows:
     classes
         int64 ``[n]``.
     cells
-        int64 ``[n]``: number of the member that leaves the pixel out.
+        int64 ``[n]``: number of the member whose network leaves the pixel out.
     tiles
         Descriptions of tiles that the pixels are in: all of them, or 64 where there are more.
     """
@@ -114,11 +118,14 @@ def fit_readout(model: Segmenter, rows: Rows, seed: int, *, heads_trained: bool)
         components = readout.components(rows.context)
     left_out = _left_out(rows)
     weights = _weights(rows.classes, ~left_out, model.num_classes)
-    fit_trees(readout.filters, rows.filters, rows.classes, weights, seed)
     yield from _train(readout.context, components, rows.classes, weights, torch.Generator(device).manual_seed(seed))
     if heads_trained:
+        # Trees for this alone: those that saw a pixel are surer of it than they would be of another.
+        fit_trees(readout.filters, rows.filters, rows.classes, weights, seed)
         with torch.no_grad():
             _weigh_heads(readout, rows, left_out, weights)
+    everything = _weights(rows.classes, torch.ones_like(left_out), model.num_classes)
+    fit_trees(readout.filters, rows.filters, rows.classes, everything, seed)
     yield readout
 
 

@@ -1,9 +1,9 @@
 """The readout: classes of pixels from what the network describes, small enough to be fitted anew after every stroke.
 
 Two committees look at a pixel, one of trees at filter responses (where exactly?), one of small networks at the features of the
-network (in what surroundings?), and each multiplies the probabilities of the other. Every committee has several members;
-they are fitted to different parts of the paint, and averaged. Committees that decide apart err less than one that sees
-everything: a stroke is hundreds of pixels but a handful of patches, which one network would learn by heart.
+network (in what surroundings?), and each multiplies the probabilities of the other. Every committee has several members,
+which are averaged. Networks are fitted to different parts of the paint: a stroke is hundreds of pixels but a handful of
+patches, which one network that sees everything would learn by heart. Trees see all of it, and differ by what they ask.
 """
 
 from __future__ import annotations
