@@ -7,25 +7,19 @@ alone while a mouse button is down.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 from psygnal import Signal, SignalInstance
 from qtpy.QtCore import QTimer
 
-from ..card import ClassInfo
-from ..control import JobControl, LiveControl
-from ..data.records import ImageCollection, ImageRecord
 from ..events import LivePrediction, LiveRound, LiveStep
-from .job_runner import JobRunner
+from .live_worker import LiveSaved, LiveWorker, Training, Wanted
 from .plane import Plane
-from .project import next_run
 from .state import JOB_WORDS
 
 if TYPE_CHECKING:
@@ -47,38 +41,6 @@ FINE_ROUNDS = 3
 """After so long without a stroke the network learns too, this often at most until the next stroke."""
 
 
-@dataclass(eq=False)
-class Training:
-    """One model in the making: what it starts from, the project it is for, and, once they are there, its session and run."""
-
-    model: Path | str
-    project: Path
-    live: Any = None
-    run: Path | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Wanted:
-    """What the worker is asked to do, with copies of all paint on images that are open."""
-
-    training: Training
-    generation: int
-    paint: list[tuple[ImageRecord, npt.NDArray[np.uint8]]]
-    image: ImageRecord
-    visible: tuple[int, int, int, int]
-    classes: tuple[ClassInfo, ...]
-    asked: float
-    fine: bool = False
-
-
-@dataclass(frozen=True)
-class LiveSaved:
-    """The live model lies on disk."""
-
-    training: Training
-    path: Path
-
-
 class LiveMode:
     """Listens to paint, trains in a worker, shows what comes back.
 
@@ -95,14 +57,12 @@ class LiveMode:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self.runner = JobRunner()
+        self._worker = LiveWorker(session)
+        self.runner = self._worker.runner
         self.on = False
         self._training = Training("", session.project)
         self._taking = False
         self._missed = False
-        self._lock = Lock()
-        self._pending: Wanted | None = None
-        self._control: LiveControl | None = None
         self._generation = 0
         self._latest: Wanted | None = None
         self._plane: Plane | None = None
@@ -133,10 +93,7 @@ class LiveMode:
         self._training, self._latest = Training(model, self._session.project), None
         self._held = []
         self._generation += 1
-        with self._lock:
-            self._pending = None
-        if self._control is not None:
-            self._control.supersede(self._generation)
+        self._worker.drop(self._generation)
 
     def _heard(self) -> Sequence[tuple[SignalInstance, Callable[[], None]]]:
         """Return what is listened to while live mode is on."""
@@ -163,7 +120,8 @@ class LiveMode:
             timer.stop()
         while self._turns:
             self._turns.pop(0)()
-        self._pending, self._held, self._down = None, [], False
+        self._worker.drop(self._generation)
+        self._held, self._down = [], False
         self.runner.stop()
         self.said.emit("")
 
@@ -263,40 +221,7 @@ class LiveMode:
         self._held = []
         wanted = replace(wanted, generation=self._generation)
         self._latest = wanted
-        with self._lock:
-            self._pending = wanted
-        if self._control is not None:
-            self._control.supersede(self._generation)
-        if not self.runner.running:
-            self._begin()
-
-    def _begin(self) -> None:
-        self._control = LiveControl(self._generation)
-        self.runner.start(self._work, "AFFMAE live training", self._control)
-
-    # In the worker
-
-    def _work(self, control: JobControl) -> Iterator[object]:
-        """Answer requests until there is none; runs in the worker thread."""
-        trained: Training | None = None
-        while not control.stop_requested:
-            with self._lock:
-                wanted, self._pending = self._pending, None
-            if wanted is None:
-                break
-            training = wanted.training
-            if training.live is None:
-                images = ImageCollection((wanted.image,))
-                training.live = self._session.engine.open_live(
-                    training.model, wanted.classes, images, self._session.settings.device
-                )
-            for event in training.live.answer(wanted, control):
-                if isinstance(event, LiveStep):
-                    trained = training
-                yield event
-        if trained is not None:
-            trained.run = trained.run or next_run(trained.project, "finetune")
-            yield LiveSaved(trained, trained.live.save(trained.run / "model.safetensors"))
+        self._worker.ask(wanted)
 
     # What comes back, on the main thread
 
@@ -371,12 +296,10 @@ class LiveMode:
         self.ended.emit()
 
     def _on_ended(self) -> None:
-        self._control = None
-        if self.on and self._session.state.idle:
-            if self._pending is not None:
-                self._begin()
-            elif self._fine_rounds < FINE_ROUNDS:
-                self._idle.start()
+        if not self.on or not self._session.state.idle:
+            self._worker.forget_ended()
+        elif not self._worker.go_on() and self._fine_rounds < FINE_ROUNDS:
+            self._idle.start()
 
 
 def _timer(slot: Any, milliseconds: int = STROKE_MILLISECONDS) -> QTimer:

@@ -1,0 +1,128 @@
+"""The worker of live mode: a thread that answers what the window asks for, only ever the newest, and then saves the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..card import ClassInfo
+from ..control import JobControl, LiveControl
+from ..data.records import ImageCollection, ImageRecord
+from ..events import LiveStep
+from .job_runner import JobRunner
+from .project import next_run
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+@dataclass(eq=False)
+class Training:
+    """One model in the making: what it starts from, the project it is for, and, once they are there, its session and run."""
+
+    model: Path | str
+    project: Path
+    live: Any = None
+    run: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """What the worker is asked to do, with copies of all paint on images that are open."""
+
+    training: Training
+    generation: int
+    paint: list[tuple[ImageRecord, npt.NDArray[np.uint8]]]
+    image: ImageRecord
+    visible: tuple[int, int, int, int]
+    classes: tuple[ClassInfo, ...]
+    asked: float
+    fine: bool = False
+
+
+@dataclass(frozen=True)
+class LiveSaved:
+    """The live model lies on disk."""
+
+    training: Training
+    path: Path
+
+
+class LiveWorker:
+    """Takes requests on the main thread and answers them in a thread of its own; a request replaces the one before it.
+
+    Attributes
+    ----------
+    runner
+        Runs the thread; its signals bring what comes back.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.runner = JobRunner()
+        self._lock = Lock()
+        self._pending: Wanted | None = None
+        self._control: LiveControl | None = None
+
+    def ask(self, wanted: Wanted) -> None:
+        """Have this answered next, and whatever is older dropped."""
+        with self._lock:
+            self._pending = wanted
+        self._supersede(wanted.generation)
+        if not self.runner.running:
+            self._begin(wanted.generation)
+
+    def drop(self, generation: int) -> None:
+        """Ask for nothing any more; answers older than this generation are stale."""
+        with self._lock:
+            self._pending = None
+        self._supersede(generation)
+
+    def go_on(self) -> bool:
+        """Begin again if something was asked for while the thread was ending; return whether there was."""
+        self.forget_ended()
+        wanted = self._pending
+        if wanted is None:
+            return False
+        self._begin(wanted.generation)
+        return True
+
+    def forget_ended(self) -> None:
+        """Take note that the thread has ended."""
+        self._control = None
+
+    def _supersede(self, generation: int) -> None:
+        if self._control is not None:
+            self._control.supersede(generation)
+
+    def _begin(self, generation: int) -> None:
+        self._control = LiveControl(generation)
+        self.runner.start(self._work, "AFFMAE live training", self._control)
+
+    def _work(self, control: JobControl) -> Iterator[object]:
+        """Answer requests until there is none; runs in the thread."""
+        trained: Training | None = None
+        while not control.stop_requested:
+            with self._lock:
+                wanted, self._pending = self._pending, None
+            if wanted is None:
+                break
+            training = wanted.training
+            if training.live is None:
+                images = ImageCollection((wanted.image,))
+                training.live = self._session.engine.open_live(
+                    training.model, wanted.classes, images, self._session.settings.device
+                )
+            for event in training.live.answer(wanted, control):
+                if isinstance(event, LiveStep):
+                    trained = training
+                yield event
+        if trained is not None:
+            trained.run = trained.run or next_run(trained.project, "finetune")
+            yield LiveSaved(trained, trained.live.save(trained.run / "model.safetensors"))
