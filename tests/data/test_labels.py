@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -217,3 +218,16 @@ def test_an_id_outside_the_table_is_refused(sparse: bool) -> None:
     if not sparse:
         with pytest.raises(LabelError, match="hold id 0"):
             to_targets(np.array([[0, 1]]), table(1, 2), sparse=False)
+
+
+@pytest.mark.parametrize("foreground", [False, True])
+def test_images_are_no_labels_of_their_own(folders: tuple[Path, Path], foreground: bool) -> None:
+    """Every pixel of a micrograph could be the number of an instance."""
+    images, labels = folders
+    for name in ("a.png", "b.png"):
+        write_image(images / name)
+        shutil.copy(images / name, labels / name)
+    with pytest.raises(LabelError, match="are the images themselves: give the folder of their labels"):
+        pair_labels(images, images, foreground=foreground)
+    with pytest.raises(LabelError, match="its labels are a copy of the image"):
+        pair_labels(images, labels, foreground=foreground)

@@ -46,3 +46,14 @@ def test_a_resumed_curve_goes_on() -> None:
     assert resumed.record()["steps"] == whole.record()["steps"]
     assert resumed.record()["losses"] == pytest.approx(whole.record()["losses"], rel=1e-3)
     assert Curve.resumed(None).record()["steps"] == []
+
+
+def test_the_ends_are_means_even_where_every_reading_is_a_point() -> None:
+    curve = Curve()
+    for step, loss in enumerate((2.2, 2.0, 3.0, 1.9, 1.9, 2.0, 0.6, 0.5, 0.4, 0.4, 1.1, 2.3), start=1):
+        curve.add(step, loss)
+    assert curve.ends() == {"mean_loss_first": pytest.approx(2.2), "mean_loss_last": pytest.approx(0.94)}
+    assert Curve().ends() == {}
+    alone = Curve()
+    alone.add(1, 3.0)
+    assert alone.ends() == {"mean_loss_first": 3.0, "mean_loss_last": 3.0}

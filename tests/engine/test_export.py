@@ -230,3 +230,20 @@ def test_the_native_path_needs_no_library(model: Path) -> None:
     command = [sys.executable, "-c", code, str(model)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_package_is_checked_wherever_the_path_counts_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_affmae.engine.bioimageio_check._SCRIPT", _OPENS_IT)
+    monkeypatch.chdir(tmp_path)
+    Path("cells.zip").touch()
+    result = check_package(Path("cells.zip"), JobControl())
+    assert result is not None
+    assert result.passed
+
+
+_OPENS_IT = """
+import json, sys
+package, report = sys.argv[1:3]
+open(package).close()
+json.dump({"status": "passed", "errors": [], "warnings": []}, open(report, "w"))
+"""

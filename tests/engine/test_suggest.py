@@ -220,3 +220,17 @@ def test_evenly_takes_the_ends() -> None:
     assert evenly(5, 9).tolist() == [0, 1, 2, 3, 4]
     assert evenly(100, 3).tolist() == [0, 50, 99]
     assert evenly(0, 3).tolist() == []
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_slivers_at_the_edges_are_no_places(model: MaskedAutoencoder | Segmenter, turned: bool) -> None:
+    values = np.full((100, 96), 0.1, np.float32)  # 100 is six cells and a quarter
+    values[96:, 32:48] = 1.0
+    values[50, 50] = 0.9
+    if turned:
+        values = np.ascontiguousarray(values.T)
+    found = places(model, [image(0, *values.shape, uncertainty=values)], count=6).places
+    assert found
+    last = [place.column if turned else place.row for place in found]
+    assert max(last) < 96
+    assert len(places(model, [image(1, 6, 90)], count=2).places) == 2, "an image that is all sliver has places"

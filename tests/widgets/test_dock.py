@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from napari.utils.notifications import NotificationSeverity, notification_manager
 from qtpy.QtCore import QEvent, QObject
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QPushButton
 
 import napari_affmae
@@ -364,3 +365,16 @@ def test_a_script_may_end_with_the_window_open(tmp_path):
     paint = saved_paint(tmp_path / "project")
     assert paint[3, 5] == 1
     assert np.count_nonzero(paint) == 1
+
+
+def test_a_typed_folder_can_be_read_at_once(make_dock, image_folder, click, wait_idle):
+    dock = make_dock()
+    scan = dock.images.scan
+    assert not scan.isEnabled()
+    QTest.keyClicks(dock.images.folder.line, str(image_folder))
+    assert scan.isEnabled(), "the cursor is still in the line"
+    click(scan)
+    wait_idle(dock)
+    assert dock.session.state.images is not None
+    dock.images.folder.line.clear()
+    assert not scan.isEnabled()

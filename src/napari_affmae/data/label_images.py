@@ -118,6 +118,8 @@ def pair_labels(
     """
     images, labels = Path(images), Path(labels)
     require_labels(labels)
+    if labels.resolve() == images.resolve():
+        raise LabelError(f"{labels} are the images themselves: give the folder of their labels, with files of the same names")
     collection = scan(images, files, channels)
     skipped = list(collection.skipped)
     files_by_stem = _label_files(labels)
@@ -140,6 +142,8 @@ def pair_labels(
             if fits[0] not in stacks:
                 stacks = {fits[0]: read_label_file(fits[0])}
             ids = _page_of(stacks[fits[0]], record)
+            if not examples and is_copy(ids, record):
+                raise LabelError("its labels are a copy of the image; give the folder of the labels")
             if foreground:
                 ids = to_foreground(ids, sparse)
             if sparse and not ids.any():
@@ -177,6 +181,11 @@ def read_label_file(path: Path) -> list[npt.NDArray[Any]]:
         with open_image_file(path, ids=True) as file:
             planes = [_one_channel(file.read(page), path.name) for page in range(file.pages)]
     return [as_ids(plane, path.name) for plane in planes]
+
+
+def is_copy(ids: npt.NDArray[Any], record: ImageRecord) -> bool:
+    """Whether labels are the image itself, which instance numbers cannot be told from otherwise."""
+    return ids.size > 0 and int(ids.min()) < int(ids.max()) and np.array_equal(ids, record.read()[..., 0])
 
 
 def to_foreground(ids: npt.NDArray[Any], sparse: bool) -> npt.NDArray[np.uint8]:

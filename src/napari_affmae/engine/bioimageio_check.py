@@ -65,7 +65,7 @@ def check_package(package: Path, control: JobControl, device: str = "cpu") -> Ch
     with tempfile.TemporaryDirectory() as folder:
         report, complaints = Path(folder, "report.json"), Path(folder, "stderr.txt")
         # Isolated: neither the working directory nor PYTHONPATH may bring this package in.
-        command = [sys.executable, "-I", "-c", _SCRIPT, str(package), str(report), device, *ABSENT]
+        command = [sys.executable, "-I", "-c", _SCRIPT, str(package.resolve()), str(report), device, *ABSENT]
         with complaints.open("wb") as stderr:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, cwd=folder)
             try:
@@ -77,7 +77,7 @@ def check_package(package: Path, control: JobControl, device: str = "cpu") -> Ch
         if not report.is_file():
             last = complaints.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
             why = " ".join(last) or f"exit code {process.returncode}"
-            raise AffmaeError(f"bioimageio.core could not run its test ({why}); install it again, or leave the check out")
+            raise AffmaeError(f"bioimageio.core could not run its test ({why}); export without the check (--no-check)")
         found = json.loads(report.read_bytes())
     seconds = time.perf_counter() - begun
     return CheckResult(found["status"] == "passed", tuple(found["errors"]), tuple(found["warnings"]), round(seconds, 1))
@@ -93,7 +93,7 @@ def _ended(process: subprocess.Popen[bytes], control: JobControl, deadline: floa
                 return False
             if time.perf_counter() > deadline:
                 raise AffmaeError(
-                    f"bioimageio.core did not end its test within {_LONGEST:.0f} s; export without the check"
+                    f"bioimageio.core did not end its test within {_LONGEST:.0f} s; export without the check (--no-check)"
                 ) from None
         else:
             return True

@@ -8,6 +8,8 @@ from typing import Any, Self
 
 MOST_POINTS = 128
 
+_ENDS = 5
+
 
 class Curve:
     """Means of the loss over equally many readings each; their number doubles when there are too many points."""
@@ -45,9 +47,15 @@ class Curve:
             self._each *= 2
 
     def ends(self) -> dict[str, float]:
-        """Return the first and the last mean loss, as a card shows them; empty before there is one."""
-        losses = self.record()["losses"]
-        return {"mean_loss_first": losses[0], "mean_loss_last": losses[-1]} if losses else {}
+        """Return the mean loss of the first and of the last tenth of the points, of :data:`_ENDS` at least; empty without any.
+
+        One batch can be much harder than the next: single readings of a short run say nothing.
+        """
+        if not self._losses:
+            return {}
+        most = max(_ENDS, len(self._losses) // 10)
+        first, last = (sum(part) / len(part) for part in (self._losses[:most], self._losses[-most:]))
+        return {"mean_loss_first": float(f"{first:.4g}"), "mean_loss_last": float(f"{last:.4g}")}
 
     def record(self) -> dict[str, Any]:
         """Return the curve as JSON values: at each of ``steps`` the mean of the readings since the step before."""

@@ -242,7 +242,7 @@ def check_channels(model: Segmenter | Any, channels: int) -> None:
     if channels != expected:
         raise DataError(
             f"the image has {channels} channel{'s' if channels != 1 else ''}, but the model was made for {expected}: "
-            "choose the channels that it was trained on, or another model"
+            "choose the channels that it was trained on (--channels on the command line), or another model"
         )
 
 

@@ -163,6 +163,10 @@ def _candidates(images: Sequence[PredictedImage], cell: int, most: int) -> list[
         cells = cell_means(image.uncertainty, side // image.step)
         if image.paint is not None:
             cells = np.where(painted_cells(image.paint, side), np.nan, cells)
+        # What is left over at the lower and the right edge: a mean over few pixels is extreme by chance.
+        for axis, size in enumerate((image.record.height, image.record.width)):
+            if size > side and 0 < size % side < side / 2:
+                cells[(slice(None),) * axis + (-1,)] = np.nan
         for row, column in peaks(cells, most):
             found.append(_Spot(number, _box(image, row, column, side), float(cells[row, column])))
     # Sorting is stable: among equals the first image, and in it the first place, comes first.

@@ -78,6 +78,7 @@ class ImagesStep(QWidget):
 
     def _connect(self) -> None:
         self.folder.chosen.connect(self._on_folder_chosen)
+        self.folder.line.textChanged.connect(self._render)
         self.scan.clicked.connect(self.read_folder)
         self.use_layers.clicked.connect(self._use_layers)
         self.stop.clicked.connect(self._session.stop)

@@ -274,7 +274,8 @@ class LabelStep(QWidget):
         self.bar.show_end(done.step, done.stopped)
         if done.path is not None:
             self._session.state.segmenter = self._session.engine.read_model(done.path)
-            self._session.inform(f"{ended} training after {count(done.step, 'step')}. Now press Segment.")
+            hint = "" if self.live_mode.on else " Now click Segment image."
+            self._session.inform(f"{ended} training after {count(done.step, 'step')}.{hint}")
         if not self.score.text():
             set_note(self.score, "No held-out score: paint a little more of every class to get one.")
 
