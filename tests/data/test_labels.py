@@ -146,6 +146,10 @@ def test_nothing_left_is_an_error_that_says_why(folders: tuple[Path, Path]) -> N
         pair_labels(images, labels)
     with pytest.raises(LabelError, match="nowhere is not there"):
         pair_labels(images, images / "nowhere")
+    for name in ("b.png", "c.png", "d.png", "e.png"):
+        write_image(images / name)
+    with pytest.raises(LabelError, match=r"c\.png: .*e\.png: .*; and 2 more\)"):
+        pair_labels(images, labels)
 
 
 def test_a_labelled_image_needs_labels_of_its_shape() -> None:

@@ -378,3 +378,24 @@ def test_a_typed_folder_can_be_read_at_once(make_dock, image_folder, click, wait
     assert dock.session.state.images is not None
     dock.images.folder.line.clear()
     assert not scan.isEnabled()
+
+
+def test_a_step_that_is_opened_below_the_others_is_scrolled_to(make_dock, make_napari_viewer, click, qtbot):
+    viewer = make_napari_viewer(show=True)
+    dock = make_dock(viewer)
+    viewer.window.resize(900, 600)
+    qtbot.waitExposed(viewer.window._qt_window)
+    dock.open_step(2)
+    area, step = dock._area, dock.sections[2]
+    bar = area.verticalScrollBar()
+    qtbot.wait(100)
+    assert bar.value() == 0
+    click(step.heading)
+    seen = area.viewport().height()
+    qtbot.waitUntil(lambda: bar.value() == min(step.y(), step.y() + step.height() - seen) > 0, timeout=2000)
+    bar.setValue(0)
+    click(step.heading)
+    click(dock.sections[0].heading)
+    qtbot.wait(50)
+    assert bar.value() == 0, "what is seen already stays where it is"
+    dock.shut_down()

@@ -470,8 +470,12 @@ def test_list_bar_and_keys_go_through_the_images(dock, click, qtbot):
 def test_the_list_shows_how_far_each_image_is(dock, engine, click, wait_idle, qtbot):
     words = lambda place: dock.images.list.item(place).data(Qt.ItemDataRole.AccessibleTextRole)  # noqa: E731
     assert words(0) == "em_0.png, unlabelled"
+    accept = dock.label.image.accept
+    assert not accept.isEnabled(), "there is nothing to be good as it is"
+    assert "Nothing is painted or segmented" in accept.toolTip()
     stroke(dock)
     qtbot.waitUntil(lambda: words(0) == "em_0.png, painted", timeout=2000)
+    assert accept.isEnabled()
     assert dock.images.progress.text() == "1 painted, 2 unlabelled"
     click(dock.label.image.accept)
     assert words(0) == "em_0.png, accepted"

@@ -153,6 +153,8 @@ def pair_labels(
             skipped.append(Skipped(record.name, str(error).removeprefix(f"{record.name}: ")))
     if not examples:
         reasons = "; ".join(f"{item.name}: {item.reason}" for item in skipped[-_REASONS_SHOWN:])
+        if len(skipped) > _REASONS_SHOWN:
+            reasons += f"; and {len(skipped) - _REASONS_SHOWN} more"
         unnamed = sum(item.reason.startswith(_NO_FILE) for item in skipped)
         there = [path.name for paths in files_by_stem.values() for path in paths][:_REASONS_SHOWN]
         names = ", ".join(there) or "none"

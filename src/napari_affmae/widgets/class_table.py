@@ -27,7 +27,9 @@ class ClassTable(QTableWidget):
         super().__init__(0, 3, parent)
         self._classes: tuple[ClassInfo, ...] = ()
         self._painted: Mapping[int, int] = {}
-        self.setHorizontalHeaderLabels(["", "Class", "Painted"])
+        self.setHorizontalHeaderLabels(["", "Class", "Painted px"])
+        for column, side in ((NAME, Qt.AlignmentFlag.AlignLeft), (PIXELS, Qt.AlignmentFlag.AlignRight)):
+            self.horizontalHeaderItem(column).setTextAlignment(side | Qt.AlignmentFlag.AlignVCenter)
         self.verticalHeader().setVisible(False)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)

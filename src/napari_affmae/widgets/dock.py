@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import (
     QApplication,
     QLabel,
@@ -88,11 +89,18 @@ class AffmaeDock(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
-        layout.addWidget(scrolled(steps), 1)
+        self._area = scrolled(steps)
+        self._opened = self.sections[0]
+        self._scroll = QTimer(self)
+        self._scroll.setSingleShot(True)
+        self._scroll.timeout.connect(self._show_opened)
+        layout.addWidget(self._area, 1)
         layout.addWidget(self.status)
 
     def _connect(self, viewer: Viewer) -> None:
         session = self.session
+        for section in self.sections:
+            section.heading.clicked.connect(partial(self._scroll_to, section))
         session.status.connect(self._show_status)
         session.runner.batch.connect(self.pretrain.draw)
         session.state.events.connect(self._render)
@@ -156,6 +164,19 @@ class AffmaeDock(QWidget):
         """Open step 1 to 4 and close the others."""
         for place, section in enumerate(self.sections, start=1):
             section.open(place == number)
+
+    def _scroll_to(self, section: Section, *_: object) -> None:
+        """Scroll so far that a section that was opened just now is seen, its heading in any case."""
+        if section.is_open():
+            # It has its new height once the layout had its turn.
+            self._opened = section
+            self._scroll.start(0)
+
+    def _show_opened(self) -> None:
+        section = self._opened
+        top, bar = section.y(), self._area.verticalScrollBar()
+        missing = top + section.height() - self._area.viewport().height()
+        bar.setValue(max(bar.value(), min(top, missing)))
 
     def _show_status(self, text: str, is_error: bool) -> None:
         self.status.setText(text)

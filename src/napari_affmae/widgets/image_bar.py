@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QWidget
+from superqt import QElidingLabel
 
 from .forms import SPACING, set_live
 from .image_list import SIDE, STATES, state_icon
@@ -27,7 +28,8 @@ class ImageBar(QWidget):
             button.setAccessibleName(words)
         self.state = QLabel()
         self.state.setFixedWidth(SIDE + 2)
-        self.name = QLabel()
+        self.name = QElidingLabel()
+        self.name.setElideMode(Qt.TextElideMode.ElideMiddle)
         self.name.setTextFormat(Qt.TextFormat.PlainText)
         self.name.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.accept = QPushButton("Accept")
@@ -68,6 +70,8 @@ class ImageBar(QWidget):
         self.state.setToolTip("" if image is None else STATES[state].capitalize())
         set_live(self.previous, session.opener.why_not_step(-1), "Open the previous image (Shift+N)")
         set_live(self.next, session.opener.why_not_step(1), "Open the next image (N)")
-        no_image = None if image is not None else "Open an image first: click one in the list of step 1."
-        set_live(self.accept, no_image, "Mark this image as done: its segmentation is good as it is")
+        why_not = None if state != "unlabelled" else "Nothing is painted or segmented on this image yet."
+        if image is None:
+            why_not = "Open an image first: click one in the list of step 1."
+        set_live(self.accept, why_not, "Mark this image as done: its segmentation is good as it is")
         self.accept.setChecked(state == "accepted")
