@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from .curve_ends import curve_ends
 from .model_report import ModelReport
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -15,7 +16,8 @@ def as_text(model: ModelReport) -> str:
     for number, training in enumerate(model.trainings, start=1):
         lines += ["", f"{number}  {training.title}", *_table(training.facts, "   ")]
         if training.steps:
-            ends = f"{training.losses[0]:.3g} → {training.losses[-1]:.3g}"
+            first, last = curve_ends(training.losses)
+            ends = f"{first:.3g} → {last:.3g}"
             lines += _table([("loss", f"{sparkline(training.losses)}  {ends}")], "   ")
         if training.score is not None:
             lines += _table([("score", training.score.in_words())], "   ")

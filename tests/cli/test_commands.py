@@ -300,7 +300,7 @@ def test_the_loss_of_a_run_is_the_one_in_its_card(affmae, images, tmp_path):
     words = ("pretrain", images, "--out", run, "--steps", 3, *SMALL)
     shown = affmae(*words).out
     loss = next(line for line in shown.splitlines() if line.startswith("loss"))
-    assert loss.split(",")[0].split(None, 1)[1].strip() in affmae("card", run).out
+    assert loss.split("(")[0].split(None, 1)[1].strip() in affmae("card", run).out
     for unexplained in ("res2", "res5", "left_out_steps"):
         assert unexplained not in shown
 

@@ -54,6 +54,10 @@ def test_the_ends_are_means_even_where_every_reading_is_a_point() -> None:
         curve.add(step, loss)
     assert curve.ends() == {"mean_loss_first": pytest.approx(2.2), "mean_loss_last": pytest.approx(0.94)}
     assert Curve().ends() == {}
+    short = Curve()
+    for step, loss in enumerate((3.0, 2.0, 1.0)):
+        short.add(step, loss)
+    assert short.ends() == {"mean_loss_first": 3.0, "mean_loss_last": 1.0}, "the ends of a short one have no point in common"
     alone = Curve()
     alone.add(1, 3.0)
     assert alone.ends() == {"mean_loss_first": 3.0, "mean_loss_last": 3.0}

@@ -105,7 +105,7 @@ def print_run(done: Done, run: Path, as_json: bool) -> None:
         "steps": thousands(figures["steps"]),
         "left out": count(figures["left_out_steps"], "step") if figures["left_out_steps"] else "",
         "time": duration(figures["seconds"]),
-        "loss": f"{first:.3g} → {last:.3g} (means of the first and the last tenth)" if last is not None else "",
+        "loss": f"{first:.3g} → {last:.3g} (means of its first and last tenth)" if last is not None else "",
         "images": figures["images"],
         "tiles": f"{figures['batch']} per step",
         "labelled": f"{thousands(sum(figures.get('painted_pixels', ())))} pixels" if "painted_pixels" in figures else "",

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, Self
 
-MOST_POINTS = 128
+from ..curve_ends import curve_ends
 
-_ENDS = 5
+MOST_POINTS = 128
 
 
 class Curve:
@@ -47,15 +47,9 @@ class Curve:
             self._each *= 2
 
     def ends(self) -> dict[str, float]:
-        """Return the mean loss of the first and of the last tenth of the points, of :data:`_ENDS` at least; empty without any.
-
-        One batch can be much harder than the next: single readings of a short run say nothing.
-        """
-        if not self._losses:
-            return {}
-        most = max(_ENDS, len(self._losses) // 10)
-        first, last = (sum(part) / len(part) for part in (self._losses[:most], self._losses[-most:]))
-        return {"mean_loss_first": float(f"{first:.4g}"), "mean_loss_last": float(f"{last:.4g}")}
+        """Return the mean loss at both ends, as a card shows them; empty before there is one."""
+        losses = self.record()["losses"]
+        return dict(zip(("mean_loss_first", "mean_loss_last"), curve_ends(losses), strict=True)) if losses else {}
 
     def record(self) -> dict[str, Any]:
         """Return the curve as JSON values: at each of ``steps`` the mean of the readings since the step before."""
