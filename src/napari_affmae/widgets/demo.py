@@ -206,6 +206,7 @@ class DemoLoop:
         self.open_image(PAINTED)
         self._press(dock.label.segment)
         painted = self._segmentation()
+        self._press(dock.label.next.uncertainty)
         self._look()
         self.summary |= {
             "seconds": round(time.perf_counter() - started, 1),
