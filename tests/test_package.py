@@ -35,6 +35,7 @@ LEAVES = {
     "card",
     "config",
     "control",
+    "curve_ends",
     "errors",
     "events",
     "model_header",
