@@ -20,6 +20,7 @@ from napari_affmae.data.labels import (
     to_foreground,
     to_targets,
 )
+from napari_affmae.data.records import ImageRecord
 from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.errors import DataError, LabelError
 
@@ -235,3 +236,16 @@ def test_images_are_no_labels_of_their_own(folders: tuple[Path, Path], foregroun
         pair_labels(images, images, foreground=foreground)
     with pytest.raises(LabelError, match="its labels are a copy of the image"):
         pair_labels(images, labels, foreground=foreground)
+
+
+def test_only_one_image_is_read_to_tell_labels_from_images(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paint on one of very many images must not cost reading all the others."""
+    images, labels = folders
+    for name in ("a.png", "b.png", "c.png", "d.png"):
+        write_image(images / name)
+        write_labels(labels / name, np.full(SHAPE, name in ("c.png", "d.png"), np.uint8))
+    read = []
+    monkeypatch.setattr(ImageRecord, "read", lambda record: read.append(record.name) or np.zeros((*SHAPE, 1)))
+    monkeypatch.setattr("napari_affmae.data.label_images._is_copy", lambda ids, record: not record.read().size)
+    assert len(pair_labels(images, labels, sparse=True)[0]) == 2
+    assert read == ["c.png"]

@@ -51,12 +51,17 @@ def test_the_context_of_the_canvas_is_current_when_a_layer_is_freed(viewer, fore
     QTest.qWait(100)
 
 
-def test_a_dock_that_is_closed_leaves_contexts_alone(make_dock, make_napari_viewer, foreign, qtbot):
+@pytest.mark.parametrize("how", ["shut down", "deleted"])
+def test_a_dock_that_is_closed_leaves_contexts_alone(make_dock, make_napari_viewer, foreign, qtbot, how):
     viewer = make_napari_viewer(show=True)
     dock = make_dock(viewer)
     viewer.window.add_dock_widget(dock, name="AFFMAE")
     qtbot.waitExposed(viewer.window._qt_window)
-    dock.shut_down()
+    if how == "shut down":
+        dock.shut_down()
+    else:
+        with qtbot.waitSignal(dock.destroyed):
+            dock.deleteLater()
     image = viewer.add_image(np.zeros((32, 48)))
     QTest.qWait(100)
     assert foreign()

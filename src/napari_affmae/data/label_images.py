@@ -141,13 +141,13 @@ def pair_labels(
                 )
             if fits[0] not in stacks:
                 stacks = {fits[0]: read_label_file(fits[0])}
-            ids = _page_of(stacks[fits[0]], record)
-            if not examples and is_copy(ids, record):
-                raise LabelError("its labels are a copy of the image; give the folder of the labels")
-            if foreground:
-                ids = to_foreground(ids, sparse)
+            numbers = _page_of(stacks[fits[0]], record)
+            ids = to_foreground(numbers, sparse) if foreground else numbers
             if sparse and not ids.any():
                 raise LabelError("its labels hold no paint")
+            # Who mistakes the folder does so for all images: the first that would be taken is read for it, and no other.
+            if not examples and _is_copy(numbers, record):
+                raise LabelError("its labels are a copy of the image; give the folder of the labels")
             examples.append(LabelledImage(record, ids))
         except (DataError, LabelError) as error:
             skipped.append(Skipped(record.name, str(error).removeprefix(f"{record.name}: ")))
@@ -185,7 +185,7 @@ def read_label_file(path: Path) -> list[npt.NDArray[Any]]:
     return [as_ids(plane, path.name) for plane in planes]
 
 
-def is_copy(ids: npt.NDArray[Any], record: ImageRecord) -> bool:
+def _is_copy(ids: npt.NDArray[Any], record: ImageRecord) -> bool:
     """Whether labels are the image itself, which instance numbers cannot be told from otherwise."""
     return ids.size > 0 and int(ids.min()) < int(ids.max()) and np.array_equal(ids, record.read()[..., 0])
 

@@ -107,6 +107,7 @@ class AffmaeDock(QWidget):
         viewer.events.theme.connect(self._use_theme)
         self._viewer = viewer
         self._canvas = CanvasContext(viewer, self)
+        session.closing.connect(self._canvas.disconnect, max_args=0)
         self._use_theme()
         # The dock's own window may be deleted without any other word to us.
         self.destroyed.connect(lambda: session.close(0))
@@ -145,7 +146,6 @@ class AffmaeDock(QWidget):
         """Keep settings and paint and stop the job; the layers stay in the viewer."""
         if not self.session.closed:
             self._viewer.events.theme.disconnect(self._use_theme)
-            self._canvas.disconnect()
             self.label.shortcuts.release()
             self.session.close()
 

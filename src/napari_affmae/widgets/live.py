@@ -296,9 +296,7 @@ class LiveMode:
         self.ended.emit()
 
     def _on_ended(self) -> None:
-        if not self.on or not self._session.state.idle:
-            self._worker.forget_ended()
-        elif not self._worker.go_on() and self._fine_rounds < FINE_ROUNDS:
+        if self.on and self._session.state.idle and not self._worker.go_on() and self._fine_rounds < FINE_ROUNDS:
             self._idle.start()
 
 

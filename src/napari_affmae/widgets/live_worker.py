@@ -86,16 +86,11 @@ class LiveWorker:
 
     def go_on(self) -> bool:
         """Begin again if something was asked for while the thread was ending; return whether there was."""
-        self.forget_ended()
         wanted = self._pending
         if wanted is None:
             return False
         self._begin(wanted.generation)
         return True
-
-    def forget_ended(self) -> None:
-        """Take note that the thread has ended."""
-        self._control = None
 
     def _supersede(self, generation: int) -> None:
         if self._control is not None:
