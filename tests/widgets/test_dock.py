@@ -20,6 +20,7 @@ from napari_affmae.card import ModelCard, PixelSize
 from napari_affmae.data.label_array import LabelArray
 from napari_affmae.errors import DeviceError
 from napari_affmae.widgets.overlays import KIND, Kind
+from napari_affmae.widgets.section import Section
 from napari_affmae.widgets.state import ModelOnDisk, Phase
 
 
@@ -386,6 +387,7 @@ def test_a_step_that_is_opened_below_the_others_is_scrolled_to(make_dock, make_n
     viewer.window.resize(900, 600)
     qtbot.waitExposed(viewer.window._qt_window)
     dock.open_step(2)
+    last = dock.label.findChildren(Section)[-1]  # a part of the step that is opened below
     area, step = dock._area, dock.sections[2]
     bar = area.verticalScrollBar()
     qtbot.wait(100)
@@ -393,6 +395,8 @@ def test_a_step_that_is_opened_below_the_others_is_scrolled_to(make_dock, make_n
     click(step.heading)
     seen = area.viewport().height()
     qtbot.waitUntil(lambda: bar.value() == min(step.y(), step.y() + step.height() - seen) > 0, timeout=2000)
+    click(last.heading)
+    qtbot.waitUntil(lambda: not last.content.visibleRegion().isEmpty(), timeout=2000)
     bar.setValue(0)
     click(step.heading)
     click(dock.sections[0].heading)

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, QPoint, Qt, QTimer
 from qtpy.QtWidgets import (
     QApplication,
     QLabel,
@@ -99,7 +99,7 @@ class AffmaeDock(QWidget):
 
     def _connect(self, viewer: Viewer) -> None:
         session = self.session
-        for section in self.sections:
+        for section in self.findChildren(Section):
             section.heading.clicked.connect(partial(self._scroll_to, section))
         session.status.connect(self._show_status)
         session.runner.batch.connect(self.pretrain.draw)
@@ -174,7 +174,7 @@ class AffmaeDock(QWidget):
 
     def _show_opened(self) -> None:
         section = self._opened
-        top, bar = section.y(), self._area.verticalScrollBar()
+        top, bar = section.mapTo(self._area.widget(), QPoint(0, 0)).y(), self._area.verticalScrollBar()
         missing = top + section.height() - self._area.viewport().height()
         bar.setValue(max(bar.value(), min(top, missing)))
 

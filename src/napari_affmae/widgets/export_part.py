@@ -41,7 +41,7 @@ class ExportPart(QWidget):
         self.licence.setToolTip("Under which licence others may use the weights: an SPDX identifier")
         self.cite = QLineEdit()
         self.cite.setPlaceholderText("Doe 2026, 10.1234/abc")
-        self.example = QCheckBox("Give the shown image away as the example")
+        self.example = QCheckBox("Publish the shown image, too")
         self.example.setToolTip("The package holds an image for everybody to see: the middle of the shown one, or a drawn one")
         self.export = QPushButton("Export …")
         self.stop = QPushButton("Stop")
