@@ -173,6 +173,10 @@ class ModelConfig(Settings):
             raise ConfigError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
         return cls(**{**PRESETS[name], "in_channels": in_channels, **overrides})
 
+    def is_preset(self, name: PresetName) -> bool:
+        """Whether this is the network of a preset, whatever its channels and what else may be chosen with it."""
+        return all(getattr(self, field) == value for field, value in PRESETS[name].items())
+
     @property
     def prediction_dim(self) -> int:
         """Length of one predicted patch: ``patch_size² · in_channels``, ordered row, column, channel."""

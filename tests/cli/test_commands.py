@@ -236,7 +236,7 @@ def test_help_loads_nothing_heavy():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a console signal would reach the test runner as well")
-def test_interrupt_saves_and_exits_with_130(images, tmp_path):
+def test_interrupt_saves_and_exits_with_130(images, tmp_path, capsys):
     run = tmp_path / "run"
     words = ["pretrain", images, "--out", run, "--minutes", "5", "--tile", "32", "--batch", "1"]
     process = subprocess.Popen(
@@ -255,6 +255,8 @@ def test_interrupt_saves_and_exits_with_130(images, tmp_path):
     assert "stopped on request; saved in" in error
     assert read_card(run).kind == "mae"
     assert main(["pretrain", str(images), "--out", str(run), "--steps", "100000", "--resume", "--preset", "small"]) == 2
+    assert "another size than --preset small: resume it without --preset" in capsys.readouterr().err
+    assert main(["pretrain", str(images), "--out", str(run), "--steps", "1", "--resume", "--preset", "tiny"]) == 0
 
 
 def _environment() -> dict[str, str]:

@@ -219,8 +219,9 @@ import napari_affmae
 
 def test_without_the_library_one_line_says_what_to_install(model: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(export_module, "why_not_export", lambda: 'pip install "napari-affmae[bioimageio]"')
-    with pytest.raises(ConfigError, match="pip install"):
+    with pytest.raises(AffmaeError, match="pip install") as refused:
         run(model, tmp_path / "mine.zip", ExportConfig())
+    assert not isinstance(refused.value, ConfigError), "nothing is wrong with what was typed"
 
 
 def test_the_native_path_needs_no_library(model: Path) -> None:

@@ -170,6 +170,25 @@ def test_closing_the_dock_stops_the_job_and_keeps_the_paint(ready, engine, click
     np.testing.assert_array_equal(saved_paint(ready.session.project), layer.data)
 
 
+def test_the_button_to_paint_looks_pressed_while_a_brush_is_in_hand(ready, click, qtbot):
+    button = ready.label.paint
+    ready.session.opener.open(ready.session.state.images.records[0])
+    qtbot.waitUntil(lambda: ready.session.state.image is not None, timeout=5000)
+    assert not button.isChecked()
+    click(button)
+    assert button.isChecked()
+    click(button)
+    layer = ready.session.layers.paint_layer("em_0.png")
+    assert button.isChecked()
+    assert layer.mode == "paint", "a second click takes nothing out of the hand"
+    layer.mode = "pan_zoom"
+    assert not button.isChecked()
+    layer.mode = "fill"
+    assert button.isChecked()
+    ready._viewer.layers.selection.active = ready._viewer.layers["em_0.png"]
+    assert not button.isChecked()
+
+
 def test_closing_napari_stops_the_job_and_keeps_the_paint(ready, engine, click, qtbot):
     viewer, session = ready._viewer, ready.session
     ready.session.opener.open(session.state.images.records[0])

@@ -227,6 +227,17 @@ def test_opening_an_image_hides_the_one_before(viewer, layers, tmp_path):
     assert pixel_size_of(viewer.layers[0]) == PixelSize(y=2, x=2)
 
 
+def test_opening_an_image_hides_the_preview_until_the_next_run(viewer, layers, tmp_path):
+    tile = np.zeros((16, 16), np.float32)
+    layers.show_preview(Preview("pretrain", 1, tile, tile, tile), None)
+    layers.open_image(ImageRecord("a.png", 8, 8, 1, "uint8", None, path=tmp_path / "a.png"), np.zeros((8, 8, 1), np.uint8))
+    assert [layer.visible for layer in ours(viewer)] == [False, False]
+    layers.show_preview(Preview("pretrain", 2, tile, tile, tile), None)
+    assert [layer.visible for layer in ours(viewer)] == [False, False], "a run goes on behind the image"
+    layers.reveal_preview()
+    assert [layer.visible for layer in ours(viewer)] == [True, True]
+
+
 @pytest.mark.parametrize(("channels", "rgb"), [(1, False), (2, True), (3, True), (5, True)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_any_number_of_channels_can_be_shown(channels, rgb, dtype):

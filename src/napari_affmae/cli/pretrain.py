@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from ..config import ModelConfig, PresetName, PretrainConfig, Selection
 from ..control import JobControl
+from ..errors import ConfigError
 from .options import AsJson, Images
 from .progress import counting, watch
 from .training import TrainingOptions, print_run
@@ -36,10 +37,12 @@ def pretrain(
         collection = scan(images, training.files, training.channels_or_before(), on_progress=on_progress)
     from ..engine.pretrain import pretrain as run_pretraining
 
-    if before is None or preset is not None:
-        model = ModelConfig.preset(preset or "tiny", in_channels=collection.channels)
-    else:
-        model = before.model
+    model = ModelConfig.preset(preset or "tiny", in_channels=collection.channels) if before is None else before.model
+    if before is not None and preset is not None and not model.is_preset(preset):
+        raise ConfigError(
+            f"the run in {training.out} has a network of another size than --preset {preset}: resume it without --preset, or "
+            "start a new run in another folder"
+        )
     if selection is not None:
         model = model.replace(selection=selection)
     typed = {"model": model, **training.changes()}

@@ -20,7 +20,7 @@ from ..data.normalisation import measure_array
 from ..data.records import ImageRecord
 from ..data.synthetic import synthetic_em
 from ..data.write import placing
-from ..errors import AffmaeError, ConfigError, ModelFileError
+from ..errors import AffmaeError, ModelFileError
 from ..events import Done, Event, Notice, PartBegun
 from ..model.portable import PortableSegmenter, to_torchscript
 from ..model.segmenter import Segmenter
@@ -97,7 +97,7 @@ def export(
     Raises
     ------
     ConfigError
-        If the library is not installed, or the description does not fit the format.
+        If the description does not fit the format.
     ModelFileError
         If the model is no segmenter, or has no statistics and there is no sample to take them from.
     DataError
@@ -105,11 +105,11 @@ def export(
     StorageError
         If the file is there already or cannot be written.
     AffmaeError
-        If the package does not do what the network does.
+        If the library is not installed, or the package does not do what the network does.
     """
     missing = why_not_export()
     if missing is not None:
-        raise ConfigError(missing)
+        raise AffmaeError(missing)
     check_about(config)
     control = control or JobControl()
     out = Path(out)

@@ -53,6 +53,7 @@ class LabelStep(QWidget):
         self.panel = ClassPanel(session)
         self.classes = self.panel.table
         self.paint = QPushButton("Paint")
+        self.paint.setCheckable(True)  # only to look pressed while a brush is in the user's hand
         self.brush = QSpinBox()
         self.brush.setRange(1, 200)
         self.brush.setPrefix("brush ")
@@ -135,6 +136,9 @@ class LabelStep(QWidget):
         self.classes.class_selected.connect(self._hold_brush)
         self.panel.changed.connect(self._remember)
         self.paint.clicked.connect(self._paint)
+        self.paint.clicked.connect(self._show_painting)
+        session.layers.tool_taken.connect(self._show_painting)
+        session.layers.current_changed.connect(self._show_painting)
         self.brush.valueChanged.connect(self._on_brush)
         self.minutes.valueChanged.connect(self._remember)
         self.from_scratch.toggled.connect(self._remember)
@@ -173,6 +177,9 @@ class LabelStep(QWidget):
         plane = self._session.layers.current()
         if plane is not None and self._session.layers.paint_layer(plane.group) is not None:
             self._paint()
+
+    def _show_painting(self) -> None:
+        self.paint.setChecked(self._session.layers.is_painting())
 
     def _on_brush(self) -> None:
         self._remember()

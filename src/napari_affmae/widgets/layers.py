@@ -18,7 +18,7 @@ from napari.utils.colormaps import Colormap
 from ..card import ClassInfo, PixelSize
 from ..events import LivePrediction, Preview
 from .look_layers import LookLayers
-from .overlays import GROUP, Kind, class_colors
+from .overlays import GROUP, PREVIEW_GROUP, Kind, class_colors
 from .paint_layers import PaintLayers
 from .placement import Placement
 from .plane import Plane, spatial_shape
@@ -29,11 +29,14 @@ if TYPE_CHECKING:
     from ..engine.refine import Refined
     from ..engine.segment import SegmentationResult
 
-PREVIEW_GROUP = "pretraining"
-
 
 class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers):
     """Images, paint and overlays of one viewer; see :class:`~napari_affmae.widgets.overlays.Overlays` for its signals."""
+
+    def reveal_preview(self) -> None:
+        """Show what an earlier run has left, for a new one to go on with: an image that was opened since has hidden it."""
+        for layer in self._of_group(PREVIEW_GROUP):
+            layer.visible = True
 
     def show_preview(self, preview: Preview, pixel_size: PixelSize | None) -> None:
         """Show what the network sees and what it makes of it, right of everything else."""

@@ -33,6 +33,10 @@ GROUP = "napari_affmae_group"
 """Keys in ``layer.metadata`` of an overlay: what it is, and the name of its image."""
 
 
+PREVIEW_GROUP = "pretraining"
+"""Stands in the place of an image's name on the overlays of a pretraining run."""
+
+
 class Kind(StrEnum):
     """What an overlay shows; the order is the order in the layer list, bottom to top."""
 
@@ -82,6 +86,8 @@ class Overlays:
         Paint changed.
     paint_redrawn()
         Paint was drawn anew: it may have changed, or only been scrolled. Comes many times a second.
+    tool_taken()
+        The user took another tool on a paint layer: a brush, the bucket, the hand.
     paint_removed(Labels)
         A paint layer left the viewer; its data can still be saved.
     segmented(Plane, SegmentationResult)
@@ -99,6 +105,7 @@ class Overlays:
     current_changed = Signal()
     painted = Signal()
     paint_redrawn = Signal()
+    tool_taken = Signal()
     paint_removed = Signal(object)
     segmented = Signal(object, object)
     predicted = Signal(object)
@@ -127,6 +134,7 @@ class Overlays:
                 layer.events[name].disconnect(self._on_painted)
             for name in REDRAWN:
                 layer.events[name].disconnect(self._on_redrawn)
+            layer.events.mode.disconnect(self._on_tool)
 
     # Which image
 
@@ -195,10 +203,11 @@ class Overlays:
         return (top, left, bottom, right) if bottom - top > 1 and right - left > 1 else (0, 0, *plane.shape)
 
     def open_image(self, record: ImageRecord, pixels: npt.NDArray[Any]) -> None:
-        """Show an image of the collection and hide the other images that were opened this way, overlays included."""
+        """Show an image of the collection; hide the others that were opened this way, overlays included, and the preview."""
         found = [image for image in self.images() if image.metadata.get(RECORD) == record]
+        hidden = {*self._opened_names(), PREVIEW_GROUP}
         for layer in self._viewer.layers:
-            if RECORD in layer.metadata or layer.metadata.get(GROUP) in self._opened_names():
+            if RECORD in layer.metadata or layer.metadata.get(GROUP) in hidden:
                 layer.visible = layer.metadata.get(GROUP) == record.name and layer.visible
         if found:
             layer = found[-1]
@@ -302,6 +311,7 @@ class Overlays:
             layer.events[name].connect(self._on_painted)
         for name in REDRAWN:
             layer.events[name].connect(self._on_redrawn)
+        layer.events.mode.connect(self._on_tool)
 
     def _belongs(self, layer: Layer, group: str) -> bool:
         if KIND in layer.metadata:
@@ -357,6 +367,9 @@ class Overlays:
 
     def _on_painted(self) -> None:
         self.painted.emit()
+
+    def _on_tool(self) -> None:
+        self.tool_taken.emit()
 
     def _on_redrawn(self) -> None:
         self.paint_redrawn.emit()

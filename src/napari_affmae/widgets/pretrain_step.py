@@ -167,6 +167,7 @@ class PretrainStep(QWidget):
             return
         self.curve.clear()
         self.bar.start()
+        self._session.layers.reveal_preview()
         self._session.start("pretrain", pretrain_job(self._session.engine, images, run, config, resume))
 
     def _config(self, channels: int) -> PretrainConfig:
