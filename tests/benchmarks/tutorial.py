@@ -105,13 +105,9 @@ class Tutorial:
 
     def read(self) -> None:
         """Read the folder and open an image."""
-        step = self._dock.images
-        self._hand.write(step.folder.line, IMAGES)
+        self._hand.write(self._dock.images.folder.line, IMAGES)
         self._until_idle("the folder")
-        row = next(row for row in range(step.list.count()) if step.list.item(row).text() == PAINTED)
-        item = step.list.item(row)
-        step.list.scrollToItem(item)
-        self._hand.click(step.list.viewport(), step.list.visualItemRect(item).center())
+        self._click_image()
         self._hand.wait_for(PAINTED, lambda: self._dock.session.state.image is not None)
         self._picture("1-images")
 
@@ -128,9 +124,9 @@ class Tutorial:
         self._hand.look_at(image, top - MARGIN, left - MARGIN, bottom + MARGIN, right + MARGIN)
         self._picture("2-pretrain")
         self._until_idle("the end of pretraining")
-        for layer in shown:
-            layer.visible = False
-        image.visible = True
+        self._open(1)
+        self._click_image()
+        self._hand.wait_for(PAINTED, lambda: image.visible)
         self._whole()
 
     def paint(self) -> None:
@@ -241,6 +237,13 @@ class Tutorial:
         """Show the middle of the image, twice as large."""
         height, width = self._truth.shape
         self._hand.look_at(self._viewer.layers[PAINTED], height * 0.25, width * 0.25, height * 0.75, width * 0.75)
+
+    def _click_image(self) -> None:
+        images = self._dock.images.list
+        row = next(row for row in range(images.count()) if images.item(row).text() == PAINTED)
+        item = images.item(row)
+        images.scrollToItem(item)
+        self._hand.click(images.viewport(), images.visualItemRect(item).center())
 
     def _choose(self, class_id: int) -> None:
         table = self._dock.label.classes
