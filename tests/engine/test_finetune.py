@@ -21,7 +21,7 @@ from napari_affmae.engine import finetune as finetune_module
 from napari_affmae.engine.evaluate import evaluate
 from napari_affmae.engine.finetune import finetune
 from napari_affmae.errors import ConfigError, DataError, LabelError, ModelFileError
-from napari_affmae.events import Done, Event, Notice, Progress, Score, Started
+from napari_affmae.events import Done, Event, Notice, PartBegun, Progress, Score, Started
 from napari_affmae.model.mae import MaskedAutoencoder
 from napari_affmae.model.model_file import load_model, save_model
 from napari_affmae.model.segmenter import Segmenter
@@ -80,6 +80,8 @@ def test_strokes_end_with_a_readout_and_dense_labels_with_heads(
     events = list(finetune(mae, [strokes], tmp_path / "strokes", until_known_by_heart, sparse=True))
     dense = LabelledImage(strokes.record, examples[0].labels + 1)
     assert events[-1].summary["classes_from"] == "readout"
+    told = [event.what for event in events if isinstance(event, PartBegun)]
+    assert told == ["fitting a readout to the strokes"], "seconds in which no step is made"
     *_, done = finetune(mae, [dense], tmp_path / "dense", config, sparse=True)
     assert done.summary["classes_from"] == "heads"
     model = load_model(tmp_path / "strokes")

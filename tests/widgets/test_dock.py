@@ -19,6 +19,7 @@ import napari_affmae
 from napari_affmae.card import ModelCard, PixelSize
 from napari_affmae.data.label_array import LabelArray
 from napari_affmae.errors import DeviceError
+from napari_affmae.events import Done, PartBegun, Progress
 from napari_affmae.widgets.overlays import KIND, Kind
 from napari_affmae.widgets.section import Section
 from napari_affmae.widgets.state import ModelOnDisk, Phase
@@ -168,6 +169,19 @@ def test_closing_the_dock_stops_the_job_and_keeps_the_paint(ready, engine, click
     assert time.monotonic() - begun < 5
     assert layer in viewer.layers
     np.testing.assert_array_equal(saved_paint(ready.session.project), layer.data)
+
+
+def test_what_comes_after_the_last_step_is_shown(ready):
+    """A readout is fitted to strokes for some seconds, in which no step is made and the bar cannot say how long."""
+    session, bar = ready.session, ready.label.bar
+    session.state.job = "finetune"
+    session.event.emit(Progress("finetune", 5, 10, 0.5, 1.0, {}, 1e-3, 1.0, None, 1.0))
+    session.event.emit(PartBegun("finetune", "fitting a readout to the strokes", 1.0))
+    assert (bar.maximum(), bar.format()) == (0, "fitting a readout to the strokes …")
+    assert ready.status.text() == "Fitting a readout to the strokes …"
+    session.event.emit(Done("finetune", 5, None, stopped=True, summary={}))
+    assert bar.value() == 500, "a run that was stopped stays where it was"
+    session.state.job = None
 
 
 def test_the_button_to_paint_looks_pressed_while_a_brush_is_in_hand(ready, click, qtbot):

@@ -19,7 +19,7 @@ from ..data.labels import LabelledImage, LabelledSampler, class_table, pair_labe
 from ..data.normalisation import measure
 from ..data.records import ImageCollection, Skipped, of_one_channel_count
 from ..errors import ConfigError, DataError, LabelError
-from ..events import Event, Notice, Score
+from ..events import Event, Notice, PartBegun, Score
 from ..model.mae import MaskedAutoencoder
 from ..model.model_file import load_model
 from ..model.segmenter import Segmenter
@@ -212,6 +212,7 @@ class _Finetuning(Task):
     def finish(self, step: int) -> Iterator[Event]:
         if not self._strokes:
             return
+        yield PartBegun("finetune", "fitting a readout to the strokes", 1.0)
         heads = self._scored(step)
         self.model.readout = stroke_readout(
             self.model, self.sampler, self._normalisation, self._tile, self._config.seed, self._device

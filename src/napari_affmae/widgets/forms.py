@@ -141,14 +141,20 @@ class JobBar(QProgressBar):
     def __init__(self, unit: str) -> None:
         super().__init__()
         self._unit = unit
+        self._fraction = 0.0
         self.setRange(0, 1000)
         self.setTextVisible(True)
         self.setVisible(False)
 
     def start(self) -> None:
         """Show that something is coming."""
+        self._fraction = 0.0
+        self.show_busy("starting …")
+
+    def show_busy(self, text: str) -> None:
+        """Show that something goes on, nobody knows for how long."""
         self.setRange(0, 0)
-        self.setFormat("starting …")
+        self.setFormat(text)
         self.setVisible(True)
 
     def show_progress(self, progress: Progress) -> None:
@@ -162,11 +168,12 @@ class JobBar(QProgressBar):
 
     def show_end(self, step: int, stopped: bool) -> None:
         """Show that a training run is over; one that was stopped stays where it was."""
-        fraction = self.value() / 1000 if stopped else 1.0
+        fraction = self._fraction if stopped else 1.0
         self.show_fraction(fraction, f"{'Stopped' if stopped else 'Finished'} after {count(step, 'step')}")
 
     def show_fraction(self, fraction: float, text: str) -> None:
         """Show a fraction from 0 to 1 and a text."""
+        self._fraction = fraction
         self.setRange(0, 1000)
         self.setValue(round(fraction * 1000))
         # Qt reads %p and %v in the format.

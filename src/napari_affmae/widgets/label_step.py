@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFileDialog, QPushButton, QSpinBox, QWidget
 
 from ..errors import cannot_write
-from ..events import Done, Progress, Score
+from ..events import Done, PartBegun, Progress, Score
 from .about_button import AboutButton
 from .apply_part import ApplyPart
 from .class_panel import ClassPanel
@@ -268,6 +268,9 @@ class LabelStep(QWidget):
             return
         if isinstance(event, Progress):
             self.bar.show_progress(event)
+        elif isinstance(event, PartBegun):
+            self.bar.show_busy(f"{event.what} …")
+            self._session.say(f"{event.what[0].upper()}{event.what[1:]} …")
         elif isinstance(event, Score):
             each = ", ".join(f"{name} {value:.2f}" for name, value in event.iou.items())
             set_note(
