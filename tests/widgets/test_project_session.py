@@ -430,6 +430,34 @@ def test_a_dock_that_is_opened_again_keeps_what_is_painted_on_old_layers(dock, m
     assert np.count_nonzero(paint_of(second).data) < np.count_nonzero(before)
 
 
+def test_images_that_only_share_a_name_do_not_share_paint(make_dock, make_napari_viewer, click, qtbot):
+    """napari calls every array “Image”, and a file may be called as one of another experiment."""
+    first, second, smaller = (np.random.default_rng(seed).random(size) for seed, size in enumerate([(64, 64)] * 2 + [(40, 40)]))
+
+    def paint(pixels, offset):
+        """Open the dock, then the image, or the other way round; paint if there is anything to paint."""
+        viewer = make_napari_viewer()
+        image = viewer.add_image(pixels, name="Image") if offset % 2 else None
+        dock = make_dock(viewer)
+        image = image or viewer.add_image(pixels, name="Image")
+        click(dock.label.paint)
+        group = dock.session.layers.current().group
+        layer = paint_of(dock, group)
+        found = np.unique(layer.data).tolist()
+        layer.paint((offset, offset), 1 + offset % 2)
+        dock.session.save_paint()
+        viewer.window.remove_dock_widget(dock)
+        return group, found, dock.session.project
+
+    assert paint(first, 10)[:2] == ("Image", [0])
+    assert paint(second, 21)[:2] == ("Image (1)", [0]), "the paint of another image is nothing to it"
+    assert paint(smaller, 12)[:2] == ("Image (2)", [0])
+    assert paint(first, 30)[:2] == ("Image", [0, 1]), "its own comes back"
+    group, found, project = paint(second, 40)
+    assert (group, found) == ("Image (1)", [0, 2])
+    assert sorted(read_project(project).images) == ["Image", "Image (1)", "Image (2)"]
+
+
 def test_planes_of_an_open_stack_have_states_of_their_own(make_dock, click, wait_idle, qtbot):
     dock = make_dock()
     dock._viewer.add_image(np.random.default_rng(0).random((3, 32, 40)), name="stack")

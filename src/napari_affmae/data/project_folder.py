@@ -86,6 +86,8 @@ class ProjectFile(Settings):
         Where the user was.
     suggested
         Places to paint that were suggested last; None if there are none.
+    layers
+        By the name of an image that was open as a layer when it was painted: which image it was.
     """
 
     format: Literal[1] = 1
@@ -95,6 +97,7 @@ class ProjectFile(Settings):
     labels: str = "labels"
     settings: ProjectSettings = ProjectSettings()
     suggested: KeptSuggestions | None = None
+    layers: dict[str, str] = Field(default_factory=dict)
 
     def state(self, image: str) -> ImageState:
         """Return how far an image is."""

@@ -7,7 +7,7 @@ translate, units and axis labels, and are updated in place when a job has someth
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from enum import StrEnum
 from itertools import count
@@ -77,6 +77,8 @@ class Overlays:
     ----------
     is_adding
         Whether an overlay is being put into the viewer, which for a moment selects it.
+    names_of_others
+        Which names stand for other images than a given one, though those are not open.
 
     Signals
     -------
@@ -117,6 +119,7 @@ class Overlays:
         self._viewer = viewer
         self._current: Image | None = None
         self.is_adding = False
+        self.names_of_others: Callable[[Image], set[str]] = lambda image: set()
         self._comes_back = {*KEPT, Kind.SUGGESTIONS}
         viewer.layers.selection.events.active.connect(self._on_change)
         viewer.layers.events.inserted.connect(self._on_inserted)
@@ -239,6 +242,12 @@ class Overlays:
             elif image.rgb and RECORD not in image.metadata:
                 image.metadata[CHANNELS] = chosen
 
+    def tell_apart(self) -> None:
+        """Give images that the user opened names that no other image goes by: the project is another one."""
+        for image in self.images():
+            if RECORD not in image.metadata and not self._of_group(Plane(image, ()).group):
+                self._tell_apart(image)
+
     def is_open(self, record: ImageRecord) -> bool:
         """Whether the image has a layer already."""
         return any(image.metadata.get(RECORD) == record for image in self.images())
@@ -348,8 +357,8 @@ class Overlays:
         self.current_changed.emit()
 
     def _tell_apart(self, image: Image) -> None:
-        """Give an image a name that no other one goes by: a copy, or one that is called as another was before."""
-        taken = {Plane(other, ()).group for other in self.images() if other is not image}
+        """Give an image a name that no other one goes by: a copy, or one that is called as another is or was before."""
+        taken = {Plane(other, ()).group for other in self.images() if other is not image} | self.names_of_others(image)
         if Plane(image, ()).group in taken:
             for key in (NAME, UNSURE):
                 image.metadata.pop(key, None)

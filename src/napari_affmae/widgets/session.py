@@ -19,6 +19,7 @@ from .image_opener import ImageOpener
 from .job_runner import Job, JobRunner
 from .jobs import Engine
 from .keeper import ProjectKeeper
+from .layer_identity import LayerIdentity
 from .layers import OverlayLayers
 from .overlays import Kind
 from .plane import spatial_shape
@@ -77,6 +78,7 @@ class Session:
         self._begun = ("", "")
         self.layers = OverlayLayers(viewer)
         self.keeper = ProjectKeeper(self.layers)
+        self._identity = LayerIdentity(self.layers, self.keeper)
         self.class_edits = ClassEdits(self.state, self.layers, self.keeper)
         self.opener = ImageOpener(self)
         self._restored: set[str] = set()
@@ -257,6 +259,7 @@ class Session:
     def _take(self, file: ProjectFile) -> None:
         self.class_edits.forget()
         self._restored.clear()
+        self.layers.tell_apart()
         planes = self.layers.planes_with_paint()
         replaced = [plane for plane in planes if self.keeper.has_labels(plane.group)]
         with self.keeper.ignoring():
