@@ -78,7 +78,7 @@ def open_image(dock, name: str):
     record = next(record for record in dock.session.state.images.records if record.name == name)
     dock.session.opener.open(record)
     wait_until(lambda: dock.session.state.image is not None and dock.session.state.image.name == name)
-    wait_until(lambda: name in dock.session._restored)
+    wait_until(lambda: dock.session.restorer.is_done(name))
     dock.label.paint.click()
     return dock.session.layers.paint_layer(name)
 

@@ -42,7 +42,7 @@ def open_image(dock, qtbot, place):
 def opened(dock, qtbot, name):
     def there():
         image = dock.session.state.image
-        return image is not None and image.name == name and name in dock.session._restored
+        return image is not None and image.name == name and dock.session.restorer.is_done(name)
 
     qtbot.waitUntil(there, timeout=5000)
 

@@ -35,8 +35,9 @@ from .image_source import ArraySource
 from .live_features import FeatureCache
 from .live_fine import FineTraining
 from .live_paint import Paint, PaintedPixels, pixels_of, spread
+from .live_predict import predict_outwards
 from .live_record import LiveRecord
-from .live_tiles import OVERLAP, Canvas, Region, TiledImage, finished_bands
+from .live_tiles import OVERLAP, Region, TiledImage
 from .segment import check_channels
 from .tiling import FloatArray
 
@@ -45,9 +46,6 @@ _NEW_PIXELS = 2000
 
 _WORTH = 0.005
 """Cross-entropy by which a finer round must improve: where paint that was kept back is explained already, it says nothing."""
-
-_SECONDS_BETWEEN_PARTS = 0.5
-"""The rest of an image is handed out in bands, at most this often."""
 
 ADVICE = "lower the tile size, choose a smaller preset"
 
@@ -277,35 +275,16 @@ class LiveSession:
             yield replace(done, seconds=time.perf_counter() - request.asked)
             return
         name = request.image.name
-        image = self._tiled[name]
-        visible = (request.visible or image.whole).within(image.whole)
-        extent = image.surroundings(visible, len(self.classes))
-        visible = visible.within(extent)
-        canvas = Canvas(image, extent)
+
+        def told(region: Region, labels: npt.NDArray[np.uint8], is_visible: bool, unsure: FloatArray) -> LivePrediction:
+            return LivePrediction("live", request.generation, name, region.top, region.left, labels, is_visible, unsure)
+
         ids = np.array([info.id for info in self.classes], np.uint8)
-        first = image.tiles(visible)
-        shown = set(first)
-        rest = [tile for tile in image.tiles(extent) if tile not in shown]
-        parts = [(first, visible), (rest, extent)]
-        for tiles, region in parts if visible != extent else parts[:1]:
-            waiting: Region | None = None
-            last = time.perf_counter()
-            for row, band in finished_bands(tiles, region):
-                for tile in row:
-                    canvas.add(tile, self.predict(image.read(*tile), image.background))
-                    if control.stale(request.generation):
-                        return
-                waiting = band if waiting is None else replace(waiting, bottom=band.bottom)
-                complete = band.bottom == region.bottom
-                if complete or time.perf_counter() - last >= _SECONDS_BETWEEN_PARTS:
-                    labels = ids[canvas.classes(waiting)]
-                    is_visible = complete and tiles is first
-                    unsure = canvas.uncertainty(waiting)
-                    yield LivePrediction(
-                        "live", request.generation, name, waiting.top, waiting.left, labels, is_visible, unsure
-                    )
-                    waiting, last = None, time.perf_counter()
-            if tiles is first:
+        for event in predict_outwards(
+            self._tiled[name], request.visible, ids, self.predict, told, lambda: control.stale(request.generation)
+        ):
+            yield event
+            if event.visible:
                 yield replace(done, seconds=time.perf_counter() - request.asked)
 
     def answer(self, wanted: Any, control: LiveControl) -> Iterator[Event]:

@@ -64,7 +64,7 @@ class AcceptTool:
         plane = session.layers.current()
         if plane is None or self.active:
             return
-        session.restore(plane)
+        session.restorer.restore(plane)
         layer = session.layers.create_paint(plane, session.state.classes, None)
         session.viewer.layers.selection.active = layer
         layer.mode = "pan_zoom"

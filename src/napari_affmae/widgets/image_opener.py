@@ -105,6 +105,6 @@ class ImageOpener:
             self._opened(record, painting)
 
     def _opened(self, record: ImageRecord, painting: bool) -> None:
-        self._session.restore_soon(lambda: self.opened.emit(painting))
+        self._session.restorer.restore_soon(lambda: self.opened.emit(painting))
         settings = self._session.keeper.file.settings
         self._session.keeper.update(settings=settings.replace(image=record.name))

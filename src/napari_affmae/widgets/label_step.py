@@ -167,7 +167,7 @@ class LabelStep(QWidget):
         info = self.classes.selected()
         if plane is None or info is None:
             return
-        self._session.restore(plane)
+        self._session.restorer.restore(plane)
         layer = self._session.layers.create_paint(plane, self._session.state.classes, None)
         self._session.layers.hold_brush(layer, info.id, self.brush.value())
         self._session.say(f"Painting “{info.name}” on {plane.name}.")

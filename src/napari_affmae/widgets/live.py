@@ -243,7 +243,7 @@ class LiveMode:
         parts = [event for event in events if isinstance(event, LivePrediction)]
         plane = self._plane
         if parts and plane is not None and plane.layer in self._session.layers.images():
-            self._session.restore(plane)
+            self._session.restorer.restore(plane)
             made = self._session.layers.show_parts(plane, parts, self._session.state.classes)
             self._turns += self._to_complete(plane, made)
             self._turns.append(partial(self._show_unsure, plane, parts))

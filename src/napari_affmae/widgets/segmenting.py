@@ -72,7 +72,7 @@ class Segmenting:
         images = []
         for plane in planes:
             record = plane.record()
-            session.restore(plane)
+            session.restorer.restore(plane)
             size: PixelSize | None = plane.current_image().pixel_size if self._rescale() else None
             images.append((record, size))
         session.layers.lay_down_brush()

@@ -21,21 +21,17 @@ from .jobs import Engine
 from .keeper import ProjectKeeper
 from .layer_identity import LayerIdentity
 from .layers import OverlayLayers
-from .overlays import Kind
-from .plane import spatial_shape
 from .project import default_project, is_of_others
+from .restorer import Restorer
 from .settings_store import SettingsStore
 from .state import JOB_WORDS, JobName, LoopState, Phase, lost_classes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from napari.components import ViewerModel
 
     from ..data.records import ImageRecord
-    from .plane import Plane
-    from .project_writer import SavedLabels
 
 SECONDS_TO_CLOSE = 10.0
 """How long closing the dock waits for a job to save and end."""
@@ -81,7 +77,7 @@ class Session:
         self._identity = LayerIdentity(self.layers, self.keeper)
         self.class_edits = ClassEdits(self.state, self.layers, self.keeper)
         self.opener = ImageOpener(self)
-        self._restored: set[str] = set()
+        self.restorer = Restorer(self)
         self.runner = JobRunner()
         self.closed = False
         self.runner.batch.connect(self._on_batch)
@@ -94,7 +90,6 @@ class Session:
         self._quiet.timeout.connect(self.count_paint)
         self.layers.painted.connect(self.count_paint)
         self.layers.paint_redrawn.connect(self._count_paint_soon)
-        self.layers.kept_removed.connect(self._forget_restored)
         self.keeper.failed.connect(self.fail)
         self.keeper.recovered.connect(self._on_saved_again)
         self.keeper.changed.connect(self.count_paint)
@@ -258,7 +253,7 @@ class Session:
 
     def _take(self, file: ProjectFile) -> None:
         self.class_edits.forget()
-        self._restored.clear()
+        self.restorer.begin_anew()
         self.layers.tell_apart()
         planes = self.layers.planes_with_paint()
         replaced = [plane for plane in planes if self.keeper.has_labels(plane.group)]
@@ -272,47 +267,11 @@ class Session:
             self.keeper.set_classes(self.state.classes)
         for plane in planes:
             if plane in replaced:
-                self.restore(plane)
+                self.restorer.restore(plane)
             for layer in self.layers.kept(plane.group):
                 self.keeper.note(layer)
         self.count_paint()
         self.project_opened.emit()
-
-    def restore(self, plane: Plane) -> None:
-        """Show what is kept of an image, unless that was done."""
-        if plane.group not in self._restored:
-            try:
-                self._show_saved(plane, self.keeper.read(plane.group))
-            except AffmaeError as error:
-                self.fail(error)
-
-    def restore_soon(self, then: Callable[[], None]) -> None:
-        """Show what is kept of the current image as soon as it is read; then, or at once if nothing is, call ``then``."""
-        plane = self.layers.current()
-        if plane is None or plane.group in self._restored:
-            then()
-            return
-        file, group = self.keeper.file, plane.group
-
-        def show(saved: SavedLabels) -> None:
-            if not self.closed:
-                self._show_saved(plane, saved)
-                then()
-
-        self.keeper.run(lambda writer: writer.read(file, group), show)
-
-    def _show_saved(self, plane: Plane, saved: SavedLabels) -> None:
-        """Show paint and prediction that fit the image, below what the user may have begun meanwhile."""
-        if plane.group in self._restored or plane.layer not in self.layers.images():
-            return
-        self._restored.add(plane.group)
-        shape = spatial_shape(plane.layer)
-        segmentation = saved.segmentation
-        there = self.layers.kept(plane.group, Kind.SEGMENTATION)
-        if segmentation is not None and segmentation.shape == shape and segmentation.any() and not there:
-            self.layers.show_saved_segmentation(plane, segmentation, self.state.classes)
-        if saved.paint is not None and saved.paint.shape == shape and saved.paint.any():
-            self.layers.create_paint(plane, self.state.classes, saved.paint)
 
     def save_paint(self) -> None:
         """Write what was painted just now, without waiting for it to be written by itself.
@@ -373,9 +332,6 @@ class Session:
     def _update_image(self) -> None:
         plane = self.layers.current()
         self.state.image = None if plane is None else plane.current_image()
-
-    def _forget_restored(self, group: str) -> None:
-        self._restored.discard(group)
 
     def _count_paint_soon(self) -> None:
         self._quiet.start()
