@@ -91,7 +91,8 @@ class Methods:
         if trial.method == "forest":
             return self._forest(trial, examples)
         if trial.method == "unet":
-            network = new_unet(self._channels(examples), len(trial.data.classes), trial.seed)
+            norm = trial.settings.get("norm")
+            network = new_unet(self._channels(examples), len(trial.data.classes), trial.seed, norm)
             return self._network(trial, network, examples, None, 1e-3)
         if trial.method.startswith("vit"):
             return self._vit(trial, examples)

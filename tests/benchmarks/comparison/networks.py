@@ -62,12 +62,13 @@ def new_vit_mae(preset: str, channels: int, seed: int) -> VitMAE:
     return mae
 
 
-def new_unet(channels: int, num_classes: int, seed: int) -> nn.Module:
-    """Return MONAI's ``BasicUNet`` at its default width: 32 to 256 channels on five levels, instance norm."""
+def new_unet(channels: int, num_classes: int, seed: int, norm: str | None = None) -> nn.Module:
+    """Return MONAI's ``BasicUNet`` at its default width, 32 to 256 channels on five levels; its instance norm, or another."""
     from monai.networks.nets import BasicUNet
 
     torch.manual_seed(seed)
-    network: nn.Module = BasicUNet(spatial_dims=2, in_channels=channels, out_channels=num_classes)
+    chosen = {} if norm is None else {"norm": norm}
+    network: nn.Module = BasicUNet(spatial_dims=2, in_channels=channels, out_channels=num_classes, **chosen)
     return network
 
 
