@@ -434,12 +434,15 @@ def test_images_that_only_share_a_name_do_not_share_paint(make_dock, make_napari
     """napari calls every array “Image”, and a file may be called as one of another experiment."""
     first, second, smaller = (np.random.default_rng(seed).random(size) for seed, size in enumerate([(64, 64)] * 2 + [(40, 40)]))
 
+    told = []
+
     def paint(pixels, offset):
         """Open the dock, then the image, or the other way round; paint if there is anything to paint."""
         viewer = make_napari_viewer()
         image = viewer.add_image(pixels, name="Image") if offset % 2 else None
         dock = make_dock(viewer)
         image = image or viewer.add_image(pixels, name="Image")
+        told.append(dock.status.text())
         click(dock.label.paint)
         group = dock.session.layers.current().group
         layer = paint_of(dock, group)
@@ -456,6 +459,7 @@ def test_images_that_only_share_a_name_do_not_share_paint(make_dock, make_napari
     group, found, project = paint(second, 40)
     assert (group, found) == ("Image (1)", [0, 2])
     assert sorted(read_project(project).images) == ["Image", "Image (1)", "Image (2)"]
+    assert [text.startswith("Another “Image” was painted before") for text in told] == [False, True, True, False, True]
 
 
 def test_planes_of_an_open_stack_have_states_of_their_own(make_dock, click, wait_idle, qtbot):

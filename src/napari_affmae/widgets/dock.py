@@ -69,8 +69,8 @@ class AffmaeDock(QWidget):
         self._lay_out()
         self._connect(napari_viewer)
         self.sections[0].open()
-        self.session.begin()
         self.session.say("Choose images to begin.")
+        self.session.begin()
 
     def _lay_out(self) -> None:
         steps = QWidget()

@@ -98,6 +98,8 @@ class Overlays:
         Live mode changed parts of a plane's segmentation.
     kept_removed(str)
         Paint or segmentation of an image left the viewer; the name of the image.
+    told_apart(str, str)
+        An image is called as another one that was painted before; and what it goes by here.
     overlay_added(Layer)
         An overlay of any kind is in the viewer now.
     uncertainty_known()
@@ -112,6 +114,7 @@ class Overlays:
     segmented = Signal(object, object)
     predicted = Signal(object)
     kept_removed = Signal(str)
+    told_apart = Signal(str, str)
     overlay_added = Signal(object)
     uncertainty_known = Signal()
 
@@ -358,12 +361,15 @@ class Overlays:
 
     def _tell_apart(self, image: Image) -> None:
         """Give an image a name that no other one goes by: a copy, or one that is called as another is or was before."""
-        taken = {Plane(other, ()).group for other in self.images() if other is not image} | self.names_of_others(image)
+        others = self.names_of_others(image)
+        taken = {Plane(other, ()).group for other in self.images() if other is not image} | others
         if Plane(image, ()).group in taken:
             for key in (NAME, UNSURE):
                 image.metadata.pop(key, None)
         if image.name in taken:
             image.metadata[NAME] = next(name for number in count(1) if (name := f"{image.name} ({number})") not in taken)
+            if image.name in others:
+                self.told_apart.emit(image.name, image.metadata[NAME])
 
     def _on_removed(self, event: Any) -> None:
         layer = event.value

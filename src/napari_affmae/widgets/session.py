@@ -90,6 +90,7 @@ class Session:
         self._quiet.timeout.connect(self.count_paint)
         self.layers.painted.connect(self.count_paint)
         self.layers.paint_redrawn.connect(self._count_paint_soon)
+        self.layers.told_apart.connect(self._on_told_apart)
         self.keeper.failed.connect(self.fail)
         self.keeper.recovered.connect(self._on_saved_again)
         self.keeper.changed.connect(self.count_paint)
@@ -328,6 +329,9 @@ class Session:
 
     def _on_saved_again(self) -> None:
         self.say("All paint is saved again.")
+
+    def _on_told_apart(self, name: str, here: str) -> None:
+        self.say(f"Another “{name}” was painted before; this one goes by “{here}” here.")
 
     def _update_image(self) -> None:
         plane = self.layers.current()
