@@ -148,3 +148,28 @@ def test_tokens_chosen_among_neighbours_train_on_a_card(tmp_path: Path) -> None:
     )
     losses = [event.loss for event in pretrain(images, tmp_path, config) if isinstance(event, Progress)]
     assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+
+
+def test_a_recording_that_goes_leaves_the_others_alone() -> None:
+    """Large products need cuBLAS' workspace, and torch gives back that of the stream that was recorded on."""
+    if not recording.can_record(torch.device("cuda")):
+        pytest.skip("nothing is recorded on this card")
+    generator = torch.Generator("cuda").manual_seed(0)
+    left, right = (torch.randn(2048, 2048, device="cuda", dtype=torch.bfloat16, generator=generator) for _ in range(2))
+
+    def product(arguments: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        return (arguments[0] @ arguments[1]).float().sum(0)
+
+    kept = recording.Repeated(product, product, torch.device("cuda"))
+    for _ in range(3):
+        expected = kept((left, right)).clone()
+    for side in range(1024, 1064):  # more recordings than torch has streams
+        other = recording.Repeated(product, product, torch.device("cuda"))
+        for _ in range(3):
+            other((left[:side, :side].contiguous(), right[:side, :side].contiguous()))
+        other.forget()
+        torch.cuda.empty_cache()
+    filled = [torch.full((2**24,), float("nan"), device="cuda") for _ in range(16)]
+    torch.testing.assert_close(kept((left, right)), expected, rtol=0, atol=0)
+    assert all(bool(part.isnan().all()) for part in filled), "a replay wrote into memory of others"
+    kept.forget()

@@ -23,6 +23,9 @@ class Pretended:
         self.calls += 1
         return self.function(arguments) + 100 * self.calls
 
+    def finish(self) -> None:
+        self.finished = True
+
 
 @pytest.fixture
 def repeated(monkeypatch: pytest.MonkeyPatch) -> tuple[Repeated[Tensor], list[str]]:
@@ -60,8 +63,28 @@ def test_forgetting_starts_over(repeated: tuple[Repeated[Tensor], list[str]]) ->
     function, _ = repeated
     for _ in range(3):
         function((torch.ones(1),))
+    recorded = function._recording
     function.forget()
+    assert recorded.finished, "a card may still be at the last replay"
     assert function((torch.ones(1),)).item() == 2
+
+
+def test_no_two_living_recordings_share_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    class Stream:
+        def __init__(self, device: torch.device) -> None:
+            self.device = device
+            made.append(self)
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    streams = recording._Streams()
+    first, second = streams.take(CPU), streams.take(CPU)
+    assert first is not second
+    streams.give_back(first)
+    assert streams.take(CPU) is first
+    assert streams.take(CPU) not in (first, second)
+    assert len(made) == 3, "torch has 32 and then begins again: those that are free are reused"
 
 
 def test_a_call_that_fails_is_not_recorded_next(monkeypatch: pytest.MonkeyPatch) -> None:

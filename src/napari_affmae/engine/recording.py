@@ -6,6 +6,7 @@ in the same process would wait for the interpreter meanwhile; a replay is one ca
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -81,7 +82,36 @@ class Repeated(Generic[Result]):
 
     def forget(self) -> None:
         """Give back what was recorded, and its memory: after a failure, or when the function has changed."""
+        if self._recording is not None:
+            self._recording.finish()
         self._shapes = self._recording = None
+
+
+class _Streams:
+    """Streams to record on, each for one recording at a time.
+
+    What is recorded keeps the address of cuBLAS' workspace, of which torch has one for each stream. By default all recordings
+    share a stream, and in newer versions of torch the first that goes takes the workspace of the others with it: their replays
+    write into memory that is nobody's, or somebody else's (pytorch issue 193402). torch hands out 32 streams in turn, so that
+    they are kept and reused.
+    """
+
+    def __init__(self) -> None:
+        self._idle: dict[torch.device, list[torch.cuda.Stream]] = {}
+
+    def take(self, device: torch.device) -> torch.cuda.Stream:
+        """Return a stream that no living recording was made on."""
+        try:
+            return self._idle[device].pop()
+        except (KeyError, IndexError):
+            return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def give_back(self, stream: torch.cuda.Stream) -> None:
+        """Let the next recording have it."""
+        self._idle.setdefault(stream.device, []).append(stream)
+
+
+_streams = _Streams()
 
 
 class _Recording(Generic[Result]):
@@ -90,9 +120,15 @@ class _Recording(Generic[Result]):
     def __init__(self, function: Callable[[Tensors], Result], arguments: Tensors) -> None:
         self._arguments = tuple(argument.clone() for argument in arguments)
         self._graph = torch.cuda.CUDAGraph()
+        stream = _streams.take(arguments[0].device)
+        weakref.finalize(self, _streams.give_back, stream)
         # Other threads may go on with what a recording must not contain, such as making room for the next batch.
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
             self._result = function(self._arguments)
+
+    def finish(self) -> None:
+        """Wait for the last replay: the card may still be at it, and what it uses is about to go."""
+        torch.cuda.synchronize(self._arguments[0].device)
 
     def replay(self, arguments: Tensors) -> Result:
         for mine, given in zip(self._arguments, arguments, strict=True):
