@@ -215,6 +215,19 @@ def test_the_report_puts_the_forest_beside_the_networks_and_shows_patience() -> 
     assert "| AFFMAE, pretrained (segment.views = 4) |" in tried
 
 
+def test_cards_that_compute_alike_share_a_table_that_names_both() -> None:
+    lines = [trial_line("affmae", seed, minutes=2.0 * minutes) for seed, minutes in ((0, 1), (1, 1), (0, 5))]
+    for line, device in zip(lines, ("NVIDIA H100 80GB HBM3", "NVIDIA H200", "NVIDIA H200"), strict=True):
+        line["machine"] = {**line["machine"], "device": device}
+    two, _, patience = module("comparison.report").document(lines).split("\n## ")[1:]
+    assert "| AFFMAE, pretrained | 0, 1 |" in two
+    assert "NVIDIA H100 80GB HBM3, torch" in two
+    assert "NVIDIA H200, torch" in two
+    assert "NVIDIA H100 80GB HBM3, NVIDIA H200." in patience
+    lines[1]["machine"]["device"] = "NVIDIA A100"
+    assert module("comparison.report").document(lines).count("## em_vnc_sstem") == 3
+
+
 def test_tables_stand_in_the_order_of_data_whatever_was_tried_first() -> None:
     tried = [
         trial_line("affmae", dataset="fluo_dsb2018"),
