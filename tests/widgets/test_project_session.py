@@ -479,6 +479,55 @@ def test_planes_of_an_open_stack_have_states_of_their_own(make_dock, click, wait
     assert len(dock.session.layers.images()) == 1, "the stack is shown, not opened once more"
 
 
+# Networks
+
+
+def test_the_networks_come_back_with_the_project(dock, again, click, wait_idle, qtbot, engine, tmp_path):
+    """An hour of pretraining is not asked for again after a restart."""
+    click(dock.pretrain.start)
+    wait_idle(dock)
+    dock.label.brush.setValue(3)
+    paint_of(dock).paint((10, 10), 1)
+    paint_of(dock).paint((20, 20), 2)
+    qtbot.waitUntil(dock.label.train.isEnabled, timeout=2000)
+    click(dock.label.train)
+    wait_idle(dock)
+    pretrained, segmenter = dock.session.state.pretrained, dock.session.state.segmenter
+    assert segmenter is not None
+    project = dock.session.project
+    dock._viewer.window.remove_dock_widget(dock)
+
+    second = again()
+    assert (second.session.state.pretrained, second.session.state.segmenter) == (pretrained, segmenter)
+    assert "In use: pretrain-1" in second.pretrain.model_note.text()
+    settings = read_project(project).settings
+    assert settings.segmenter.startswith("finetune-1"), "seen from the project, which may be moved"
+    elsewhere = tmp_path / "from a colleague.safetensors"
+    elsewhere.touch()
+    engine.models[elsewhere] = ModelOnDisk(elsewhere, 1, 2, ModelCard(classes=segmenter.card.classes))
+    second.load_model(elsewhere)
+    wait_idle(second)
+    second._viewer.window.remove_dock_widget(second)
+
+    third = again()
+    assert third.session.state.segmenter.path == elsewhere
+    third._viewer.window.remove_dock_widget(third)
+    elsewhere.unlink()
+    assert again().session.state.segmenter == segmenter, "what was trained last, where the other one is gone"
+
+
+def test_a_project_from_before_networks_were_remembered_brings_its_newest(dock, again, click, wait_idle):
+    stroke(dock)
+    click(dock.pretrain.start)
+    wait_idle(dock)
+    project, pretrained = dock.session.project, dock.session.state.pretrained
+    dock._viewer.window.remove_dock_widget(dock)
+    file = json.loads((project / "project.json").read_text())
+    del file["settings"]["pretrained"], file["settings"]["segmenter"]
+    (project / "project.json").write_text(json.dumps(file))
+    assert again().session.state.pretrained == pretrained
+
+
 # The list
 
 

@@ -62,11 +62,25 @@ class ImageEntry(Settings):
 
 
 class ProjectSettings(Settings):
-    """The image that was open last, by name; the brush in pixels (None for whatever it is); the channels in use, or all."""
+    """Where the user was.
+
+    Attributes
+    ----------
+    image
+        The image that was open last, by name.
+    brush
+        In pixels; None for whatever it is.
+    channels
+        Those in use; empty for all.
+    pretrained, segmenter
+        Model files in use, as seen from the project folder; empty for none.
+    """
 
     image: str = ""
     brush: Annotated[int, Field(ge=1, le=200)] | None = None
     channels: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    pretrained: str = ""
+    segmenter: str = ""
 
 
 class ProjectFile(Settings):

@@ -21,6 +21,7 @@ from .jobs import Engine
 from .keeper import ProjectKeeper
 from .layer_identity import LayerIdentity
 from .layers import OverlayLayers
+from .networks import Networks
 from .project import default_project, is_of_others
 from .restorer import Restorer
 from .settings_store import SettingsStore
@@ -77,6 +78,7 @@ class Session:
         self._identity = LayerIdentity(self.layers, self.keeper)
         self.class_edits = ClassEdits(self.state, self.layers, self.keeper)
         self.opener = ImageOpener(self)
+        self.networks = Networks(self)
         self.restorer = Restorer(self)
         self.runner = JobRunner()
         self.closed = False
