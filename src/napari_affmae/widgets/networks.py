@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import AffmaeError
-from ..model_header import MODEL_FILE
 from .project import RunKind, runs
 
 if TYPE_CHECKING:
     from .session import Session
     from .state import ModelOnDisk
+
+MODEL = "model.safetensors"
+"""The model in a run folder; :mod:`~napari_affmae.model_header`, which reads it, is loaded when there is one."""
 
 
 class Networks:
@@ -43,8 +45,8 @@ class Networks:
     def _found(self, place: str, kind: RunKind) -> ModelOnDisk | None:
         """Read what was in use last, or, where that is not known or gone, what was trained last."""
         project = self._session.project
-        trained = [run / MODEL_FILE for run in reversed(runs(project, kind))]
-        for path in [project / place, *trained] if place else trained:
+        places = [project / place] if place else []
+        for path in [*places, *(run / MODEL for run in reversed(runs(project, kind)))]:
             if path.is_file():
                 try:
                     return self._session.engine.read_model(path)
