@@ -73,14 +73,14 @@ class ProjectSettings(Settings):
     channels
         Those in use; empty for all.
     pretrained, segmenter
-        Model files in use, as seen from the project folder; empty for none.
+        Model files in use, as seen from the project folder; empty for none, None if that was never kept.
     """
 
     image: str = ""
     brush: Annotated[int, Field(ge=1, le=200)] | None = None
     channels: tuple[Annotated[int, Field(ge=0)], ...] = ()
-    pretrained: str = ""
-    segmenter: str = ""
+    pretrained: str | None = None
+    segmenter: str | None = None
 
 
 class ProjectFile(Settings):

@@ -69,8 +69,11 @@ class ClassPanel(QWidget):
             self.table.selectRow(place)
 
     def _add(self) -> None:
+        state = self._session.state
+        # The network may still know a class that was removed: what it predicts as that one must not become the new one.
+        known = set() if state.segmenter is None else {info.id for info in state.segmenter.card.classes}
         try:
-            self._session.state.classes = add_class(self._session.state.classes, self._session.class_edits.taken)
+            state.classes = add_class(state.classes, self._session.class_edits.taken | known)
         except LabelError as error:
             self._session.fail(error)
             return

@@ -21,7 +21,7 @@ from ..card import ClassInfo
 from ..data.project_folder import PROJECT_FILE, ImageEntry, ProjectFile, read_project
 from ..errors import StorageError
 from .layers import OverlayLayers
-from .overlays import GROUP, KIND, Kind
+from .overlays import GROUP, KIND, PROJECT, Kind
 from .project_writer import Change, ProjectWriter, SavedLabels
 from .strokes import stroke_regions
 
@@ -153,6 +153,7 @@ class ProjectKeeper:
         # The segmentation of an image too large for memory, in several scales, is on disk already.
         if kind is None or layer.multiscale or self._ignores or self._writer is None:
             return
+        layer.metadata[PROJECT] = str(self._writer.folder)
         key = (str(layer.metadata[GROUP]), kind)
         note = self._notes.get(key)
         if note is None or note.layer is not layer:

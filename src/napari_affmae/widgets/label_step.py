@@ -198,6 +198,7 @@ class LabelStep(QWidget):
             self._paint()
 
     def _on_project_opened(self) -> None:
+        self._show_painting()
         if self._session.keeper.file.settings.brush is not None:
             self.show_brush(self._session.keeper.file.settings.brush)
 

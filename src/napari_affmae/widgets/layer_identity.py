@@ -1,18 +1,19 @@
 """Which image a name in the project stands for, where images are open as layers and no folder says it.
 
-napari calls many layers “Image”. The project keeps a signature of each that was painted, and another image of that name gets
-a number, as one that is open at the same time does; so neither sees, nor overwrites, the paint of the other.
+napari calls many layers “Image”. The project keeps a signature of each that was painted: the same image goes by the same name
+again, and another one by a name that is free, so that neither sees, nor overwrites, the paint of the other.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..data.fingerprint import fingerprint
-from .overlays import GROUP, KEPT, KIND
-from .plane import RECORD, full_resolution
+from .overlays import GROUP, KEPT, KIND, PROJECT
+from .plane import RECORD, Plane, full_resolution
 
 if TYPE_CHECKING:
     from napari.layers import Image, Layer
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 _SAMPLES = 1 << 16
 """Pixels that a signature is made of; on a grid, so that it takes no time."""
 
+_NUMBER = re.compile(r" (\(\d+\)|\[\d+\])$")
+"""What we, or napari, add to a name that is taken."""
+
 
 class LayerIdentity:
     """Tells images that are open as layers from those that the project knows by the same names."""
@@ -30,18 +34,46 @@ class LayerIdentity:
     def __init__(self, layers: OverlayLayers, keeper: ProjectKeeper) -> None:
         self._layers = layers
         self._keeper = keeper
+        layers.known_as = self._known_as
         layers.names_of_others = self._names_of_others
-        layers.overlay_added.connect(self._remember)
+        layers.overlay_added.connect(self._on_overlay)
 
-    def _names_of_others(self, image: Image) -> set[str]:
+    def take_up(self, here: str) -> None:
+        """Give images the names by which the project in a folder knows them, with what lies on them."""
+        for image in self._layers.images():
+            if RECORD in image.metadata:
+                continue
+            group = Plane(image, ()).group
+            kept = self._layers.kept(group)
+            if kept and group in self._names_of_others(image):
+                if kept[0].metadata.get(PROJECT) == here:
+                    # The image under it was replaced while no dock was open. It is kept under the name of the other one.
+                    self._layers.remove_kept(group)
+                else:
+                    self._layers.rename(image, self._layers.free_name(image))
+            self._layers.settle(image)
+
+    def remember(self) -> None:
+        """Keep which images there are paint and segmentations of."""
+        for layer in self._layers.overlays():
+            self._on_overlay(layer)
+
+    def _known_as(self, image: Image, taken: set[str]) -> str | None:
+        """Return the name by which the project knows this very image; None if it does not."""
         known = self._keeper.file.layers
         if not known:
-            return set()
-        mine = signature(image)
-        return {name for name, one in known.items() if one != mine}
+            return None
+        mine, base = signature(image), _NUMBER.sub("", image.name)
+        names = [name for name, one in known.items() if one == mine and name not in taken and _NUMBER.sub("", name) == base]
+        return image.name if image.name in names else names[0] if names else None
 
-    def _remember(self, layer: Layer) -> None:
-        """Keep which image it is that gets paint or a segmentation."""
+    def _names_of_others(self, image: Image) -> set[str]:
+        file = self._keeper.file
+        of_folder = {_stack(name, bool(entry.index)) for name, entry in file.images.items()} - file.layers.keys()
+        mine = signature(image) if file.layers else ""
+        return of_folder | {name for name, one in file.layers.items() if one != mine}
+
+    def _on_overlay(self, layer: Layer) -> None:
         if layer.metadata.get(KIND) not in KEPT:
             return
         group, known = str(layer.metadata[GROUP]), self._keeper.file.layers
@@ -55,6 +87,20 @@ def signature(image: Image) -> str:
     pixels = full_resolution(image)
     if type(pixels) is not np.ndarray:  # neither dask, nor zarr, nor a mapped file: a sample would read much of it
         return "x".join(map(str, (*pixels.shape, np.dtype(pixels.dtype).str)))
-    every = max(1, int(np.ceil((pixels.size / _SAMPLES) ** (1 / pixels.ndim))))
-    sample = pixels[(slice(None, None, every),) * pixels.ndim]
+    sample = pixels[tuple(slice(None, None, step) for step in _steps(pixels.shape))]
     return "x".join(map(str, (*pixels.shape, fingerprint(sample.reshape(len(sample), -1)))))
+
+
+def _steps(shape: tuple[int, ...]) -> list[int]:
+    """Return a step for each axis; short axes, as of colours and slices, are not left to chance."""
+    steps, left = [1] * len(shape), float(_SAMPLES)
+    axes = sorted(range(len(shape)), key=lambda axis: shape[axis])
+    for place, axis in enumerate(axes):
+        share = max(left ** (1 / (len(axes) - place)), 1.0)
+        steps[axis] = max(1, int(np.ceil(shape[axis] / share)))
+        left /= -(-shape[axis] // steps[axis])
+    return steps
+
+
+def _stack(name: str, is_plane: bool) -> str:
+    return name[: name.rindex("[")] if is_plane and "[" in name else name

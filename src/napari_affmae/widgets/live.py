@@ -271,7 +271,7 @@ class LiveMode:
             self._turns[:0] = self._to_complete(plane, self._session.layers.show_unsure_parts(plane, parts))
 
     def _take(self, saved: LiveSaved) -> None:
-        if saved.training is not self._training:
+        if saved.training is not self._training or saved.training.project != self._session.project:
             return
         self._taking = True
         try:

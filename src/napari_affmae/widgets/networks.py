@@ -17,11 +17,16 @@ MODEL = "model.safetensors"
 
 
 class Networks:
-    """Keeps both in the project's settings; a project that never had any leaves those of the one before in use."""
+    """Keeps both in the project's settings.
+
+    A project that brings none leaves those of the one before in use, except for a segmenter that calls its classes otherwise.
+    What was loaded before any images were chosen is what the user wants, whatever their project brings.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._takes = False
+        self._wanted: set[Path] = set()
         session.state.events.pretrained.connect(self._remember)
         session.state.events.segmenter.connect(self._remember)
         session.project_opened.connect(self._take_up)
@@ -29,29 +34,65 @@ class Networks:
     def _remember(self) -> None:
         if self._takes:
             return
+        state = self._session.state
+        if not state.source:
+            self._wanted |= {model.path for model in (state.pretrained, state.segmenter) if model is not None}
+        self._keep()
+
+    def _keep(self) -> None:
         keeper, state = self._session.keeper, self._session.state
         pretrained, segmenter = (self._place(model) for model in (state.pretrained, state.segmenter))
         keeper.update(settings=keeper.file.settings.replace(pretrained=pretrained, segmenter=segmenter))
 
     def _take_up(self) -> None:
         state, settings = self._session.state, self._session.keeper.file.settings
+        before = state.pretrained, state.segmenter
         self._takes = True
         try:
-            state.pretrained = self._found(settings.pretrained, "pretrain") or state.pretrained
-            state.segmenter = self._found(settings.segmenter, "finetune") or state.segmenter
+            if not self._is_wanted(state.pretrained):
+                state.pretrained = self._found(settings.pretrained, "pretrain") or state.pretrained
+            if not self._is_wanted(state.segmenter):
+                state.segmenter = self._found(settings.segmenter, "finetune") or self._that_fits()
         finally:
             self._takes = False
+        if state.source:
+            self._wanted.clear()
+        after = state.pretrained, state.segmenter
+        self._keep()
+        replaced = [old for old, new in zip(before, after, strict=True) if old not in (None, new)]
+        if replaced:
+            now = " and ".join(model.place for model in after if model is not None and model not in before)
+            self._session.inform(
+                f"This project brings {now}; {' and '.join(model.place for model in replaced)} is not in use any more."
+                if now
+                else f"{replaced[0].place} is not in use any more: this project gives other names to its classes."
+            )
 
-    def _found(self, place: str, kind: RunKind) -> ModelOnDisk | None:
-        """Read what was in use last, or, where that is not known or gone, what was trained last."""
+    def _is_wanted(self, model: ModelOnDisk | None) -> bool:
+        return model is not None and model.path in self._wanted
+
+    def _that_fits(self) -> ModelOnDisk | None:
+        """Return the segmenter in use, unless this project knows its classes by other names."""
+        state = self._session.state
+        if state.segmenter is None:
+            return None
+        names = {info.id: info.name for info in state.classes}
+        others = [info for info in state.segmenter.card.classes if names.get(info.id) != info.name]
+        return None if others else state.segmenter
+
+    def _found(self, place: str | None, kind: RunKind) -> ModelOnDisk | None:
+        """Read what was in use last, or, where that is not known or gone, what was trained last; None if none was in use."""
+        if place == "":
+            return None
         project = self._session.project
-        places = [project / place] if place else []
+        places = [] if place is None else [project / place]
         for path in [*places, *(run / MODEL for run in reversed(runs(project, kind)))]:
-            if path.is_file():
-                try:
-                    return self._session.engine.read_model(path)
-                except AffmaeError:  # cut off while it was written, say: an older one will do
-                    continue
+            try:
+                model = self._session.engine.read_model(path) if path.is_file() else None
+            except (AffmaeError, OSError):  # cut off while it was written, or on a share that is away: an older one will do
+                continue
+            if model is not None and (model.is_segmenter or kind == "pretrain"):
+                return model
         return None
 
     def _place(self, model: ModelOnDisk | None) -> str:

@@ -7,11 +7,13 @@ translate, units and axis labels, and are updated in place when a job has someth
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from enum import StrEnum
 from itertools import count
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +32,10 @@ if TYPE_CHECKING:
 
 KIND = "napari_affmae_kind"
 GROUP = "napari_affmae_group"
-"""Keys in ``layer.metadata`` of an overlay: what it is, and the name of its image."""
+PROJECT = "napari_affmae_project"
+"""Keys in ``layer.metadata`` of an overlay: what it is, the name of its image, and the project folder that keeps it, if any."""
+
+_PLANE = re.compile(r"(.*)\[(\d+(?:,\d+)*)\]")
 
 
 PREVIEW_GROUP = "pretraining"
@@ -77,6 +82,8 @@ class Overlays:
     ----------
     is_adding
         Whether an overlay is being put into the viewer, which for a moment selects it.
+    known_as
+        The name by which the project knows an image, if it does and the name is not among those that are taken.
     names_of_others
         Which names stand for other images than a given one, though those are not open.
 
@@ -122,12 +129,16 @@ class Overlays:
         self._viewer = viewer
         self._current: Image | None = None
         self.is_adding = False
+        self.known_as: Callable[[Image, set[str]], str | None] = lambda image, taken: None
         self.names_of_others: Callable[[Image], set[str]] = lambda image: set()
+        self._made: WeakSet[Layer] = WeakSet()
         self._comes_back = {*KEPT, Kind.SUGGESTIONS}
         viewer.layers.selection.events.active.connect(self._on_change)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.dims.events.current_step.connect(self._on_change)
+        for image in self.images():
+            self._watch(image)
 
     def disconnect(self) -> None:
         """Stop listening to the viewer; the layers stay."""
@@ -135,6 +146,8 @@ class Overlays:
         self._viewer.layers.events.inserted.disconnect(self._on_inserted)
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         self._viewer.dims.events.current_step.disconnect(self._on_change)
+        for image in self.images():
+            self._unwatch(image)
         for layer in self._of_kind(Kind.PAINT):
             for name in CHANGED:
                 layer.events[name].disconnect(self._on_painted)
@@ -173,15 +186,15 @@ class Overlays:
 
     def plane_named(self, name: str) -> Plane | None:
         """Return the plane of an open image by its name, whichever plane is shown."""
-        for image in reversed(self.images()):
-            group = Plane(image, ()).group
-            if group == name:
-                return Plane(image, ())
-            if name.startswith(f"{group}[") and name.endswith("]"):
-                index = tuple(int(at) for at in name[len(group) + 1 : -1].split(","))
-                if len(index) == len(spatial_shape(image)) - 2:
-                    return Plane(image, index)
-        return None
+        groups = {Plane(image, ()).group: image for image in self.images()}
+        if name in groups:
+            return Plane(groups[name], ())
+        match = _PLANE.fullmatch(name)
+        image = groups.get(match[1]) if match else None
+        if match is None or image is None:
+            return None
+        index = tuple(map(int, match[2].split(",")))
+        return Plane(image, index) if len(index) == len(spatial_shape(image)) - 2 else None
 
     def view_centre(self, plane: Plane) -> tuple[float, float]:
         """Return the row and column of a plane in the middle of the canvas."""
@@ -231,11 +244,13 @@ class Overlays:
         self._viewer.reset_view()
 
     def close_opened(self) -> None:
-        """Remove the images that were opened from the list, and the overlays of each."""
+        """Remove the images that were opened from the list, and the overlays of each, and those whose image is gone."""
         names = self._opened_names()
         for layer in list(self._viewer.layers):
             if RECORD in layer.metadata or layer.metadata.get(GROUP) in names:
                 self._viewer.layers.remove(layer)
+        for layer in self.orphans():
+            self._viewer.layers.remove(layer)
 
     def use_channels(self, chosen: tuple[int, ...] | None) -> None:
         """Let jobs see only some channels of coloured images that the user opened; None for all."""
@@ -245,11 +260,49 @@ class Overlays:
             elif image.rgb and RECORD not in image.metadata:
                 image.metadata[CHANNELS] = chosen
 
-    def tell_apart(self) -> None:
-        """Give images that the user opened names that no other image goes by: the project is another one."""
-        for image in self.images():
-            if RECORD not in image.metadata and not self._of_group(Plane(image, ()).group):
-                self._tell_apart(image)
+    def settle(self, image: Image) -> None:
+        """Give an image that the user opened the name by which the project knows it, or one that no other image goes by.
+
+        One with overlays keeps the name that they carry, unless its pixels became those of an image of another size.
+        """
+        before = Plane(image, ()).group
+        lie_on_it = [layer for layer in self._of_group(before) if layer.metadata[KIND] in KEPT]
+        fit = all(layer.multiscale or layer.data.shape == spatial_shape(image) for layer in lie_on_it)
+        if RECORD in image.metadata or (NAME in image.metadata and self._of_group(before) and fit):
+            return
+        image.metadata.pop(NAME, None)
+        name = self.known_as(image, self._groups_without(image)) or self.free_name(image)
+        if name != image.name:
+            image.metadata[NAME] = name
+        if name != before:
+            image.metadata.pop(UNSURE, None)
+            if image.name in self.names_of_others(image):
+                self.told_apart.emit(image.name, name)
+
+    def free_name(self, image: Image) -> str:
+        """Return what an image is called, with a number where another image goes by that name, or has been painted by it."""
+        taken = self._groups_without(image) | self.names_of_others(image)
+        names = (image.name if number == 0 else f"{image.name} ({number})" for number in count())
+        return next(name for name in names if name not in taken)
+
+    def rename(self, image: Image, name: str) -> None:
+        """Let an image and its overlays go by another name."""
+        for layer in self._of_group(Plane(image, ()).group):
+            layer.metadata[GROUP] = name
+            layer.name = _title(name, layer.metadata[KIND], layer.metadata["detail"])
+        image.metadata[NAME] = name
+
+    def orphans(self) -> list[Layer]:
+        """Return overlays whose image left the viewer."""
+        groups = {Plane(image, ()).group for image in self.images()} | {PREVIEW_GROUP}
+        return [layer for layer in self._viewer.layers if KIND in layer.metadata and layer.metadata[GROUP] not in groups]
+
+    def remove(self, layer: Layer) -> None:
+        """Take an overlay out of the viewer."""
+        self._viewer.layers.remove(layer)
+
+    def _groups_without(self, image: Image) -> set[str]:
+        return {Plane(other, ()).group for other in self.images() if other is not image}
 
     def is_open(self, record: ImageRecord) -> bool:
         """Whether the image has a layer already."""
@@ -294,8 +347,9 @@ class Overlays:
 
     def _add(self, layer: Layer, kind: Kind, detail: str, group: str, placement: Placement) -> None:
         """Insert an overlay above its image and below the overlays of higher rank."""
-        layer.name = f"{group} · {kind} {detail}".rstrip()
+        layer.name = _title(group, kind, detail)
         layer.metadata = {KIND: kind, GROUP: group, "detail": detail}
+        self._made.add(layer)
         placement.apply(layer)
         for image in self.images():
             if RECORD not in image.metadata and Plane(image, ()).group == group:
@@ -355,24 +409,32 @@ class Overlays:
 
     def _on_inserted(self, event: Any) -> None:
         layer = event.value
-        if isinstance(layer, Image) and KIND not in layer.metadata and RECORD not in layer.metadata:
-            self._tell_apart(layer)
+        if KIND in layer.metadata and layer not in self._made:
+            # A copy that the user made of an overlay is theirs.
+            for key in (KIND, GROUP, PROJECT, "detail"):
+                layer.metadata.pop(key, None)
+        if isinstance(layer, Image) and KIND not in layer.metadata:
+            self._watch(layer)
+            if RECORD not in layer.metadata and Plane(layer, ()).group in self._groups_without(layer):
+                layer.metadata.pop(NAME, None)  # a copy of an image brings its name along
+            self.settle(layer)
         self.current_changed.emit()
 
-    def _tell_apart(self, image: Image) -> None:
-        """Give an image a name that no other one goes by: a copy, or one that is called as another is or was before."""
-        others = self.names_of_others(image)
-        taken = {Plane(other, ()).group for other in self.images() if other is not image} | others
-        if Plane(image, ()).group in taken:
-            for key in (NAME, UNSURE):
-                image.metadata.pop(key, None)
-        if image.name in taken:
-            image.metadata[NAME] = next(name for number in count(1) if (name := f"{image.name} ({number})") not in taken)
-            if image.name in others:
-                self.told_apart.emit(image.name, image.metadata[NAME])
+    def _watch(self, image: Image) -> None:
+        image.events.name.connect(self._on_another)
+        image.events.data.connect(self._on_another)
+
+    def _unwatch(self, image: Image) -> None:
+        image.events.name.disconnect(self._on_another)
+        image.events.data.disconnect(self._on_another)
+
+    def _on_another(self, event: Any) -> None:
+        self.settle(event.source)
 
     def _on_removed(self, event: Any) -> None:
         layer = event.value
+        if isinstance(layer, Image) and KIND not in layer.metadata:
+            self._unwatch(layer)
         if layer.metadata.get(KIND) in KEPT:
             self.kept_removed.emit(str(layer.metadata[GROUP]))
         if layer.metadata.get(KIND) == Kind.PAINT:
@@ -388,6 +450,10 @@ class Overlays:
 
     def _on_redrawn(self) -> None:
         self.paint_redrawn.emit()
+
+
+def _title(group: str, kind: str, detail: str) -> str:
+    return f"{group} · {kind} {detail}".rstrip()
 
 
 def class_colors(classes: Sequence[ClassInfo]) -> DirectLabelColormap:

@@ -44,6 +44,7 @@ class PaintLayers(Overlays):
         """Take over overlays that an earlier dock left in the viewer, those that are still there."""
         for layer in layers:
             if layer in self._viewer.layers:
+                self._made.add(layer)
                 if layer.metadata[KIND] == Kind.PAINT:
                     self._listen(layer)
                 self.overlay_added.emit(layer)

@@ -65,7 +65,7 @@ class ProjectWriter:
             array.write(change.labels, change.regions, file.classes)
             entries |= entries_of(file, {**file.images, **entries}, change.stack, change.kind, array.plane_counts())
         file = file.model_copy(update={"images": {**file.images, **entries}})
-        if file.images or is_project(self.folder):
+        if file.images or any((file.settings.pretrained, file.settings.segmenter)) or is_project(self.folder):
             write_project(self.folder, file)
         return entries
 

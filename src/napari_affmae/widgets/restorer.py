@@ -22,6 +22,7 @@ class Restorer:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._done: set[str] = set()
+        self._project = 0
         session.layers.kept_removed.connect(self._forget)
 
     def is_done(self, group: str) -> bool:
@@ -31,6 +32,7 @@ class Restorer:
     def begin_anew(self) -> None:
         """Forget what was shown: the project is another one."""
         self._done.clear()
+        self._project += 1
 
     def restore(self, plane: Plane) -> None:
         """Show what is kept of an image, unless that was done."""
@@ -46,12 +48,16 @@ class Restorer:
         if plane is None or plane.group in self._done:
             then()
             return
-        file, group = self._session.keeper.file, plane.group
+        file, group, project = self._session.keeper.file, plane.group, self._project
 
         def show(saved: SavedLabels) -> None:
-            if not self._session.closed:
-                self._show(plane, saved)
-                then()
+            if self._session.closed:
+                return
+            if project != self._project:  # it became another one meanwhile
+                self.restore_soon(then)
+                return
+            self._show(plane, saved)
+            then()
 
         self._session.keeper.run(lambda writer: writer.read(file, group), show)
 

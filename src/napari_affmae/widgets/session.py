@@ -26,6 +26,7 @@ from .project import default_project, is_of_others
 from .restorer import Restorer
 from .settings_store import SettingsStore
 from .state import JOB_WORDS, JobName, LoopState, Phase, lost_classes
+from .take_up import take_up
 
 if TYPE_CHECKING:
     from typing import Any
@@ -75,7 +76,7 @@ class Session:
         self._begun = ("", "")
         self.layers = OverlayLayers(viewer)
         self.keeper = ProjectKeeper(self.layers)
-        self._identity = LayerIdentity(self.layers, self.keeper)
+        self.identity = LayerIdentity(self.layers, self.keeper)
         self.class_edits = ClassEdits(self.state, self.layers, self.keeper)
         self.opener = ImageOpener(self)
         self.networks = Networks(self)
@@ -252,28 +253,10 @@ class Session:
 
     def reload_project(self) -> None:
         """Show the project as it is on disk now: a snapshot was restored."""
-        self._take(self.keeper.reload())
+        self._take(self.keeper.reload(), anew=True)
 
-    def _take(self, file: ProjectFile) -> None:
-        self.class_edits.forget()
-        self.restorer.begin_anew()
-        self.layers.tell_apart()
-        planes = self.layers.planes_with_paint()
-        replaced = [plane for plane in planes if self.keeper.has_labels(plane.group)]
-        with self.keeper.ignoring():
-            # What is in these layers belongs to the project before; they go before anything, colours even, can draw them anew.
-            for plane in replaced:
-                self.layers.remove_kept(plane.group)
-            if file.classes:
-                self.state.classes = file.classes
-        if not file.classes:
-            self.keeper.set_classes(self.state.classes)
-        for plane in planes:
-            if plane in replaced:
-                self.restorer.restore(plane)
-            for layer in self.layers.kept(plane.group):
-                self.keeper.note(layer)
-        self.count_paint()
+    def _take(self, file: ProjectFile, *, anew: bool = False) -> None:
+        take_up(self, file, anew=anew)
         self.project_opened.emit()
 
     def save_paint(self) -> None:
