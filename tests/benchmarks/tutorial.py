@@ -31,7 +31,7 @@ from tour.strokes import largest_error, stroke_in
 
 from napari_affmae.card import ClassInfo
 from napari_affmae.widgets.dock import AffmaeDock
-from napari_affmae.widgets.overlays import KIND, Kind
+from napari_affmae.widgets.kinds import KIND, Kind
 from napari_affmae.widgets.settings_store import DockSettings, SettingsStore
 from napari_affmae.widgets.state import DECODER
 

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import QApplication
 from napari_affmae.card import ModelCard
 from napari_affmae.data.label_array import LabelArray
 from napari_affmae.data.project_folder import read_project
-from napari_affmae.widgets.overlays import KIND, Kind
+from napari_affmae.widgets.kinds import KIND, Kind
 from napari_affmae.widgets.state import DEFAULT_CLASSES, ModelOnDisk
 
 SHAPE = (60, 80)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_affmae.widgets.overlays import KIND
+from napari_affmae.widgets.kinds import KIND
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from napari_affmae.card import ModelCard, PixelSize
 from napari_affmae.data.label_array import LabelArray
 from napari_affmae.errors import DeviceError
 from napari_affmae.events import Done, PartBegun, Progress
-from napari_affmae.widgets.overlays import KIND, Kind
+from napari_affmae.widgets.kinds import KIND, Kind
 from napari_affmae.widgets.section import Section
 from napari_affmae.widgets.state import ModelOnDisk, Phase
 

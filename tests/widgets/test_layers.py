@@ -11,8 +11,8 @@ from napari_affmae.card import PixelSize
 from napari_affmae.data.records import ImageRecord
 from napari_affmae.engine.refine import Refined
 from napari_affmae.events import Preview
+from napari_affmae.widgets.kinds import GROUP, KIND, Kind
 from napari_affmae.widgets.layers import OverlayLayers
-from napari_affmae.widgets.overlays import GROUP, KIND, Kind
 from napari_affmae.widgets.placement import pixel_size_of
 from napari_affmae.widgets.plane import Plane, for_display, grey_limits
 from napari_affmae.widgets.state import DEFAULT_CLASSES

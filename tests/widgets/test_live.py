@@ -14,8 +14,8 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_affmae.data.synthetic import synthetic_em
+from napari_affmae.widgets.kinds import KIND, Kind
 from napari_affmae.widgets.live import REDRAWN_MILLISECONDS, TURN_MILLISECONDS
-from napari_affmae.widgets.overlays import KIND, Kind
 
 SIDE = 128
 ROUND = 120_000

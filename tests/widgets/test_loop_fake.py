@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from qtpy.QtCore import QPoint, Qt
 
-from napari_affmae.widgets.overlays import GROUP, KIND, Kind
+from napari_affmae.widgets.kinds import GROUP, KIND, Kind
 
 
 def kinds(viewer):

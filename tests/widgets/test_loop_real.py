@@ -10,7 +10,7 @@ from napari_affmae.data.scribbles import scribbles
 from napari_affmae.data.synthetic import SYNTHETIC_PAINT, SYNTHETIC_PIXEL_SIZE, synthetic_em
 from napari_affmae.data.write import write_labels_tiff
 from napari_affmae.widgets.dock import AffmaeDock
-from napari_affmae.widgets.overlays import KIND, Kind
+from napari_affmae.widgets.kinds import KIND, Kind
 
 SIDE = 96
 JOB = 120_000

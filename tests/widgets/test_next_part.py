@@ -21,7 +21,7 @@ from napari_affmae.engine.uncertainty import cell_means, uncertainty
 from napari_affmae.events import LivePrediction
 from napari_affmae.model.model_file import save_model
 from napari_affmae.widgets import plane as plane_module
-from napari_affmae.widgets.overlays import KIND, Kind
+from napari_affmae.widgets.kinds import KIND, Kind
 from napari_affmae.widgets.plane import UNSURE
 from napari_affmae.widgets.state import DEFAULT_CLASSES, ModelOnDisk
 

@@ -19,7 +19,7 @@ from napari_affmae.data.label_array import LabelArray
 from napari_affmae.data.project_folder import read_project
 from napari_affmae.errors import StorageError
 from napari_affmae.widgets import keeper as keeper_module
-from napari_affmae.widgets.overlays import KIND, Kind
+from napari_affmae.widgets.kinds import KIND, Kind
 from napari_affmae.widgets.session import QUIET_MILLISECONDS
 from napari_affmae.widgets.state import ModelOnDisk, Phase
 

@@ -22,8 +22,8 @@ from napari_affmae.model.segmenter import Segmenter
 from napari_affmae.widgets import plane as plane_module
 from napari_affmae.widgets.image_jobs import Working
 from napari_affmae.widgets.jobs import Engine
+from napari_affmae.widgets.kinds import KIND, Kind
 from napari_affmae.widgets.large import LargeDone
-from napari_affmae.widgets.overlays import KIND, Kind
 from napari_affmae.widgets.plane import Plane
 from napari_affmae.widgets.slices import slices_from
 from napari_affmae.widgets.state import DEFAULT_CLASSES, ModelOnDisk

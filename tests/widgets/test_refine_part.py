@@ -15,7 +15,7 @@ from skimage.draw import disk
 from napari_affmae.card import ModelCard
 from napari_affmae.events import LivePrediction
 from napari_affmae.widgets import refine_part
-from napari_affmae.widgets.overlays import KIND, Kind
+from napari_affmae.widgets.kinds import KIND, Kind
 from napari_affmae.widgets.refine_job import refine_job
 from napari_affmae.widgets.state import DEFAULT_CLASSES, ModelOnDisk
 

@@ -10,7 +10,7 @@ import numpy as np
 from napari.qt.threading import create_worker
 from psygnal import Signal
 
-from .overlays import GROUP
+from .kinds import GROUP
 from .state import count, thousands
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from ..card import ClassInfo
-from .overlays import KIND, Kind
+from .kinds import KIND, Kind
 from .project_writer import Places, ProjectWriter
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from qtpy.QtCore import QTimer
 from ..card import ClassInfo
 from ..data.project_folder import PROJECT_FILE, ImageEntry, ProjectFile, read_project
 from ..errors import StorageError
+from .kinds import GROUP, KIND, PROJECT, Kind
 from .layers import OverlayLayers
-from .overlays import GROUP, KIND, PROJECT, Kind
 from .project_writer import Change, ProjectWriter, SavedLabels
 from .strokes import stroke_regions
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..data.fingerprint import fingerprint
-from .overlays import GROUP, KEPT, KIND, PROJECT
+from .kinds import GROUP, KEPT, KIND, PROJECT
 from .plane import RECORD, Plane, full_resolution
 
 if TYPE_CHECKING:

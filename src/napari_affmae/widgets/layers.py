@@ -17,8 +17,9 @@ from napari.utils.colormaps import Colormap
 
 from ..card import ClassInfo, PixelSize
 from ..events import LivePrediction, Preview
+from .kinds import GROUP, PREVIEW_GROUP, Kind
 from .look_layers import LookLayers
-from .overlays import GROUP, PREVIEW_GROUP, Kind, class_colors
+from .overlays import class_colors
 from .paint_layers import PaintLayers
 from .placement import Placement
 from .plane import Plane, spatial_shape

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from napari.layers import Image, Labels, Points
 
-from .overlays import Kind, Overlays
+from .kinds import Kind
+from .overlays import Overlays
 from .plane import Plane
 
 if TYPE_CHECKING:

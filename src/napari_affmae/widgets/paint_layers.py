@@ -11,7 +11,8 @@ from napari.layers import Image, Labels, Layer
 
 from ..card import ClassInfo
 from ..data.records import ImageRecord
-from .overlays import GROUP, KEPT, KIND, Kind, Overlays, class_colors
+from .kinds import GROUP, KEPT, KIND, Kind
+from .overlays import Overlays, class_colors
 from .placement import Placement
 from .plane import UNSURE, Plane, spatial_shape
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import AffmaeError
-from .overlays import Kind
+from .kinds import Kind
 from .plane import spatial_shape
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .hide_overlays import HiddenOverlays
-from .overlays import KIND, Kind
+from .kinds import KIND, Kind
 
 if TYPE_CHECKING:
     from napari.layers import Labels

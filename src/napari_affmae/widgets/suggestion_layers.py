@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from napari.layers import Points, Shapes
 
-from .overlays import Kind, Overlays
+from .kinds import Kind
+from .overlays import Overlays
 from .placement import Placement
 from .plane import Plane, spatial_shape
 

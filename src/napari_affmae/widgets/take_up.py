@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .overlays import PROJECT
+from .kinds import PROJECT
 
 if TYPE_CHECKING:
     from ..data.project_folder import ProjectFile

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from napari.layers import Image
 from napari.utils.colormaps import Colormap
 
-from .overlays import Kind, Overlays
+from .kinds import Kind
+from .overlays import Overlays
 from .placement import Placement
 from .plane import UNSURE, Plane, spatial_shape
 
