@@ -183,7 +183,8 @@ class OpenImages:
         """Begin to follow an image that is new in the viewer."""
         self._watch(image)
         if RECORD not in image.metadata and Plane(image, ()).group in self._groups_without(image):
-            image.metadata.pop(NAME, None)  # a copy of an image brings its name along
+            for key in (NAME, UNSURE):  # which a copy of an image brings along
+                image.metadata.pop(key, None)
         self.settle(image)
 
     def _watch(self, image: Image) -> None:
