@@ -52,7 +52,7 @@ def test_card_of_a_file_that_is_none(affmae, images, tmp_path):
 def test_export_without_the_library_is_one_line(affmae, finetuned, tmp_path, monkeypatch):
     monkeypatch.setattr(export_module, "why_not_export", lambda: 'it takes: pip install "napari-affmae[bioimageio]"')
     result = affmae("export", finetuned, "--out", tmp_path / "m.zip")
-    assert (result.code, result.out) == (2, "")
+    assert (result.code, result.out) == (1, "")
     assert result.err == 'napari-affmae: it takes: pip install "napari-affmae[bioimageio]"\n'
 
 
