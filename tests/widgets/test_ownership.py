@@ -305,6 +305,17 @@ def test_an_image_that_was_exchanged_while_no_dock_was_open_does_not_get_the_pai
     assert set(np.unique(on_disk(dock, "Image"))) == {0, 1}
 
 
+def test_an_image_that_was_filtered_keeps_its_paint_when_the_dock_is_opened_again(make_dock, paint):
+    dock = make_dock()
+    image = show(dock, pixels(0))
+    layer = paint(dock, image)
+    image.data = image.data // 2
+    close(dock)
+    dock = make_dock(dock._viewer)
+    assert layer in dock._viewer.layers
+    assert dock.session.layers.paint_layer(group_of(image)) is layer
+
+
 def test_going_back_takes_away_what_was_painted_since_on_open_images_too(make_dock, paint, click, qtbot, folder, read, opened):
     dock = make_dock()
     read(dock, folder("plate"))

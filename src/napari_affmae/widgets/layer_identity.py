@@ -13,7 +13,7 @@ import numpy as np
 
 from ..data.fingerprint import fingerprint
 from .kinds import GROUP, KEPT, KIND, PROJECT
-from .plane import RECORD, Plane, full_resolution
+from .plane import NAME, RECORD, Plane, full_resolution
 
 if TYPE_CHECKING:
     from napari.layers import Image, Layer
@@ -46,11 +46,11 @@ class LayerIdentity:
             group = Plane(image, ()).group
             kept = self._layers.kept(group)
             if kept and group in self._names_of_others(image):
-                if kept[0].metadata.get(PROJECT) == here:
-                    # The image under it was replaced while no dock was open. It is kept under the name of the other one.
-                    self._layers.remove_kept(group)
-                else:
+                if kept[0].metadata.get(PROJECT) != here:
                     self._layers.rename(image, self._layers.free_name(image))
+                elif NAME not in image.metadata:
+                    # The image under it was exchanged while no dock was open; what was painted is in the project.
+                    self._layers.remove_kept(group)
             self._layers.settle(image)
 
     def remember(self) -> None:
