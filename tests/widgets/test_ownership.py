@@ -363,6 +363,16 @@ def test_a_network_of_other_classes_is_not_in_use_in_a_project_with_its_own(make
     assert dock.session.state.segmenter is None
 
 
+def test_a_network_is_taken_to_the_next_folder_though_a_class_was_renamed(make_dock, engine, paint, folder, read, opened):
+    dock = make_dock()
+    read(dock, folder("A"))
+    paint(dock, opened(dock, 0))
+    dock.session.state.segmenter = network(engine, dock.session.project, "finetune", TWO)
+    dock.session.state.classes = (TWO[0], TWO[1].replace(name="mitochondria"))
+    read(dock, folder("B", 5))
+    assert dock.session.state.segmenter is not None
+
+
 def test_what_was_loaded_first_stays_whatever_the_project_brings(
     make_dock, again, engine, paint, wait_idle, folder, read, opened, tmp_path
 ):

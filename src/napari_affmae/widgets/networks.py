@@ -72,10 +72,13 @@ class Networks:
         return model is not None and model.path in self._wanted
 
     def _that_fits(self) -> ModelOnDisk | None:
-        """Return the segmenter in use, unless this project knows its classes by other names."""
+        """Return the segmenter in use, unless this project knows its classes by other names.
+
+        One that begins has its class table from the project before, where classes may have been renamed since the training.
+        """
         state = self._session.state
-        if state.segmenter is None:
-            return None
+        if state.segmenter is None or not self._session.keeper.file.images:
+            return state.segmenter
         names = {info.id: info.name for info in state.classes}
         others = [info for info in state.segmenter.card.classes if names.get(info.id) != info.name]
         return None if others else state.segmenter
