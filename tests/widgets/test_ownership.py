@@ -201,6 +201,7 @@ def test_an_image_that_is_called_as_one_of_the_folder_has_its_own_paint(make_doc
     dock = make_dock()
     read(dock, folder("plate"))
     paint(dock, opened(dock, 0))
+    dock._viewer.layers.clear()
     image = show(dock, pixels(9), "im_0.png")
     assert not canvas_paint(dock, image).data.any()
     assert group_of(image) != "im_0.png"
@@ -216,7 +217,7 @@ def test_pixels_of_another_size_in_the_same_layer_are_another_image(make_dock, p
     assert on_disk(dock, "Image").shape == (64, 96)
 
 
-@pytest.mark.parametrize(("shape", "blank"), [((3, 400, 500), 0), ((200, 300, 3), (..., 0))])
+@pytest.mark.parametrize(("shape", "blank"), [((3, 400, 500), 0), ((600, 700, 3), (..., 0))])
 def test_planes_and_colours_count_in_a_signature(make_napari_viewer, shape, blank):
     viewer = make_napari_viewer()
     one, other = pixels(0, shape), pixels(1, shape)
@@ -227,8 +228,8 @@ def test_planes_and_colours_count_in_a_signature(make_napari_viewer, shape, blan
 
 def test_names_with_brackets_are_names(make_dock, paint):
     dock = make_dock()
-    show(dock, pixels(1, (4, 64, 96)), "cells")
     odd, plane = show(dock, pixels(0), "cells[raw]"), show(dock, pixels(2), "cells[1]")
+    show(dock, pixels(1, (4, 64, 96)), "cells")
     assert paint(dock, odd).data.any()
     assert paint(dock, plane).data.any()
     known = read_project(dock.session.project).layers

@@ -23,7 +23,7 @@ from ..control import LiveControl
 from ..data.label_images import LabelledImage
 from ..data.records import ImageCollection, ImageRecord
 from ..errors import LabelError
-from ..events import Event, LivePrediction, LiveRound, LiveStep
+from ..events import Event, LiveRound, LiveStep
 from ..model.model_file import load_model, save_model
 from ..model.readout import Readout
 from ..model.segmenter import Segmenter
@@ -274,15 +274,8 @@ class LiveSession:
         if request.image is None:
             yield replace(done, seconds=time.perf_counter() - request.asked)
             return
-        name = request.image.name
-
-        def told(region: Region, labels: npt.NDArray[np.uint8], is_visible: bool, unsure: FloatArray) -> LivePrediction:
-            return LivePrediction("live", request.generation, name, region.top, region.left, labels, is_visible, unsure)
-
-        ids = np.array([info.id for info in self.classes], np.uint8)
-        for event in predict_outwards(
-            self._tiled[name], request.visible, ids, self.predict, told, lambda: control.stale(request.generation)
-        ):
+        name, ids = request.image.name, np.array([info.id for info in self.classes], np.uint8)
+        for event in predict_outwards(name, self._tiled[name], request.visible, ids, self.predict, control, request.generation):
             yield event
             if event.visible:
                 yield replace(done, seconds=time.perf_counter() - request.asked)

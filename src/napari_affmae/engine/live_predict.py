@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from ..control import LiveControl
 from ..events import LivePrediction
 from .live_tiles import Canvas, Region, TiledImage, finished_bands
 from .tiling import FloatArray
@@ -18,25 +19,26 @@ _SECONDS_BETWEEN_PARTS = 0.5
 
 
 def predict_outwards(
+    name: str,
     image: TiledImage,
     visible: Region | None,
     ids: npt.NDArray[np.uint8],
     predict: Callable[[FloatArray, FloatArray], FloatArray],
-    told: Callable[[Region, npt.NDArray[np.uint8], bool, FloatArray], LivePrediction],
-    stale: Callable[[], bool],
+    control: LiveControl,
+    generation: int,
 ) -> Iterator[LivePrediction]:
-    """Predict what is visible, then the rest of what fits into memory; nothing more once it is stale.
+    """Predict what is visible, then the rest of what fits into memory; nothing more once the generation is stale.
 
     Parameters
     ----------
+    name
+        Of the image.
     visible
         What is predicted first; None for all of it.
     ids
         Id of each class.
     predict
         From a tile ``[C, T, T]`` and the background ``[C]`` of its image to probabilities ``[K, T, T]``.
-    told
-        Makes the event of a region, its labels, whether that is the end of what is visible, and how unsure they are.
     """
     visible = (visible or image.whole).within(image.whole)
     extent = image.surroundings(visible, len(ids))
@@ -52,10 +54,12 @@ def predict_outwards(
         for row, band in finished_bands(tiles, region):
             for tile in row:
                 canvas.add(tile, predict(image.read(*tile), image.background))
-                if stale():
+                if control.stale(generation):
                     return
             waiting = band if waiting is None else replace(waiting, bottom=band.bottom)
             complete = band.bottom == region.bottom
             if complete or time.perf_counter() - last >= _SECONDS_BETWEEN_PARTS:
-                yield told(waiting, ids[canvas.classes(waiting)], complete and tiles is first, canvas.uncertainty(waiting))
+                labels, unsure = ids[canvas.classes(waiting)], canvas.uncertainty(waiting)
+                is_visible = complete and tiles is first
+                yield LivePrediction("live", generation, name, waiting.top, waiting.left, labels, is_visible, unsure)
                 waiting, last = None, time.perf_counter()

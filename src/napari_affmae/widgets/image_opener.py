@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from napari.qt.threading import create_worker
@@ -10,14 +9,13 @@ from psygnal import Signal
 
 from ..data.records import ImageRecord
 from .plane import pixels_to_show
+from .plane_names import split_name
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from .session import Session
-
-_PLANE = re.compile(r"(.*)\[(\d+(?:,\d+)*)\]")
 
 
 class ImageOpener:
@@ -94,11 +92,10 @@ class ImageOpener:
     def _show_layer(self, record: ImageRecord, painting: bool) -> None:
         """Show an image that the user opened in napari."""
         images = self._session.state.images
-        match = _PLANE.fullmatch(record.name)
-        index = tuple(map(int, match[2].split(","))) if match else ()
-        others = {name for one in (images.records if images else ()) for name in (one.name, _PLANE.sub(r"\1", one.name))}
+        stack, index = split_name(record.name)
+        others = {name for one in (images.records if images else ()) for name in (one.name, split_name(one.name)[0])}
         layers = self._session.layers
-        if layers.show_stack(record.name, (), others) or (match and layers.show_stack(match[1], index, others)):
+        if layers.show_stack(record.name, (), others) or (index and layers.show_stack(stack, index, others)):
             self._opened(record, painting)
         else:
             layers.open_image(record, record.read())

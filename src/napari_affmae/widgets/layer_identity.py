@@ -14,6 +14,7 @@ import numpy as np
 from ..data.fingerprint import fingerprint
 from .kinds import GROUP, KEPT, KIND, PROJECT
 from .plane import NAME, RECORD, Plane, full_resolution
+from .plane_names import split_name
 
 if TYPE_CHECKING:
     from napari.layers import Image, Layer
@@ -34,8 +35,7 @@ class LayerIdentity:
     def __init__(self, layers: OverlayLayers, keeper: ProjectKeeper) -> None:
         self._layers = layers
         self._keeper = keeper
-        layers.known_as = self._known_as
-        layers.names_of_others = self._names_of_others
+        layers.known_names = self._known_names
         layers.overlay_added.connect(self._on_overlay)
 
     def take_up(self, here: str) -> None:
@@ -45,9 +45,9 @@ class LayerIdentity:
                 continue
             group = Plane(image, ()).group
             kept = self._layers.kept(group)
-            if kept and group in self._names_of_others(image):
+            if kept and group in self._known_names(image)[1]:
                 if kept[0].metadata.get(PROJECT) != here:
-                    self._layers.rename(image, self._layers.free_name(image))
+                    self._layers.rename(image)
                 elif NAME not in image.metadata:
                     # The image under it was exchanged while no dock was open; what was painted is in the project.
                     self._layers.remove_kept(group)
@@ -58,20 +58,16 @@ class LayerIdentity:
         for layer in self._layers.overlays():
             self._on_overlay(layer)
 
-    def _known_as(self, image: Image, taken: set[str]) -> str | None:
-        """Return the name by which the project knows this very image; None if it does not."""
-        known = self._keeper.file.layers
-        if not known:
-            return None
-        mine, base = signature(image), _NUMBER.sub("", image.name)
-        names = [name for name, one in known.items() if one == mine and name not in taken and _NUMBER.sub("", name) == base]
-        return image.name if image.name in names else names[0] if names else None
-
-    def _names_of_others(self, image: Image) -> set[str]:
+    def _known_names(self, image: Image) -> tuple[list[str], set[str]]:
+        """Return the names by which the project knows this very image, its own first, and those of other images."""
         file = self._keeper.file
-        of_folder = {_stack(name, bool(entry.index)) for name, entry in file.images.items()} - file.layers.keys()
-        mine = signature(image) if file.layers else ""
-        return of_folder | {name for name, one in file.layers.items() if one != mine}
+        of_folder = {split_name(name)[0] if entry.index else name for name, entry in file.images.items()} - file.layers.keys()
+        if not file.layers:
+            return [], of_folder
+        mine, base = signature(image), _NUMBER.sub("", image.name)
+        same = [name for name, one in file.layers.items() if one == mine]
+        own = sorted((name for name in same if _NUMBER.sub("", name) == base), key=lambda name: name != image.name)
+        return own, of_folder | (file.layers.keys() - set(same))
 
     def _on_overlay(self, layer: Layer) -> None:
         if layer.metadata.get(KIND) not in KEPT:
@@ -100,7 +96,3 @@ def _steps(shape: tuple[int, ...]) -> list[int]:
         steps[axis] = max(1, int(np.ceil(shape[axis] / share)))
         left /= -(-shape[axis] // steps[axis])
     return steps
-
-
-def _stack(name: str, is_plane: bool) -> str:
-    return name[: name.rindex("[")] if is_plane and "[" in name else name

@@ -6,14 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import AffmaeError
-from .project import RunKind, runs
+from .project import MODEL, RunKind, runs
 
 if TYPE_CHECKING:
     from .session import Session
     from .state import ModelOnDisk
-
-MODEL = "model.safetensors"
-"""The model in a run folder; :mod:`~napari_affmae.model_header`, which reads it, is loaded when there is one."""
 
 
 class Networks:

@@ -5,7 +5,6 @@ Overlays of an image carry its name, and the project keeps paint under it: no tw
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -18,11 +17,10 @@ from ..data.records import ImageRecord
 from .kinds import GROUP, KEPT, KIND, PREVIEW_GROUP
 from .placement import Placement
 from .plane import CHANNELS, NAME, RECORD, UNSURE, Plane, spatial_shape
+from .plane_names import split_name
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-
-_PLANE = re.compile(r"(.*)\[(\d+(?:,\d+)*)\]")
 
 
 class OpenImages:
@@ -30,10 +28,8 @@ class OpenImages:
 
     Attributes
     ----------
-    known_as
-        The name by which the project knows an image, if it does and the name is not among those that are taken.
-    names_of_others
-        Which names stand for other images than a given one, though those are not open.
+    known_names
+        By which names the project knows an image, the best first, and by which others than it, though those are not open.
 
     Signals
     -------
@@ -46,8 +42,7 @@ class OpenImages:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         self._current: Image | None = None
-        self.known_as: Callable[[Image, set[str]], str | None] = lambda image, taken: None
-        self.names_of_others: Callable[[Image], set[str]] = lambda image: set()
+        self.known_names: Callable[[Image], tuple[list[str], set[str]]] = lambda image: ([], set())
         for image in self.images():
             self._watch(image)
 
@@ -90,12 +85,9 @@ class OpenImages:
         groups = {Plane(image, ()).group: image for image in self.images()}
         if name in groups:
             return Plane(groups[name], ())
-        match = _PLANE.fullmatch(name)
-        image = groups.get(match[1]) if match else None
-        if match is None or image is None:
-            return None
-        index = tuple(map(int, match[2].split(",")))
-        return Plane(image, index) if len(index) == len(spatial_shape(image)) - 2 else None
+        stack, index = split_name(name)
+        image = groups.get(stack)
+        return Plane(image, index) if image is not None and len(index) == len(spatial_shape(image)) - 2 else None
 
     def view_centre(self, plane: Plane) -> tuple[float, float]:
         """Return the row and column of a plane in the middle of the canvas."""
@@ -150,22 +142,19 @@ class OpenImages:
         if RECORD in image.metadata or (NAME in image.metadata and self._of_group(before) and fit):
             return
         image.metadata.pop(NAME, None)
-        name = self.known_as(image, self._groups_without(image)) or self.free_name(image)
+        own, others = self.known_names(image)
+        taken = self._groups_without(image)
+        name = next((name for name in own if name not in taken), None) or _free_name(image.name, taken | others)
         if name != image.name:
             image.metadata[NAME] = name
         if name != before:
             image.metadata.pop(UNSURE, None)
-            if image.name in self.names_of_others(image):
+            if image.name in others:
                 self.told_apart.emit(image.name, name)
 
-    def free_name(self, image: Image) -> str:
-        """Return what an image is called, with a number where another image goes by that name, or has been painted by it."""
-        taken = self._groups_without(image) | self.names_of_others(image)
-        names = (image.name if number == 0 else f"{image.name} ({number})" for number in count())
-        return next(name for name in names if name not in taken)
-
-    def rename(self, image: Image, name: str) -> None:
-        """Let an image and its overlays go by another name."""
+    def rename(self, image: Image) -> None:
+        """Let an image and its overlays go by a name that no other image goes by, or has been painted by."""
+        name = _free_name(image.name, self._groups_without(image) | self.known_names(image)[1])
         for layer in self._of_group(Plane(image, ()).group):
             layer.metadata[GROUP] = name
             layer.name = title(name, layer.metadata[KIND], layer.metadata["detail"])
@@ -200,6 +189,11 @@ class OpenImages:
 
     def _of_group(self, group: str) -> list[Any]:
         return [layer for layer in self._viewer.layers if layer.metadata.get(GROUP) == group]
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    names = (name if number == 0 else f"{name} ({number})" for number in count())
+    return next(one for one in names if one not in taken)
 
 
 def title(group: str, kind: str, detail: str) -> str:

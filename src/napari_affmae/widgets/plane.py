@@ -12,6 +12,7 @@ from ..data.lazy_plane import LazyPlane
 from ..data.records import ImageRecord
 from ..data.zarr_file import ZarrFile, is_zarr
 from .placement import Placement, pixel_size_of
+from .plane_names import plane_name
 from .state import CurrentImage
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Plane:
     @property
     def name(self) -> str:
         """Name of the image; planes of a stack as ``stack[3]``."""
-        return self.group + (f"[{','.join(map(str, self.index))}]" if self.index else "")
+        return plane_name(self.group, self.index)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from ..config import PretrainConfig
 from ..data.project_folder import read_project
 from ..errors import ConfigError, StorageError
 
-CONFIG, LOG, CHECKPOINT = "config.json", "log.jsonl", "checkpoint.safetensors"
+CONFIG, LOG, CHECKPOINT, MODEL = "config.json", "log.jsonl", "checkpoint.safetensors", "model.safetensors"
 """Files of a run that are looked at here; the engine, which writes them, would bring torch along when the dock opens."""
 
 RunKind = Literal["pretrain", "finetune", "compare"]

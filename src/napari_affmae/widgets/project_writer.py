@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.project_folder import ImageEntry, ProjectFile, is_project, write_project
+from .plane_names import plane_name
 
 if TYPE_CHECKING:
     from ..data.label_array import Index, LabelArray, LabelKind, Region
@@ -117,8 +118,3 @@ def entries_of(
         entry = before or ImageEntry(labels=file.labels_of(stack), index=index)
         found[name] = entry.updated(pixels=pixels) if kind == "paint" else entry.updated(predicted=bool(pixels))
     return found
-
-
-def plane_name(stack: str, index: Index) -> str:
-    """Return the name of a plane; an image without planes is called as it is."""
-    return stack + (f"[{','.join(map(str, index))}]" if index else "")
