@@ -38,9 +38,11 @@ LEAVES = {
     "curve_ends",
     "errors",
     "events",
+    "model_config",
     "model_header",
     "model_report",
     "report_text",
+    "settings",
     "words",
     "zoo",
 }

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .config import Budget, FinetuneConfig, ModelConfig, PretrainConfig
+    from .config import Budget, FinetuneConfig, PretrainConfig
     from .control import JobControl
     from .engine.evaluate import evaluate
     from .engine.finetune import finetune
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from .model.model_file import load_model, save_model
     from .model.reference_checkpoint import load_reference_checkpoint
     from .model.segmenter import Segmenter, SegmenterOutput
+    from .model_config import ModelConfig
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Budget": "config",
     "FinetuneConfig": "config",
-    "ModelConfig": "config",
+    "ModelConfig": "model_config",
     "PretrainConfig": "config",
     "JobControl": "control",
     "evaluate": "engine.evaluate",

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from .config import Settings
+from .settings import Settings
 
 
 class PixelSize(Settings):

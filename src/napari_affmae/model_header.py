@@ -14,8 +14,8 @@ from typing import Any, Literal
 from safetensors import SafetensorError, safe_open
 
 from .card import ModelCard
-from .config import ModelConfig
 from .errors import AffmaeError, ModelFileError
+from .model_config import ModelConfig
 
 MODEL_FILE = "model.safetensors"
 """Name of the model inside a run folder."""

@@ -17,9 +17,9 @@ from napari_affmae.bench.run import largest
 from napari_affmae.bench.self_check import wrong_operators
 from napari_affmae.bench.vit_mae import SIZES, VitMAE, VitSizes
 from napari_affmae.cli import main
-from napari_affmae.config import ModelConfig
 from napari_affmae.model.mae import MaskedAutoencoder
 from napari_affmae.model.masking import draw_mask
+from napari_affmae.model_config import ModelConfig
 
 SMALLEST = (
     Case("train", "training", "tiny", 32, 1, device="cpu"),

@@ -20,7 +20,7 @@ from comparison.datasets import DATASETS, data_folder, unlabelled
 from comparison.fit import Loss, fit
 from torch import Tensor
 
-from napari_affmae.config import Budget, ModelConfig
+from napari_affmae.config import Budget
 from napari_affmae.data.augment import augment
 from napari_affmae.data.normalisation import measure
 from napari_affmae.data.tiles import TileSampler
@@ -28,6 +28,7 @@ from napari_affmae.engine.device import resolve_device
 from napari_affmae.model.mae import LOSS_WEIGHTS, MaskedAutoencoder
 from napari_affmae.model.masking import draw_mask
 from napari_affmae.model.model_file import save_model
+from napari_affmae.model_config import ModelConfig
 
 VARIANTS: Mapping[str, Mapping[str, float]] = {"with": LOSS_WEIGHTS, "without": {"res2": LOSS_WEIGHTS["res2"]}}
 """Weights of the losses that a network learns from."""

@@ -28,13 +28,14 @@ from comparison.trial import commit_of_code
 
 from napari_affmae.bench.run import describe_machine
 from napari_affmae.bench.steps import step_of
-from napari_affmae.config import Budget, ModelConfig, PretrainConfig
+from napari_affmae.config import Budget, PretrainConfig
 from napari_affmae.data.scan import scan
 from napari_affmae.engine import loop
 from napari_affmae.engine.device import resolve_device
 from napari_affmae.engine.pretrain import pretrain
 from napari_affmae.events import Progress
 from napari_affmae.model.mae import MaskedAutoencoder
+from napari_affmae.model_config import ModelConfig
 
 IMPLEMENTATIONS = ("triton", "pytorch")
 LAST = 0.2

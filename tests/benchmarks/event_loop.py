@@ -73,8 +73,9 @@ def write_images(folder: Path) -> None:
 
 def training(folder: Path, run: Path, threads: int | None) -> Iterator[object]:
     """Return the training that the dock starts with its defaults and this tile."""
-    from napari_affmae.config import Budget, ModelConfig, PretrainConfig
+    from napari_affmae.config import Budget, PretrainConfig
     from napari_affmae.engine.pretrain import pretrain
+    from napari_affmae.model_config import ModelConfig
 
     config = PretrainConfig(model=ModelConfig.preset("tiny"), budget=Budget(minutes=60), tile=TILE, device="cpu")
     return pretrain(folder, run, config, threads=threads)

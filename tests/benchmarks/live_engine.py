@@ -19,7 +19,7 @@ import numpy as np
 from comparison.trial import commit_of_code
 from scipy import ndimage
 
-from napari_affmae.config import PRESETS, LiveConfig
+from napari_affmae.config import LiveConfig
 from napari_affmae.control import LiveControl
 from napari_affmae.data.classes import default_classes
 from napari_affmae.data.label_images import LabelledImage
@@ -29,6 +29,7 @@ from napari_affmae.data.synthetic import synthetic_em
 from napari_affmae.engine.device import describe_device
 from napari_affmae.engine.live import LiveRequest, LiveSession
 from napari_affmae.events import LiveRound
+from napari_affmae.model_config import PRESETS
 
 SIDE = 512
 CLASSES = 3

@@ -15,10 +15,10 @@ import torch
 from skimage.io import imsave
 
 from napari_affmae.card import Normalisation
-from napari_affmae.config import ModelConfig
 from napari_affmae.engine.inspect import inspect
 from napari_affmae.model.mae import MaskedAutoencoder
 from napari_affmae.model.model_file import save_model
+from napari_affmae.model_config import ModelConfig
 
 HERE = Path(__file__).parent
 OURS = ("figures", "token_places", "deep_supervision", "pictures", "comparison")

@@ -7,10 +7,11 @@ import pytest
 import torch
 from scipy import ndimage
 
-from napari_affmae.config import Budget, FinetuneConfig, ModelConfig, PretrainConfig
+from napari_affmae.config import Budget, FinetuneConfig, PretrainConfig
 from napari_affmae.data.labels import LabelledImage
 from napari_affmae.data.records import ImageCollection
 from napari_affmae.data.scan import collection_from_arrays
+from napari_affmae.model_config import ModelConfig
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import torch
 import zarr
 
 from napari_affmae.card import ClassInfo, ModelCard, Normalisation, PixelSize
-from napari_affmae.config import ApplyConfig, ModelConfig, Refinement
+from napari_affmae.config import ApplyConfig, Refinement
 from napari_affmae.control import JobControl
 from napari_affmae.data.records import ImageCollection
 from napari_affmae.data.scan import collection_from_arrays, scan
@@ -23,6 +23,7 @@ from napari_affmae.errors import ConfigError, DataError, StorageError
 from napari_affmae.events import Done, ImageBegun, ImageWritten, Notice, Progress, Started
 from napari_affmae.model.model_file import save_model
 from napari_affmae.model.segmenter import Segmenter
+from napari_affmae.model_config import ModelConfig
 
 CLASSES = (
     ClassInfo(id=7, name="wall", color="#ff0000"),

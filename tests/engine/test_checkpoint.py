@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from napari_affmae.card import ModelCard
-from napari_affmae.config import ModelConfig
 from napari_affmae.engine.checkpoint import Progressed, load_checkpoint, restore, save_checkpoint
 from napari_affmae.engine.optimizer import OptimizerSettings, make_optimizer
 from napari_affmae.errors import ModelFileError
 from napari_affmae.model.mae import MaskedAutoencoder
 from napari_affmae.model.model_file import save_model
+from napari_affmae.model_config import ModelConfig
 
 SETTINGS = OptimizerSettings(learning_rate=1e-3, betas=(0.9, 0.95), weight_decay=0.05, clip=5.0)
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from napari_affmae.card import ModelCard
-from napari_affmae.config import Budget, FinetuneConfig, ModelConfig
+from napari_affmae.config import Budget, FinetuneConfig
 from napari_affmae.control import JobControl
 from napari_affmae.data.labels import LabelledImage
 from napari_affmae.engine.compare import Comparison, compare
@@ -18,6 +18,7 @@ from napari_affmae.errors import LabelError
 from napari_affmae.events import Done, Notice, Progress, Score
 from napari_affmae.model.mae import MaskedAutoencoder
 from napari_affmae.model.segmenter import Segmenter
+from napari_affmae.model_config import ModelConfig
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 import torch
 from affmae_kernels import KernelError
 
-from napari_affmae.config import CARD_TILE, CPU_TILE, ModelConfig
+from napari_affmae.config import CARD_TILE, CPU_TILE
 from napari_affmae.engine.device import (
     default_batch,
     default_tile,
@@ -25,6 +25,7 @@ from napari_affmae.engine.device import (
     seeded,
 )
 from napari_affmae.errors import ConfigError, DeviceError
+from napari_affmae.model_config import ModelConfig
 
 CPU = torch.device("cpu")
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from napari_affmae.card import ClassInfo, ModelCard
-from napari_affmae.config import ModelConfig
 from napari_affmae.data.labels import LabelledImage
 from napari_affmae.engine import evaluate as evaluate_module
 from napari_affmae.engine.confusion import Confusion
@@ -15,6 +14,7 @@ from napari_affmae.engine.segment import SegmentationResult, segment
 from napari_affmae.errors import LabelError, ModelFileError
 from napari_affmae.model.mae import MaskedAutoencoder
 from napari_affmae.model.segmenter import Segmenter
+from napari_affmae.model_config import ModelConfig
 
 CLASSES = tuple(ClassInfo(id=i, name=name, color="#000000") for i, name in ((4, "a"), (2, "b"), (9, "a")))
 

@@ -10,10 +10,11 @@ import torch
 
 from napari_affmae import ModelConfig, Segmenter, save_model
 from napari_affmae.card import ClassInfo, ModelCard, Normalisation
-from napari_affmae.config import ExportConfig, PresetName
+from napari_affmae.config import ExportConfig
 from napari_affmae.engine.export import ExportResult, export
 from napari_affmae.events import Done
 from napari_affmae.model.portable import PortableSegmenter, to_torchscript
+from napari_affmae.model_config import PresetName
 from napari_affmae.zoo import why_not_export
 
 TILE = 128

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from napari_affmae.card import ClassInfo, ModelCard, Normalisation, PixelSize
-from napari_affmae.config import Budget, FinetuneConfig, ModelConfig
+from napari_affmae.config import Budget, FinetuneConfig
 from napari_affmae.control import JobControl
 from napari_affmae.data.labels import LabelledImage
 from napari_affmae.data.scan import collection_from_arrays
@@ -25,6 +25,7 @@ from napari_affmae.events import Done, Event, Notice, PartBegun, Progress, Score
 from napari_affmae.model.mae import MaskedAutoencoder
 from napari_affmae.model.model_file import load_model, save_model
 from napari_affmae.model.segmenter import Segmenter
+from napari_affmae.model_config import ModelConfig
 
 STATISTICS = Normalisation(low=(0,), high=(255,), mean=(96,), std=(60,))
 

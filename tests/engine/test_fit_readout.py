@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from napari_affmae.config import ModelConfig
 from napari_affmae.engine.fit_readout import Rows, fitted_readout
 from napari_affmae.model.description import Description
 from napari_affmae.model.segmenter import Segmenter
+from napari_affmae.model_config import ModelConfig
 
 PIXELS = 40
 """Of each member's part of the paint."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_affmae.config import Budget, FinetuneConfig, LiveConfig, ModelConfig, PretrainConfig
+from napari_affmae.config import Budget, FinetuneConfig, LiveConfig, PretrainConfig
 from napari_affmae.control import JobControl, LiveControl
 from napari_affmae.data.classes import default_classes
 from napari_affmae.data.labels import LabelledImage
@@ -27,6 +27,7 @@ from napari_affmae.engine.segment import segment
 from napari_affmae.events import Done, LivePrediction, LiveRound, Notice, Progress, Started
 from napari_affmae.model.model_file import load_model
 from napari_affmae.model.segmenter import Segmenter
+from napari_affmae.model_config import ModelConfig
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from napari_affmae.config import ModelConfig
 from napari_affmae.engine.inspect import Inspection, inspect
 from napari_affmae.engine.merge_map import owners, token_density
 from napari_affmae.engine.pca import pca_colors
@@ -16,6 +15,7 @@ from napari_affmae.errors import DataError, DeviceError
 from napari_affmae.model.mae import MaskedAutoencoder
 from napari_affmae.model.model_file import save_model
 from napari_affmae.model.segmenter import Segmenter
+from napari_affmae.model_config import ModelConfig
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import torch
 import zarr
 
 from napari_affmae.card import ClassInfo, ModelCard, Normalisation, PixelSize
-from napari_affmae.config import ModelConfig
 from napari_affmae.control import JobControl
 from napari_affmae.engine.segment import SegmentationResult, segment, segment_events
 from napari_affmae.errors import ConfigError, DataError, DeviceError, ModelFileError
@@ -20,6 +19,7 @@ from napari_affmae.events import Done, Notice, Progress, Started
 from napari_affmae.model.mae import MaskedAutoencoder
 from napari_affmae.model.model_file import save_model
 from napari_affmae.model.segmenter import Segmenter
+from napari_affmae.model_config import ModelConfig
 
 RNG = np.random.default_rng(1)
 CLASSES = (

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from napari_affmae.card import PixelSize
-from napari_affmae.config import ModelConfig
 from napari_affmae.control import JobControl
 from napari_affmae.data.predicted_image import PredictedImage
 from napari_affmae.data.records import ImageRecord
@@ -23,6 +22,7 @@ from napari_affmae.errors import DataError
 from napari_affmae.events import Done, Progress
 from napari_affmae.model.mae import MaskedAutoencoder
 from napari_affmae.model.segmenter import Segmenter
+from napari_affmae.model_config import ModelConfig
 
 CELL = 16
 

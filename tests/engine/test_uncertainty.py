@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_affmae.config import LiveConfig, ModelConfig
+from napari_affmae.config import LiveConfig
 from napari_affmae.control import LiveControl
 from napari_affmae.data.classes import default_classes
 from napari_affmae.data.labels import LabelledImage
@@ -17,6 +17,7 @@ from napari_affmae.engine.tiling import predict_tiled
 from napari_affmae.engine.uncertainty import CellMeans, cell_means, uncertainty
 from napari_affmae.events import LivePrediction
 from napari_affmae.model.segmenter import Segmenter
+from napari_affmae.model_config import ModelConfig
 
 
 @pytest.mark.parametrize("classes", [2, 3, 7])

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from napari_affmae.config import ModelConfig
 from napari_affmae.engine.segment import segment
 from napari_affmae.engine.views import from_views
 from napari_affmae.model.segmenter import Segmenter
+from napari_affmae.model_config import ModelConfig
 
 
 def tiles(shape: tuple[int, ...] = (3, 2, 6, 8)) -> np.ndarray:

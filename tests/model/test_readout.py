@@ -7,11 +7,11 @@ import pytest
 import torch
 from scipy import ndimage
 
-from napari_affmae.config import ModelConfig
 from napari_affmae.model.filters import RESPONSES, background_of, filter_responses, smoothed
 from napari_affmae.model.model_file import load_model, read_card, save_model
 from napari_affmae.model.readout import Readout
 from napari_affmae.model.segmenter import Segmenter
+from napari_affmae.model_config import ModelConfig
 
 SIZES = [(32, 48), (21, 13), (5, 90)]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from napari_affmae.config import ModelConfig
 from napari_affmae.model.geometry import grid_positions
 from napari_affmae.model.mae import MaskedAutoencoder
 from napari_affmae.model.merging import above_neighbours
 from napari_affmae.model.neighbourhood import Neighbourhood
+from napari_affmae.model_config import ModelConfig
 
 
 def grid_neighbourhood(side: int, neighbourhood: int) -> Neighbourhood:

@@ -10,9 +10,9 @@ import tifffile
 import torch
 
 from napari_affmae.card import ModelCard, Normalisation
-from napari_affmae.config import ModelConfig
 from napari_affmae.model.model_file import save_model
 from napari_affmae.model.segmenter import Segmenter
+from napari_affmae.model_config import ModelConfig
 from napari_affmae.widgets.jobs import Engine
 from napari_affmae.widgets.state import DEFAULT_CLASSES
 

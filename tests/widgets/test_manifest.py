@@ -98,9 +98,9 @@ def test_napari_opens_samples_and_models(napari_with_plugin, tmp_path, wait_idle
     viewer = napari_with_plugin
     viewer.open_sample("napari-affmae", "synthetic-em")
     assert [layer.name for layer in viewer.layers] == ["synthetic EM", "synthetic EM · exact labels"]
-    from napari_affmae.config import ModelConfig
     from napari_affmae.model.mae import MaskedAutoencoder
     from napari_affmae.model.model_file import save_model
+    from napari_affmae.model_config import ModelConfig
 
     path = save_model(MaskedAutoencoder(ModelConfig.preset("tiny")), tmp_path / "network.safetensors")
     viewer.open(path, plugin="napari-affmae")

@@ -14,12 +14,12 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_affmae.card import ModelCard
-from napari_affmae.config import ModelConfig
 from napari_affmae.data.project_folder import read_project
 from napari_affmae.engine.segment import segment as run_segment
 from napari_affmae.engine.uncertainty import cell_means, uncertainty
 from napari_affmae.events import LivePrediction
 from napari_affmae.model.model_file import save_model
+from napari_affmae.model_config import ModelConfig
 from napari_affmae.widgets import plane as plane_module
 from napari_affmae.widgets.kinds import KIND, Kind
 from napari_affmae.widgets.plane import UNSURE

@@ -6,13 +6,14 @@ import json
 
 import pytest
 
-from napari_affmae.config import Budget, ModelConfig, PretrainConfig
+from napari_affmae.config import Budget, PretrainConfig
 from napari_affmae.control import JobControl
 from napari_affmae.data.scan import scan
 from napari_affmae.data.synthetic import synthetic_em
 from napari_affmae.data.write import write_labels_tiff
 from napari_affmae.engine.run_folder import RunFolder
 from napari_affmae.errors import ConfigError
+from napari_affmae.model_config import ModelConfig
 from napari_affmae.widgets import project
 from napari_affmae.widgets.jobs import Engine
 

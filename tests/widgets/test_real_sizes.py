@@ -12,13 +12,13 @@ import zarr
 from napari.layers import Image
 
 from napari_affmae.card import ModelCard, Normalisation, PixelSize
-from napari_affmae.config import ModelConfig
 from napari_affmae.data.lazy_plane import LazyPlane
 from napari_affmae.data.records import ImageRecord
 from napari_affmae.data.write_ome_zarr import write_ome_zarr
 from napari_affmae.engine.segment import segment
 from napari_affmae.model.model_file import save_model
 from napari_affmae.model.segmenter import Segmenter
+from napari_affmae.model_config import ModelConfig
 from napari_affmae.widgets import plane as plane_module
 from napari_affmae.widgets.image_jobs import Working
 from napari_affmae.widgets.jobs import Engine

@@ -10,9 +10,10 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_affmae.card import ModelCard
-from napari_affmae.config import FinetuneConfig, ModelConfig
+from napari_affmae.config import FinetuneConfig
 from napari_affmae.model.model_file import save_model
 from napari_affmae.model.segmenter import Segmenter
+from napari_affmae.model_config import ModelConfig
 from napari_affmae.widgets import plane as plane_module
 from napari_affmae.widgets.jobs import Engine
 from napari_affmae.widgets.settings_store import DockSettings, SettingsStore

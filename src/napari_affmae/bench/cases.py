@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..config import PresetName
+from ..model_config import PresetName
 
 Kind = Literal["training", "segmentation", "first step", "largest batch"]
 

@@ -15,12 +15,12 @@ import affmae_kernels
 import numpy as np
 import torch
 
-from ..config import ModelConfig
 from ..engine.device import is_out_of_memory
 from ..engine.predictor import Predictor
 from ..errors import AffmaeError
 from ..model.mae import MaskedAutoencoder
 from ..model.segmenter import Segmenter
+from ..model_config import ModelConfig
 from .cases import Case
 from .measure import idle_share, latency, milliseconds, operations, peak_gib, start_memory
 from .self_check import wrong_operators

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..config import ModelConfig, PresetName
 from ..engine.device import make_fabric
 from ..engine.optimizer import OptimizerSettings, make_optimizer
 from ..engine.training_step import TrainingStep
 from ..model.mae import MaskedAutoencoder
 from ..model.masking import draw_mask
+from ..model_config import ModelConfig, PresetName
 from .vit_mae import SIZES, VitMAE
 
 Step = Callable[[], Tensor]

@@ -6,9 +6,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..config import ModelConfig, PresetName, PretrainConfig, Selection
+from ..config import PretrainConfig
 from ..control import JobControl
 from ..errors import ConfigError
+from ..model_config import ModelConfig, PresetName, Selection
 from .options import AsJson, Images
 from .progress import counting, watch
 from .training import TrainingOptions, print_run

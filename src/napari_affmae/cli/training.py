@@ -10,10 +10,11 @@ from typing import Annotated, Any, TypeVar
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number, mutually_exclusive
 
-from ..config import CARD_TILE, CPU_TILE, Budget, Settings
+from ..config import CARD_TILE, CPU_TILE, Budget
 from ..errors import StorageError
 from ..events import Done
 from ..model_header import DATA_FILE
+from ..settings import Settings
 from ..words import READOUT, count, duration, thousands
 from .options import Batch, Channels, Device, Files
 from .output import print_result

@@ -18,8 +18,8 @@ from urllib.parse import quote
 from pydantic import Field
 
 from ..card import ClassInfo
-from ..config import Settings
 from ..errors import ConfigError, StorageError, cannot_save
+from ..settings import Settings
 from .suggestions import KeptSuggestions
 
 PROJECT_FILE = "project.json"

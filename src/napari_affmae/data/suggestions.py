@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ..config import Settings
+from ..settings import Settings
 
 _Part = Annotated[float, Field(ge=0, le=1)]
 

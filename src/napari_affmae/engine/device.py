@@ -18,8 +18,9 @@ from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import nn
 from torch.torch_version import TorchVersion
 
-from ..config import CARD_TILE, CPU_TILE, DeviceName, ModelConfig
+from ..config import CARD_TILE, CPU_TILE, DeviceName
 from ..errors import ConfigError, DeviceError
+from ..model_config import ModelConfig
 
 _CUDA_WORK = 16 * 512**2, 4 * 512**2
 """Pixels of a pretraining and of a finetuning step of the ``small`` preset on a graphics card. Many small steps teach more in

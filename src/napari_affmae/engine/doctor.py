@@ -21,9 +21,10 @@ from affmae_kernels._dispatch import VARIABLE
 from affmae_kernels._load_triton import TritonGuard, load_triton
 
 from .. import __version__
-from ..config import DeviceName, ModelConfig
+from ..config import DeviceName
 from ..errors import AffmaeError
 from ..model.mae import MaskedAutoencoder
+from ..model_config import ModelConfig
 from .device import describe_device, device_errors, resolve_device
 
 State = Literal["fine", "missing", "broken"]

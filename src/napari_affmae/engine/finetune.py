@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..card import ClassInfo, ModelCard, Normalisation, PixelSize
-from ..config import PRESETS, FinetuneConfig, ModelConfig
+from ..config import FinetuneConfig
 from ..control import JobControl
 from ..data.augment import augment
 from ..data.fingerprint import label_fingerprint
@@ -23,6 +23,7 @@ from ..events import Event, Notice, PartBegun, Score
 from ..model.mae import MaskedAutoencoder
 from ..model.model_file import load_model
 from ..model.segmenter import Segmenter
+from ..model_config import PRESETS, ModelConfig
 from .batches import Arrays
 from .checkpoint import Checkpoint, load_checkpoint
 from .device import default_batch, default_tile, device_errors, limited_threads, resolve_device, seeded

@@ -11,13 +11,14 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from ..config import STAGE_NAMES, DeviceName
+from ..config import DeviceName
 from ..errors import DataError
 from ..model.effective_rank import effective_rank
 from ..model.encoder import Stage
 from ..model.mae import MaskedAutoencoder
 from ..model.model_file import load_model
 from ..model.segmenter import Segmenter
+from ..model_config import STAGE_NAMES
 from .device import device_errors, inference_autocast, limited_threads, resolve_device
 from .image_source import ArraySource
 from .merge_map import owners, to_pixels, token_density

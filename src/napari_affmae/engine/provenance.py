@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from .. import __version__
-from ..config import Settings
 from ..data.fingerprint import summary
 from ..data.records import Skipped
+from ..settings import Settings
 
 _NAMES = 20
 """Names of images that are written out; the rest is counted."""

@@ -10,12 +10,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..config import Settings
 from ..data.fingerprint import label_fingerprint
 from ..data.label_images import LabelledImage
 from ..data.records import ImageRecord
 from ..errors import ConfigError, StorageError
 from ..events import Event, Job, Notice
+from ..settings import Settings
 from ..words import count, some_names
 from .checkpoint import Checkpoint
 from .run_folder import RunFolder, write_whole

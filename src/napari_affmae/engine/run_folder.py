@@ -17,11 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..config import Settings
 from ..data.output_log import difference
 from ..errors import ConfigError, StorageError, cannot_write
 from ..events import Job
 from ..model_header import DATA_FILE, MODEL_FILE
+from ..settings import Settings
 
 
 class RunFolder:

@@ -6,7 +6,7 @@ import torch
 from affmae_kernels import SiteIndex, deformable_attention, feed_forward, site_index
 from torch import Tensor, nn
 
-from ..config import STAGES, ModelConfig
+from ..model_config import STAGES, ModelConfig
 from .encoder import Stage
 from .geometry import position_code
 from .linear import Linear, Unbiased

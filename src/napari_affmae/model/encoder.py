@@ -7,7 +7,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from ..config import STAGES, ModelConfig
+from ..model_config import STAGES, ModelConfig
 from .blocks import Block, Scales
 from .drop_path import DropPaths
 from .merging import ClusterMerge, NormMerge

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..config import ModelConfig
 from ..errors import DataError
+from ..model_config import ModelConfig
 from .encoder import Stage
 from .masking import complement, draw_mask, patchify
 from .network import Network

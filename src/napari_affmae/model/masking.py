@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ..config import MaskKind
+from ..model_config import MaskKind
 
 CELLS = (8, 16, 32, 64)
 """Cells per side of the Perlin noise of the four quarters of a batch: hidden regions of four sizes."""

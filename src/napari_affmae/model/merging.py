@@ -9,7 +9,7 @@ from affmae_kernels import token_merge
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..config import Selection
+from ..model_config import Selection
 from .linear import Linear
 from .neighbourhood import Neighbourhood
 from .norm import Norm

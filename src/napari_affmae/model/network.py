@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ..card import ModelCard
-from ..config import ModelConfig
 from ..errors import DataError
+from ..model_config import ModelConfig
 from .decoder import Decoder
 from .encoder import Encoder, Stage
 from .geometry import grid_positions

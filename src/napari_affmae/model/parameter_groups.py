@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..config import STAGES
+from ..model_config import STAGES
 from .network import Network
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..config import ModelConfig
+from ..model_config import ModelConfig
 from .filters import smoothed
 from .trees import Trees
 

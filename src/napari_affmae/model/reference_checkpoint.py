@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import FourSizes, ModelConfig
 from ..errors import ModelFileError
+from ..model_config import FourSizes, ModelConfig
 from .decoder import POINTS
 from .joined_layers import join_layers
 from .mae import MaskedAutoencoder

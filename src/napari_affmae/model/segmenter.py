@@ -8,8 +8,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from ..config import ModelConfig
 from ..errors import ConfigError
+from ..model_config import ModelConfig
 from .description import Description, context_of
 from .encoder import Stage
 from .filters import background_of, filter_responses

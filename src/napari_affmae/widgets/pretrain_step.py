@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, cast
 
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFileDialog, QPushButton, QWidget
 
-from ..config import CARD_TILE, CPU_TILE, PRESETS, Budget, DeviceName, ModelConfig, PresetName, PretrainConfig, Selection
+from ..config import CARD_TILE, CPU_TILE, Budget, DeviceName, PretrainConfig
 from ..events import CheckpointSaved, Done, Preview, Progress
+from ..model_config import PRESETS, ModelConfig, PresetName, Selection
 from .about_button import AboutButton
 from .forms import JobBar, PathField, form_layout, note, row, set_live, set_note, step_layout
 from .jobs import ModelRead, load_job, pretrain_job

@@ -11,21 +11,10 @@ from pydantic import Field
 from qtpy.QtCore import QStandardPaths
 
 from ..card import ClassInfo
-from ..config import (
-    Average,
-    Budget,
-    Deform,
-    DeviceName,
-    FinetuneConfig,
-    Focus,
-    OutputFormat,
-    PresetName,
-    Refinement,
-    Selection,
-    Settings,
-    Views,
-)
+from ..config import Average, Budget, Deform, DeviceName, FinetuneConfig, Focus, OutputFormat, Refinement, Views
 from ..errors import ConfigError
+from ..model_config import PresetName, Selection
+from ..settings import Settings
 from .state import DEFAULT_CLASSES
 
 logger = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from psygnal import SignalGroupDescriptor
 
 from ..card import ClassInfo, ModelCard, PixelSize
-from ..config import STAGE_NAMES
 from ..errors import LabelError
+from ..model_config import STAGE_NAMES
 from ..words import count as count  # the forms say numbers as the command line does
 from ..words import thousands as thousands
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_affmae.card import Normalisation
-from napari_affmae.config import Budget, FinetuneConfig, ModelConfig, PretrainConfig
+from napari_affmae.config import Budget, FinetuneConfig, PretrainConfig
 from napari_affmae.data.augment import augment
 from napari_affmae.data.classes import to_targets
 from napari_affmae.data.label_images import LabelledImage
@@ -34,6 +34,7 @@ from napari_affmae.engine.tiling import TiledPrediction
 from napari_affmae.engine.views import from_views
 from napari_affmae.events import Done, Event
 from napari_affmae.model.masking import draw_mask
+from napari_affmae.model_config import ModelConfig
 
 from .datasets import labelled, painted, spread, unlabelled
 from .fit import fit, segmentation_loss

@@ -14,7 +14,8 @@ from typing import Any, Literal
 import torch
 
 from napari_affmae.bench.run import describe_machine
-from napari_affmae.config import FinetuneConfig, PresetName, Views
+from napari_affmae.config import FinetuneConfig, Views
+from napari_affmae.model_config import PresetName
 
 from .datasets import DATASETS, Dataset, Paint, Part
 

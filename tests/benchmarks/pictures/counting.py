@@ -14,8 +14,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from napari_affmae.bench.measure import operations
 from napari_affmae.bench.vit_mae import VitMAE
-from napari_affmae.config import ModelConfig, PresetName
 from napari_affmae.model.segmenter import Segmenter
+from napari_affmae.model_config import ModelConfig, PresetName
 
 SIDES = (256, 512, 768, 1024)
 CLASSES = 5

@@ -10,7 +10,7 @@ from comparison.lines import Line
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from napari_affmae.config import PresetName
+from napari_affmae.model_config import PresetName
 
 from .counting import SIDES, gigaflops
 from .style import BLUE, INK, MARKERS, ORANGE, new_figure, plain_ticks, spread_of
