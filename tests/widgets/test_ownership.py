@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from napari.layers._layer_actions import _duplicate_layer
+from napari.utils.notifications import notification_manager
 from skimage.io import imsave
 
 from napari_affmae.card import ClassInfo, ModelCard
@@ -359,9 +360,13 @@ def test_a_network_of_other_classes_is_not_in_use_in_a_project_with_its_own(make
     read(dock, one)
     dock.session.state.classes = THREE
     dock.session.state.segmenter = network(engine, dock.session.project, "finetune", THREE)
+    gone = dock.session.state.segmenter.path
     read(dock, other)
     assert dock.session.state.classes == read_project(dock.session.project).classes
     assert dock.session.state.segmenter is None
+    assert notification_manager.records[-1].message == (
+        f"This project gives other names to its classes: {gone} is not in use any more."
+    ), "networks of all projects are called alike"
 
 
 def test_a_network_is_taken_to_the_next_folder_though_a_class_was_renamed(make_dock, engine, paint, folder, read, opened):

@@ -58,12 +58,14 @@ class Networks:
         self._keep()
         replaced = [old for old, new in zip(before, after, strict=True) if old not in (None, new)]
         if replaced:
-            now = " and ".join(model.place for model in after if model is not None and model not in before)
-            self._session.inform(
-                f"This project brings {now}; {' and '.join(model.place for model in replaced)} is not in use any more."
-                if now
-                else f"{replaced[0].place} is not in use any more: this project gives other names to its classes."
+            # By their whole path: networks of all projects are called alike.
+            gone = " and ".join(str(model.path) for model in replaced)
+            why = (
+                "This project brings its own"
+                if any(model not in (None, *before) for model in after)
+                else "This project gives other names to its classes"
             )
+            self._session.inform(f"{why}: {gone} is not in use any more.")
 
     def _is_wanted(self, model: ModelOnDisk | None) -> bool:
         return model is not None and model.path in self._wanted

@@ -77,17 +77,12 @@ class ModelOnDisk:
         """Whether the file holds a network with classes."""
         return self.num_classes > 0
 
-    @property
-    def place(self) -> str:
-        """Return the file and its folder: files of runs are all called the same."""
-        return f"{self.path.parent.name}/{self.path.name}"
-
     def describe(self) -> str:
         """Return one line for people."""
         kind = f"segmentation network, {self.num_classes} classes" if self.is_segmenter else "pretrained network"
         channels = count(self.channels, "channel")
         pixel_size = describe_pixel_size(self.card.pixel_size)
-        return f"{self.place}: {kind}, {channels}, pixel size {pixel_size}"
+        return f"{self.path.parent.name}/{self.path.name}: {kind}, {channels}, pixel size {pixel_size}"
 
 
 @dataclass(frozen=True)
