@@ -60,11 +60,8 @@ class Networks:
         if replaced:
             # By their whole path: networks of all projects are called alike.
             gone = " and ".join(str(model.path) for model in replaced)
-            why = (
-                "This project brings its own"
-                if any(model not in (None, *before) for model in after)
-                else "This project gives other names to its classes"
-            )
+            brings = any(model not in (None, *before) for model in after)
+            why = "This project brings its own" if brings else "This project gives other names to its classes"
             self._session.inform(f"{why}: {gone} is not in use any more.")
 
     def _is_wanted(self, model: ModelOnDisk | None) -> bool:
