@@ -16,12 +16,13 @@ from pathlib import Path
 
 import affmae_kernels  # noqa: F401  loads triton safely before torch's optimizers can load it
 from comparison.datasets import data_folder
+from comparison.groups import by_labels
+from comparison.groups import patience as patience_of
 from comparison.lines import read_lines
-from comparison.report import patience as patience_of
 from deep_supervision import VARIANTS
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from pictures import curves, features, operations, patience, rank, tokens
+from pictures import curves, features, labels, operations, patience, rank, tokens
 from pictures.sections import Section, sections
 
 from napari_affmae.model.mae import MaskedAutoencoder
@@ -73,6 +74,9 @@ def _figures(given: argparse.Namespace) -> Iterator[tuple[str, Draw | str]]:
     buys = patience_of(lines)
     why = "give lines of quality.py with several --minutes, with --lines"
     yield "patience", (lambda: patience.draw(buys)) if buys else why
+    worth = by_labels(lines)
+    why = "give lines of quality.py with several --labels and kinds of --paint, with --lines"
+    yield "labels", (lambda: labels.draw(worth)) if worth else why
 
 
 def _pretrained(path: Path) -> MaskedAutoencoder:

@@ -87,6 +87,20 @@ def test_a_collapse_is_seen() -> None:
     assert collapsed["stage 4.1"] < 0.2 < ranks["stage 4.1"]
 
 
+def test_scores_over_operations_are_those_of_one_setting() -> None:
+    pytest.importorskip("matplotlib")
+    trial = module("comparison.trial")
+
+    def line(method: str, miou: float, **changes: object) -> dict:
+        return trial.line(trial.Trial(method, **changes), {"miou": miou}, torch.device("cpu"), "abc")
+
+    of_interest = [line(method, 0.7, tile=tile) for method in ("affmae", "vit-mae") for tile in (256, 512)]
+    others = [line("affmae", 0.1, labels=1), line("affmae", 0.2, paint="scribbles"), line("unet", 0.3, tile=512)]
+    scores = module("pictures.operations").scores_by_side([*others, *of_interest])
+    assert scores == {method: {256: [pytest.approx(70)], 512: [pytest.approx(70)]} for method in ("affmae", "vit-mae")}
+    assert module("pictures.operations").scores_by_side(others) == {}
+
+
 @pytest.mark.parametrize(("most", "expected"), [(644, 500), (199, 100), (2.5, 2), (1000, 1000), (0.07, 0.05)])
 def test_scale_bars_have_round_lengths(most: float, expected: float) -> None:
     pytest.importorskip("matplotlib")
@@ -122,8 +136,8 @@ def test_every_figure_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in logged))
     trial = module("comparison.trial")
     lines = module("comparison.lines")
-    for minutes, tile in ((2.0, 256), (2.0, 512), (5.0, 256)):
-        chosen = trial.Trial("affmae", minutes=minutes, tile=tile, preset="tiny")
+    for changes in ({}, {"tile": 512}, {"minutes": 5.0}, {"labels": 1}, {"labels": None, "paint": "scribbles"}):
+        chosen = trial.Trial("affmae", preset="tiny", **changes)
         figures = {"miou": 0.5, "iou": {"a": 0.5}, "boundary_f1": None}
         lines.append_line(tmp_path / "lines.jsonl", trial.line(chosen, figures, torch.device("cpu"), "abc"))
     words = ["--root", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--dataset", "em_isbi2012", "--preset", "tiny"]
@@ -140,7 +154,7 @@ def test_every_figure_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(sys, "argv", ["figures.py", *words, *inputs])
     assert module("figures").main() == 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {f"{name}.png" for name in ("tokens", "features", "rank", "operations", "curves", "patience")}
+    assert names == {f"{name}.png" for name in ("tokens", "features", "rank", "operations", "curves", "patience", "labels")}
     monkeypatch.setattr(sys, "argv", ["figures.py", *words, "--out", str(tmp_path / "few")])
     assert module("figures").main() == 0
     assert [path.name for path in (tmp_path / "few").iterdir()] == ["operations.png"]

@@ -215,6 +215,43 @@ def test_the_report_puts_the_forest_beside_the_networks_and_shows_patience() -> 
     assert "| AFFMAE, pretrained (segment.views = 4) |" in tried
 
 
+def test_what_labels_are_worth_is_one_table_that_the_forest_stands_in() -> None:
+    tried = [
+        trial_line("affmae", 0, 0.7, labels=1),
+        trial_line("affmae", 1, 0.8, labels=1),
+        trial_line("affmae", labels=None),
+        trial_line("unet", labels=1, paint="scribbles"),
+        trial_line("unet", labels=4, settings={"norm": "batch"}),
+        trial_line("forest", labels=1, miou=0.4, minutes=7.0),
+        trial_line("forest", labels=1, part="val"),
+    ]
+    table = module("comparison.report").document(tried).split("\n## ")[1]
+    assert table.startswith("What labels are worth: em_vnc_sstem, 2 + 0.5 min\n")
+    rows = [line for line in table.splitlines() if line.startswith("|")]
+    assert rows[0] == "| method | dense, 1 | dense, all | strokes, 1 |"
+    assert rows[2:] == [
+        "| AFFMAE, pretrained | 75.0 ± 7.1 [2] | 50.0 [1] | – |",
+        "| U-Net (MONAI) | – | – | 50.0 [1] |",
+        "| random forest on filters | 40.0 [1] | – | – |",
+    ]
+    apart = [*tried[:3], trial_line("unet", labels=1, paint="scribbles", finetune_minutes=1.0)]
+    assert "What labels are worth" not in module("comparison.report").document(apart)
+
+
+def test_tiles_of_another_side_are_named_in_the_heading_and_compared_with_nothing_else() -> None:
+    tried = [
+        trial_line("affmae", miou=0.7),
+        trial_line("affmae", miou=0.8, tile=512, batch=4),
+        trial_line("affmae", miou=0.1, labels=1),
+        trial_line("affmae", miou=0.2, minutes=5.0),
+    ]
+    assert "## em_vnc_sstem, 4 labelled images, dense, 2 + 0.5 min, tiles of 512²\n" in module("comparison.report").document(
+        tried
+    )
+    (found,) = module("comparison.groups").by_side(tried)
+    assert found[1] == {("affmae", ""): {256: [pytest.approx(70)], 512: [pytest.approx(80)]}}
+
+
 def test_cards_that_compute_alike_share_a_table_that_names_both() -> None:
     lines = [trial_line("affmae", seed, minutes=2.0 * minutes) for seed, minutes in ((0, 1), (1, 1), (0, 5))]
     for line, device in zip(lines, ("NVIDIA H100 80GB HBM3", "NVIDIA H200", "NVIDIA H200"), strict=True):
@@ -240,7 +277,7 @@ def test_tables_stand_in_the_order_of_data_whatever_was_tried_first() -> None:
     ]
     text = module("comparison.report").document(tried)
     heads = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
-    assert [head.replace(", dense, ", ", ") for head in heads if "patience" not in head] == [
+    assert [head.replace(", dense, ", ", ") for head in heads if not head.startswith("What ")] == [
         "em_vnc_sstem, 1 labelled image, 2 + 0.5 min",
         "em_vnc_sstem, 4 labelled images, 2 + 0.5 min",
         "em_vnc_sstem, 4 labelled images, 10 + 0.5 min",

@@ -5,37 +5,16 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
-from .datasets import DATASETS
+from .datasets import Paint
+from .groups import DATA, SETTING, Variant, by_labels, grouped, name_of, ordered, patience, variant_of, words_of
 from .lines import Line
-from .trial import METHODS, Method, differing
+from .trial import METHODS, Trial, differing
 
-NAMES = {
-    "affmae": "AFFMAE, pretrained",
-    "affmae-scratch": "AFFMAE, from scratch",
-    "vit-mae": "ViT-MAE, pretrained",
-    "vit-scratch": "ViT, from scratch",
-    "unet": "U-Net (MONAI)",
-    "forest": "random forest on filters",
-}
-
-DATA = ("dataset", "labels", "paint", "part")
-"""What the forest has in common with a table: it knows neither presets nor minutes, so it stands in all of the same data."""
-
-SETTING = (*DATA, "preset", "minutes", "finetune_minutes", "tile", "pretrain_batch", "batch", "device")
-"""What lines of one table have in common."""
-
-BUDGETS = tuple(name for name in SETTING if name != "minutes")
-"""What lines of one table of patience have in common."""
-
-ALIKE = {"NVIDIA H200": "NVIDIA H100 80GB HBM3"}
-"""Cards whose trials stand in the tables of another one: they compute alike."""
-
-PARTS = ("test", "val", "train")
-"""Parts of the split, in the order of tables."""
+USUAL = Trial("affmae")
+"""What a heading need not say."""
 
 HEADER = """# Results
 
@@ -53,71 +32,43 @@ faster memory the one makes about a tenth more steps in the same minutes.
 
 
 def document(lines: Sequence[Line], notes: str = "") -> str:
-    """Return everything: tables, those of the same setting in one; what patience buys; and the notes, as they are."""
-    parts = [HEADER.strip(), *_tables(lines), *_patience(lines)]
+    """Return everything: tables, what labels are worth first; what patience buys; and the notes, as they are."""
+    parts = [HEADER.strip(), *_by_labels(lines), *_tables(lines), *_patience(lines)]
     return "\n\n".join([*parts, notes.strip()] if notes else parts)
 
 
-Variant = tuple[Method, str]
-"""A method, and what differs from its defaults, as text."""
+PAINTS: dict[Paint, str] = {"dense": "dense", "scribbles": "strokes"}
 
 
-def name_of(variant: Variant) -> str:
-    """Return what a table calls a method with its settings."""
-    method, changed = variant
-    return NAMES[method] + (f" ({changed})" if changed else "")
-
-
-def ordered(variants: Iterable[Variant]) -> list[Variant]:
-    """Return variants in the order of tables."""
-    return sorted(variants, key=lambda variant: (METHODS.index(variant[0]), variant[1]))
-
-
-def patience(lines: Sequence[Line]) -> list[tuple[Line, dict[Variant, dict[float, list[float]]]]]:
-    """Return, for each setting with several lengths of pretraining, that setting and mIoU in percent by variant and minutes."""
-    found = []
-    for setting, entries in _grouped([entry for entry in lines if entry["method"] != "forest"], BUDGETS):
-        scores: dict[Variant, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
-        for entry in entries:
-            scores[_variant(entry)][entry["minutes"]].append(100 * entry["miou"])
-        several = {variant: dict(sorted(by.items())) for variant, by in scores.items() if len(by) > 1}
-        if several:
-            devices = sorted({entry["machine"]["device"] for entry in entries})
-            found.append(({**setting, "device": ", ".join(devices)}, several))
-    return found
-
-
-def _grouped(lines: Sequence[Line], names: Sequence[str]) -> list[tuple[Line, list[Line]]]:
-    groups: dict[tuple[Any, ...], list[Line]] = defaultdict(list)
-    for entry in lines:
-        device = entry["machine"]["device"]
-        flat = {**entry, "device": ALIKE.get(device, device)}
-        groups[tuple(flat[name] for name in names)].append(entry)
-    found = [(dict(zip(names, key, strict=True)), entries) for key, entries in groups.items()]
-    return sorted(found, key=lambda one: _place(one[0]))
-
-
-def _place(setting: Line) -> tuple[Any, ...]:
-    """Return what tables are ordered by: data, test split first, dense before strokes, most time on labels, fewest images."""
-    return (
-        list(DATASETS).index(setting["dataset"]),
-        PARTS.index(setting["part"]),
-        setting["paint"],
-        -setting.get("finetune_minutes", 0),
-        setting["labels"] or math.inf,
-        setting.get("minutes", 0),
-    )
+def _by_labels(lines: Sequence[Line]) -> list[str]:
+    """Return a table for each budget: a method in each row, a kind and number of labels in each column."""
+    parts = []
+    for budget, scores in by_labels(lines):
+        found = {given for by in scores.values() for given in by}
+        givens = sorted(found, key=lambda given: (given[0], given[1] or math.inf))
+        rows = [["method", *(f"{PAINTS[paint]}, {count or 'all'}" for paint, count in givens)], ["---"] * (1 + len(givens))]
+        for variant in ordered(scores):
+            cells = (scores[variant].get(given, []) for given in givens)
+            rows.append([name_of(variant), *(f"{_spread(cell)} [{len(cell)}]" if cell else "–" for cell in cells)])
+        title = f"## What labels are worth: {budget['dataset']}{_length(budget)}{_apart(budget)}"
+        told = (
+            "mIoU from dense labels or from strokes over 1 % of the pixels, in so many labelled images; in brackets the number "
+            f"of seeds. Preset {budget['preset']}, tiles of {budget['tile']}², {budget['part']} split; each column is a table "
+            "below, with its machines, commits and command."
+        )
+        parts.append("\n".join((title, "", told, "", *_rows(rows))))
+    return parts
 
 
 def _tables(lines: Sequence[Line]) -> list[str]:
     forests = [entry for entry in lines if entry["method"] == "forest"]
     tables, used = [], set()
-    for setting, entries in _grouped([entry for entry in lines if entry["method"] != "forest"], SETTING):
+    for setting, entries in grouped([entry for entry in lines if entry["method"] != "forest"], SETTING):
         same = [forest for forest in forests if all(forest[name] == setting[name] for name in DATA)]
         used |= {id(forest) for forest in same}
         tables.append(_table(setting, [*entries, *same]))
     alone = [forest for forest in forests if id(forest) not in used]
-    return tables + [_table(setting, entries) for setting, entries in _grouped(alone, DATA)]
+    return tables + [_table(setting, entries) for setting, entries in grouped(alone, DATA)]
 
 
 def _table(setting: Line, entries: Sequence[Line]) -> str:
@@ -127,7 +78,7 @@ def _table(setting: Line, entries: Sequence[Line]) -> str:
     rows = [head, ["---"] * len(head)]
     by_variant: dict[Variant, list[Line]] = defaultdict(list)
     for entry in entries:
-        by_variant[_variant(entry)].append(entry)
+        by_variant[variant_of(entry)].append(entry)
     for variant in ordered(by_variant):
         group = by_variant[variant]
         rows.append(
@@ -140,9 +91,7 @@ def _table(setting: Line, entries: Sequence[Line]) -> str:
                 _steps(group),
             ]
         )
-    title = f"## {setting['dataset']}, {_labels(setting)}, {setting['paint']}{_length(setting)}"
-    if setting["part"] != "test":
-        title += f", {setting['part']} split"
+    title = f"## {setting['dataset']}, {_labels(setting)}, {setting['paint']}{_length(setting)}{_apart(setting)}"
     return "\n".join((title, "", _facts(setting, entries), "", *_rows(rows), "", _command(setting, entries)))
 
 
@@ -196,7 +145,7 @@ def _command(setting: Line, entries: Sequence[Line]) -> str:
         words += [f"--preset {setting['preset']} --minutes {setting['minutes']:g}"]
         words += [f"--finetune-minutes {setting['finetune_minutes']:g} --tile {setting['tile']}"]
         words += [f"--pretrain-batch {setting['pretrain_batch']} --batch {setting['batch']}"]
-    variants = sorted({_words(differing(entry["settings"]), "=", " ") for entry in entries})
+    variants = sorted({words_of(differing(entry["settings"]), "=", " ") for entry in entries})
     if variants != [""]:
         words += [f"--set {variant}".strip() for variant in variants]
     return "```\n" + " ".join(words) + "\n```"
@@ -212,16 +161,14 @@ def _length(setting: Line) -> str:
     return f", {setting['minutes']:g} + {setting['finetune_minutes']:g} min" if "minutes" in setting else ""
 
 
+def _apart(setting: Line) -> str:
+    """Return what a heading says of a setting that is not the usual one."""
+    words = "" if setting.get("tile", USUAL.tile) == USUAL.tile else f", tiles of {setting['tile']}²"
+    return words + ("" if setting["part"] == USUAL.part else f", {setting['part']} split")
+
+
 def _rows(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in rows]
-
-
-def _variant(entry: Line) -> Variant:
-    return entry["method"], _words(differing(entry["settings"]), " = ", ", ")
-
-
-def _words(settings: Line, equal: str, between: str) -> str:
-    return between.join(f"{name}{equal}{value}" for name, value in sorted(settings.items()))
 
 
 def _spread(values: Iterable[float]) -> str:

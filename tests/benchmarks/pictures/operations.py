@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
+from comparison.groups import by_side
 from comparison.lines import Line
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -46,12 +46,12 @@ def draw(preset: PresetName, lines: Sequence[Line]) -> Figure:
 
 
 def scores_by_side(lines: Sequence[Line]) -> dict[str, dict[int, list[float]]]:
-    """Return mIoU in percent by method and side of the tiles; nothing unless some method has two sides."""
-    scores: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for line in lines:
-        if line["method"] in METHODS and line["tile"] in SIDES and not line["settings"]:
-            scores[line["method"]][line["tile"]].append(100 * line["miou"])
-    return {method: dict(by) for method, by in scores.items()} if any(len(by) > 1 for by in scores.values()) else {}
+    """Return mIoU in percent by method and side of the tiles, of the setting with most sides; nothing if none has several."""
+    settings = [
+        scores for _, scores in by_side([line for line in lines if line["method"] in METHODS and line["tile"] in SIDES])
+    ]
+    most = max(settings, key=lambda scores: sum(map(len, scores.values())), default={})
+    return {method: by for (method, _), by in most.items()}
 
 
 def _scores(panel: Axes, counts: dict[str, dict[int, float]], scores: dict[str, dict[int, list[float]]]) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from comparison.groups import Variant, name_of, ordered
 from comparison.lines import Line
-from comparison.report import Variant, name_of, ordered
 from comparison.trial import METHODS
 from matplotlib.figure import Figure
 
-from .style import BLUE, GREEN, MARKERS, ORANGE, PURPLE, RED, SKY, new_figure, spread_of
+from .style import COLORS, MARKERS, new_figure, spread_of
 
-COLORS = dict(zip(METHODS, (BLUE, SKY, ORANGE, RED, GREEN, PURPLE), strict=True))
 DASHES = ("-", (0, (3, 2)), (0, (1, 2)))
 PANEL = ("dataset", "paint", "part", "finetune_minutes")
 
@@ -32,7 +31,7 @@ def draw(settings: Sequence[tuple[Line, dict[Variant, dict[float, list[float]]]]
                     [float(np.mean(values)) for values in by.values()],
                     [spread_of(values) for values in by.values()],
                     marker=MARKERS[place],
-                    color=COLORS[variant[0]],
+                    color=COLORS[place],
                     linestyle=DASHES[number % len(DASHES)],
                     capsize=3,
                     label=f"{name_of((variant[0], ''))}, {setting['labels'] or 'all'} labelled",

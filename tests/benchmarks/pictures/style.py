@@ -20,6 +20,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 """Colours that stay apart for the colour-blind. Source: M. Okabe and K. Ito, "Color universal design" (2008)."""
 
+COLORS = (BLUE, SKY, ORANGE, RED, GREEN, PURPLE)
+"""One per method, in the order of tables."""
+
 MARKERS = "osD^vP"
 """One per line, so that colour is never the only difference."""
 
