@@ -40,6 +40,7 @@ LEAVES = {
     "events",
     "model_config",
     "model_header",
+    "model_places",
     "model_report",
     "report_text",
     "settings",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,9 +15,7 @@ from safetensors import SafetensorError, safe_open
 from .card import ModelCard
 from .errors import AffmaeError, ModelFileError
 from .model_config import ModelConfig
-
-MODEL_FILE = "model.safetensors"
-"""Name of the model inside a run folder."""
+from .model_places import MODEL_FILE, locate_model
 
 DATA_FILE = "data.json"
 """Name of the file in a run folder that says which images and labels the run began with."""
@@ -30,9 +27,6 @@ CHECKPOINT_KEY = "napari_affmae_checkpoint"
 """The same of a checkpoint."""
 
 FORMAT = 1
-
-RUN_NAME = re.compile(r"(pretrain|finetune)-(\d+)")
-"""Names of the run folders in a project."""
 
 _IMPORT = "a .pth of the paper is brought in with napari-affmae import-checkpoint"
 
@@ -100,24 +94,6 @@ def count_parameters(path: str | Path) -> int:
         raise ModelFileError(_what_else(path, str(error))) from error
 
 
-def locate_model(path: str | Path) -> Path:
-    """Return the model file at a path, in the run folder at that path, or in the newest run of the project folder there.
-
-    Of a project, a network with classes goes before one without. Raises :class:`ModelFileError` if there is none.
-    """
-    path = Path(path)
-    if path.is_dir():
-        inside = path / MODEL_FILE
-        if not inside.is_file() and (newest := _newest_run(path)) is not None:
-            inside = newest / MODEL_FILE
-        if not inside.is_file():
-            raise ModelFileError(f"no model in {path}: expected a file {MODEL_FILE}; has the run saved one yet?")
-        return inside
-    if not path.is_file():
-        raise ModelFileError(f"no model at {path}: give a model file or a run folder")
-    return path
-
-
 def _what_else(path: Path, error: str) -> str:
     """Say what a file that is no safetensors file seems to be, and what to do."""
     with suppress(OSError), path.open("rb") as file:
@@ -134,13 +110,6 @@ def _what_else(path: Path, error: str) -> str:
     return (
         f"{path} is damaged or not a safetensors file ({error}): copy it again from where it came from, or save the model again"
     )
-
-
-def _newest_run(project: Path) -> Path | None:
-    """Return the numbered run of a project that saved a model last."""
-    named = ((run, RUN_NAME.fullmatch(run.name)) for run in project.iterdir())
-    runs = [(match[1] == "finetune", int(match[2]), run) for run, match in named if match and (run / MODEL_FILE).is_file()]
-    return max(runs)[2] if runs else None
 
 
 def _parse(path: Path, text: str) -> ModelFileHeader:

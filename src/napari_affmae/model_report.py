@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .model_header import ModelFileHeader, count_parameters, locate_model, read_card
+from .model_header import ModelFileHeader, count_parameters, read_card
+from .model_places import locate_model
 from .words import READOUT, count, duration, thousands
 
 HELD_OUT_WORDS = {"images": "whole images", "strokes": "whole strokes", "blocks": "blocks of pixels"}

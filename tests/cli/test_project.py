@@ -13,6 +13,7 @@ from napari_affmae.card import ClassInfo
 from napari_affmae.data.label_array import LabelArray
 from napari_affmae.data.project_folder import ImageEntry, ProjectFile, read_project, write_project
 from napari_affmae.model_header import read_card
+from napari_affmae.model_places import locate_model
 
 CLASSES = (
     ClassInfo(id=4, name="rest", color="#0072b2"),
@@ -62,7 +63,9 @@ def test_evaluate_takes_the_paint_of_a_project(affmae, images, pretrained, proje
     assert json.loads(result.out)["pixels"] == 2 * (20 + 20) * SIZE
 
 
-def test_segment_finds_the_newest_network_of_a_project(affmae, images, pretrained, finetuned, project, tmp_path):
+def test_segment_finds_the_newest_network_where_none_is_known_to_be_in_use(
+    affmae, images, pretrained, finetuned, project, tmp_path
+):
     shutil.copytree(pretrained, project / "pretrain-1")
     result = affmae("segment", project, images / "a.png", "--out", tmp_path / "out")
     assert result.code == 1, "a pretrained network does not segment"
@@ -71,6 +74,19 @@ def test_segment_finds_the_newest_network_of_a_project(affmae, images, pretraine
     result = affmae("segment", project, images / "a.png", "--out", tmp_path / "out", "--json")
     assert result.code == 0, result.err
     assert (tmp_path / "out" / "a.tif").is_file()
+
+
+def test_the_network_in_use_goes_before_newer_ones(affmae, images, finetuned, project, tmp_path):
+    for name in ("finetune-1", "finetune-2"):
+        shutil.copytree(finetuned, project / name)
+    segment = ("segment", project, images / "a.png", "--overwrite", "--out", tmp_path / "out")
+    file = read_project(project)
+    for place, expected in (("finetune-1/model.safetensors", "finetune-1"), ("gone.safetensors", "finetune-2")):
+        write_project(project, file.replace(settings=file.settings.replace(segmenter=place)))
+        assert affmae(*segment).code == 0
+        assert locate_model(project) == project / expected / "model.safetensors"
+    write_project(project, file.replace(settings=file.settings.replace(segmenter="")))
+    assert affmae(*segment).code == 1, "none is in use"
 
 
 @pytest.mark.parametrize("words", [("--foreground",)])
@@ -104,6 +120,7 @@ def test_snapshots_are_taken_listed_and_restored(affmae, project, finetuned):
     assert result.code == 0, result.err
     where = read_project(project).images["a.png"].labels
     assert (LabelArray(project / where, "paint").read() == 2).sum() == 20 * SIZE
+    assert locate_model(project) == project / "snapshots" / taken["snapshot"] / "model.safetensors", "it is in use again"
     assert affmae("project", "restore", project, "nonsense").code == 1
     assert affmae("project", "show", project / "finetune-1").code == 1
 

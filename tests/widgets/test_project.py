@@ -14,6 +14,7 @@ from napari_affmae.data.write import write_labels_tiff
 from napari_affmae.engine.run_folder import RunFolder
 from napari_affmae.errors import ConfigError
 from napari_affmae.model_config import ModelConfig
+from napari_affmae.model_places import runs
 from napari_affmae.widgets import project
 from napari_affmae.widgets.jobs import Engine
 
@@ -26,7 +27,7 @@ def test_runs_are_numbered_and_never_reused(tmp_path):
         (tmp_path / f"pretrain-{number}").mkdir()
     (tmp_path / "pretrain-11").write_text("a file is no run")
     (tmp_path / "finetune-3").mkdir()
-    assert [path.name for path in project.runs(tmp_path, "pretrain")] == ["pretrain-2", "pretrain-10"]
+    assert [path.name for path in runs(tmp_path, "pretrain")] == ["pretrain-2", "pretrain-10"]
     assert project.next_run(tmp_path, "pretrain").name == "pretrain-11"
 
 

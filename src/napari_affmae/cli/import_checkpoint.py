@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from ..errors import ModelFileError, StorageError
-from ..model_header import MODEL_FILE
+from ..model_places import MODEL_FILE
 from .options import AsJson, Overwrite
 from .output import print_result
 

@@ -16,7 +16,7 @@ LabelFolder = Annotated[
     Path,
     Parameter(help="Folder of label images named as the images but for the suffix, or a project folder of the dock."),
 ]
-Model = Annotated[Path, Parameter(help="Run folder, model file, or a project folder of the dock, for its newest network.")]
+Model = Annotated[Path, Parameter(help="Run folder, model file, or a project folder of the dock, for its network in use.")]
 OutputFolder = Annotated[Path, Parameter(help="Folder to write results to.")]
 Files = Annotated[str | None, Parameter(help='Use only these: a text file of names, or "split.csv:train".')]
 Device = Annotated[DeviceName | None, Parameter(help="auto takes CUDA, then MPS, then the CPU. [default: auto]")]

@@ -52,10 +52,10 @@ def snapshot(
     reason: Annotated[str, Parameter(help="A few words on why.")] = "taken by hand",
     json: AsJson = False,
 ) -> None:
-    """Keep labels, classes and the newest network as they are. Close the dock on this project first."""
+    """Keep labels, classes and the network in use as they are. Close the dock on this project first."""
     from ..data.snapshots import take_snapshot
 
-    taken = take_snapshot(_checked(folder), _newest_segmenter(folder), reason)
+    taken = take_snapshot(_checked(folder), _segmenter(folder), reason)
     print_result({"snapshot": taken.path.name, "pixels": taken.pixels, "model": taken.model}, json)
 
 
@@ -71,22 +71,24 @@ def restore(
     from ..data.snapshots import find_snapshot, restore_snapshot
 
     chosen = find_snapshot(_checked(folder), name)
-    model = restore_snapshot(folder, chosen, _newest_segmenter(folder))
+    model = restore_snapshot(folder, chosen, _segmenter(folder))
     print_result({"restored": chosen.path.name, "pixels": chosen.pixels, "model": model}, json)
 
 
 def _checked(folder: Path) -> Path:
-    from ..data.project_folder import PROJECT_FILE, is_project
+    from ..data.project_folder import is_project
+    from ..model_places import PROJECT_FILE
 
     if not is_project(folder):
         raise StorageError(f"{folder} is no project: expected a file {PROJECT_FILE}; paint something in the dock first")
     return folder
 
 
-def _newest_segmenter(folder: Path) -> Path | None:
-    """Return the newest network with classes, if the project has one."""
+def _segmenter(folder: Path) -> Path | None:
+    """Return the network with classes that the project has in use, if it has one."""
     from ..errors import ModelFileError
-    from ..model_header import locate_model, read_card
+    from ..model_header import read_card
+    from ..model_places import locate_model
 
     try:
         model = locate_model(folder)

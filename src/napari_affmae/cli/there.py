@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..data.there import require_images, require_labels
-from ..model_header import locate_model
+from ..model_places import locate_model
 
 
 def require_there(model: Path | str | None, images: Path | None = None, labels: Path | None = None) -> None:

@@ -19,10 +19,9 @@ from pydantic import Field
 
 from ..card import ClassInfo
 from ..errors import ConfigError, StorageError, cannot_save
+from ..model_places import PROJECT_FILE
 from ..settings import Settings
 from .suggestions import KeptSuggestions
-
-PROJECT_FILE = "project.json"
 
 ImageState = Literal["unlabelled", "painted", "predicted", "accepted"]
 

@@ -137,6 +137,8 @@ def restore_snapshot(folder: Path, snapshot: Snapshot, model: Path | None = None
         _copy_tree(snapshot.path / _LABELS, place)
 
     place_whole(folder / name, write, overwrite=False)
+    if snapshot.model is not None:
+        past = past.replace(settings=past.settings.replace(segmenter=f"{SNAPSHOTS}/{snapshot.path.name}/{_MODEL}"))
     write_project(folder, _moved(past, name))
     shutil.rmtree(folder / present.labels, ignore_errors=True)
     return snapshot.model

@@ -13,7 +13,7 @@ from ..data.records import ImageCollection, ImageRecord, Skipped
 from ..data.write import remove_remains
 from ..errors import DataError
 from ..events import Event, ImageBegun, ImageWritten, Job, Notice
-from ..model_header import locate_model
+from ..model_places import locate_model
 
 Work: TypeAlias = Callable[[ImageRecord, Request, bool], Generator[Event, None, dict[str, Any] | None]]
 """Works on one image, whose outputs it may replace or not; its value is what the log says of it, or None if it was stopped."""

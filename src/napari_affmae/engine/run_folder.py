@@ -20,7 +20,8 @@ from typing import Any
 from ..data.output_log import difference
 from ..errors import ConfigError, StorageError, cannot_write
 from ..events import Job
-from ..model_header import DATA_FILE, MODEL_FILE
+from ..model_header import DATA_FILE
+from ..model_places import MODEL_FILE
 from ..settings import Settings
 
 

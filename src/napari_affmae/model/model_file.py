@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 
 from .. import __version__
 from ..errors import ModelFileError, cannot_write
-from ..model_header import FORMAT, KEY, MODEL_FILE, locate_model, read_card
+from ..model_header import FORMAT, KEY, read_card
+from ..model_places import MODEL_FILE, locate_model
 from .joined_layers import join_layers
 from .mae import MaskedAutoencoder
 from .readout import Readout

@@ -18,8 +18,9 @@ from psygnal import Signal
 from qtpy.QtCore import QTimer
 
 from ..card import ClassInfo
-from ..data.project_folder import PROJECT_FILE, ImageEntry, ProjectFile, read_project
+from ..data.project_folder import ImageEntry, ProjectFile, read_project
 from ..errors import StorageError
+from ..model_places import PROJECT_FILE
 from .kinds import GROUP, KIND, PROJECT, Kind
 from .layers import OverlayLayers
 from .project_writer import Change, ProjectWriter, SavedLabels

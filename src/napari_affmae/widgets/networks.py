@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import AffmaeError
-from .project import MODEL, RunKind, runs
+from ..model_places import RunKind, models_of
 
 if TYPE_CHECKING:
     from .session import Session
@@ -24,6 +24,7 @@ class Networks:
         self._session = session
         self._takes = False
         self._wanted: set[Path] = set()
+        self._project: Path | None = None
         session.state.events.pretrained.connect(self._remember)
         session.state.events.segmenter.connect(self._remember)
         session.project_opened.connect(self._take_up)
@@ -43,6 +44,8 @@ class Networks:
 
     def _take_up(self) -> None:
         state, settings = self._session.state, self._session.keeper.file.settings
+        again = self._project == self._session.project
+        self._project = self._session.project
         before = state.pretrained, state.segmenter
         self._takes = True
         try:
@@ -57,7 +60,7 @@ class Networks:
         after = state.pretrained, state.segmenter
         self._keep()
         replaced = [old for old, new in zip(before, after, strict=True) if old not in (None, new)]
-        if replaced:
+        if replaced and not again:  # who went back to a snapshot knows
             # By their whole path: networks of all projects are called alike.
             gone = " and ".join(str(model.path) for model in replaced)
             brings = any(model not in (None, *before) for model in after)
@@ -81,16 +84,12 @@ class Networks:
 
     def _found(self, place: str | None, kind: RunKind) -> ModelOnDisk | None:
         """Read what was in use last, or, where that is not known or gone, what was trained last; None if none was in use."""
-        if place == "":
-            return None
-        project = self._session.project
-        places = [] if place is None else [project / place]
-        for path in [*places, *(run / MODEL for run in reversed(runs(project, kind)))]:
+        for path in models_of(self._session.project, kind, place):
             try:
-                model = self._session.engine.read_model(path) if path.is_file() else None
+                model = self._session.engine.read_model(path)
             except (AffmaeError, OSError):  # cut off while it was written, or on a share that is away: an older one will do
                 continue
-            if model is not None and (model.is_segmenter or kind == "pretrain"):
+            if model.is_segmenter or kind == "pretrain":
                 return model
         return None
 
@@ -99,4 +98,4 @@ class Networks:
         if model is None:
             return ""
         project, path = self._session.project.absolute(), Path(model.path).absolute()
-        return str(path.relative_to(project) if path.is_relative_to(project) else path)
+        return (path.relative_to(project) if path.is_relative_to(project) else path).as_posix()

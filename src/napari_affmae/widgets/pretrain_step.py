@@ -10,11 +10,12 @@ from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFileDialog, QPushButton, 
 from ..config import CARD_TILE, CPU_TILE, Budget, DeviceName, PretrainConfig
 from ..events import CheckpointSaved, Done, Preview, Progress
 from ..model_config import PRESETS, ModelConfig, PresetName, Selection
+from ..model_places import runs
 from .about_button import AboutButton
 from .forms import JobBar, PathField, form_layout, note, row, set_live, set_note, step_layout
 from .jobs import ModelRead, load_job, pretrain_job
 from .loss_curve import LossCurve
-from .project import interrupted, next_run, runs
+from .project import interrupted, next_run
 from .section import Section
 from .state import (
     ModelOnDisk,

@@ -9,16 +9,15 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ..config import PretrainConfig
 from ..data.project_folder import read_project
 from ..errors import ConfigError, StorageError
+from ..model_places import RunKind, runs
 
-CONFIG, LOG, CHECKPOINT, MODEL = "config.json", "log.jsonl", "checkpoint.safetensors", "model.safetensors"
+CONFIG, LOG, CHECKPOINT = "config.json", "log.jsonl", "checkpoint.safetensors"
 """Files of a run that are looked at here; the engine, which writes them, would bring torch along when the dock opens."""
-
-RunKind = Literal["pretrain", "finetune", "compare"]
 
 
 def default_project(source: str) -> Path:
@@ -45,17 +44,6 @@ def _source_of(project: Path) -> str:
     except StorageError:
         # Whoever opens it says so.
         return ""
-
-
-def runs(project: Path, kind: RunKind) -> list[Path]:
-    """Return the runs of a kind, oldest first."""
-    numbered = []
-    if project.is_dir():
-        for path in project.iterdir():
-            match = re.fullmatch(rf"{kind}-(\d+)", path.name)
-            if match and path.is_dir():
-                numbered.append((int(match[1]), path))
-    return [path for _, path in sorted(numbered)]
 
 
 def next_run(project: Path, kind: RunKind) -> Path:

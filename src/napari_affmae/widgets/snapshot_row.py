@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QHBoxLayout, QMenu, QPushButton, QWidget
 
 from ..data.snapshots import Snapshot, restore_snapshot, snapshots, take_snapshot
-from ..errors import AffmaeError
 from .forms import SPACING, set_live
 from .state import why_not_scan
 
@@ -65,18 +64,12 @@ class SnapshotRow(QWidget):
         model = self._model()
         self._session.keeper.run(
             lambda writer: restore_snapshot(writer.folder, snapshot, model),
-            lambda restored: self._restored(snapshot, restored),
+            lambda _: self._restored(snapshot),
             alone=True,
         )
 
-    def _restored(self, snapshot: Snapshot, model: Path | None) -> None:
+    def _restored(self, snapshot: Snapshot) -> None:
         self._session.reload_project()
-        if model is not None:
-            try:
-                self._session.state.segmenter = self._session.engine.read_model(model)
-            except AffmaeError as error:
-                self._session.fail(error)
-                return
         self._session.say(f"Back at {snapshot.describe()}. What was there before is a snapshot, too.")
 
     def render_state(self) -> None:
