@@ -16,6 +16,9 @@ from .style import COLORS, MARKERS, new_figure, spread_of
 
 TITLES: dict[Paint, str] = {"dense": "every pixel labelled", "scribbles": "strokes over 1 % of the pixels"}
 
+ASIDE = 0.03
+"""Methods stand so far beside each other that bars do not hide bars."""
+
 
 def draw(settings: Sequence[tuple[Line, Mapping[Variant, Mapping[Given, Sequence[float]]]]]) -> Figure:
     """Draw mIoU in percent, mean and standard deviation over seeds, of the budget with most trials: a panel for each kind."""
@@ -30,7 +33,7 @@ def draw(settings: Sequence[tuple[Line, Mapping[Variant, Mapping[Given, Sequence
             here = [(x, scores[variant].get((paint, count))) for x, count in enumerate(counts)]
             known = [(x, values) for x, values in here if values]
             panel.errorbar(
-                [x for x, _ in known],
+                [x + ASIDE * (number - len(METHODS) / 2) for x, _ in known],
                 [float(np.mean(values)) for _, values in known],
                 [spread_of(values) for _, values in known],
                 marker=MARKERS[number],

@@ -62,10 +62,10 @@ def _scores(panel: Axes, counts: dict[str, dict[int, float]], scores: dict[str, 
         errors = [spread_of(scores[method][side]) for side in sides]
         panel.errorbar(places, means, errors, marker=marker, color=color, capsize=3, label=name)
         for side, place, mean in zip(sides, places, means, strict=True):
-            panel.annotate(f"{side}²", (place, mean), (7, -4), textcoords="offset points", color=INK, fontsize=9)
+            panel.annotate(f"{side}²", (place, mean), (6, 6), textcoords="offset points", color=INK, fontsize=9)
     panel.set_xscale("log")
     panel.margins(x=0.15)
-    plain_ticks(panel.xaxis)
+    plain_ticks(panel.xaxis, subs=(1,))
     panel.set_xlabel("GFLOP to segment a tile")
     panel.set_ylabel("mIoU, %")
     panel.legend()

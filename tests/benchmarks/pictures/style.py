@@ -91,9 +91,9 @@ def round_length(most: float) -> float:
     return float(max(factor * power for factor in (1, 2, 5) if factor * power <= most))
 
 
-def plain_ticks(axis: Axis) -> None:
-    """Write the ticks of a logarithmic axis as numbers, at 1, 2 and 5 of each decade."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+def plain_ticks(axis: Axis, subs: Sequence[int] = (1, 2, 5)) -> None:
+    """Write the ticks of a logarithmic axis as numbers, at these multiples of each power of ten."""
+    axis.set_major_locator(LogLocator(subs=subs))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
