@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import affmae_kernels
+import numpy as np
 import pytest
 import torch
 
@@ -116,6 +117,19 @@ def test_the_baseline_has_about_as_many_parameters(preset: str) -> None:
         vit = sum(parameter.numel() for parameter in VitMAE(SIZES[preset]).parameters())
     ours = sum(parameter.numel() for parameter in MaskedAutoencoder(ModelConfig.preset(preset)).parameters())
     assert vit == pytest.approx(ours, rel=0.1)
+
+
+@pytest.mark.parametrize("side", [4, 33])
+def test_the_baseline_codes_positions_as_he_et_al_do(side: int) -> None:
+    """Neighbours are a radian apart in a grid of any size: all that attention of all tokens to all tokens knows of places."""
+    width = 24
+    model = VitMAE(VitSizes(width, 1, 1))
+    grid, places = model._places(torch.zeros(1, 1, 8 * side, 8 * side))
+    omega = 10000.0 ** -(np.arange(width // 4) / (width / 4))
+    along = np.arange(side)[:, None] * omega
+    axis = np.concatenate((np.sin(along), np.cos(along)), axis=1)
+    expected = np.concatenate((np.tile(axis, (side, 1)), np.repeat(axis, side, axis=0)), axis=1)
+    np.testing.assert_allclose(model._code(places, grid, width, torch.float32)[0], expected, atol=1e-4)
 
 
 def test_the_baseline_learns_and_never_sees_what_is_hidden() -> None:

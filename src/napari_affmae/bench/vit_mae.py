@@ -6,6 +6,7 @@ paper compares with; patches of 8 pixels and a mask ratio of 0.5, so that both n
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,10 @@ from ..model.patch_embedding import gather_tokens
 
 MLP_RATIO = 4
 PATCH = 8
+
+ONE_RADIAN = (2 * math.pi, 2 * math.pi)
+"""Of how many patches a turn is: each is a radian from the next, as in He et al., so that attention of all tokens to all tokens
+can tell neighbours apart in a grid of any size."""
 
 
 @dataclass(frozen=True)
@@ -110,4 +115,4 @@ class VitMAE(nn.Module):
         return decoded
 
     def _code(self, places: Tensor, grid: tuple[int, int], dim: int, dtype: torch.dtype) -> Tensor:
-        return position_code(places, dim, grid, (float(grid[1]), float(grid[0])), dtype)
+        return position_code(places, dim, grid, ONE_RADIAN, dtype)
