@@ -15,6 +15,9 @@ from napari_affmae.model_config import PresetName
 from .counting import SIDES, gigaflops
 from .style import BLUE, INK, MARKERS, ORANGE, new_figure, plain_ticks, spread_of
 
+WIDE = 100
+"""Between ends this far apart, a tick for each power of ten has room, and more have not."""
+
 METHODS = {"affmae": ("AFFMAE", BLUE), "vit-mae": ("ViT-MAE", ORANGE)}
 
 
@@ -56,7 +59,9 @@ def scores_by_side(lines: Sequence[Line]) -> dict[str, dict[int, list[float]]]:
 
 def _scores(panel: Axes, counts: dict[str, dict[int, float]], scores: dict[str, dict[int, list[float]]]) -> None:
     for (method, (name, color)), marker in zip(METHODS.items(), MARKERS, strict=False):
-        sides = sorted(scores.get(method, {}))
+        if method not in scores:
+            continue
+        sides = sorted(scores[method])
         places = [counts[method][side] for side in sides]
         means = [float(np.mean(scores[method][side])) for side in sides]
         errors = [spread_of(scores[method][side]) for side in sides]
@@ -65,7 +70,8 @@ def _scores(panel: Axes, counts: dict[str, dict[int, float]], scores: dict[str, 
             panel.annotate(f"{side}²", (place, mean), (6, 6), textcoords="offset points", color=INK, fontsize=9)
     panel.set_xscale("log")
     panel.margins(x=0.15)
-    plain_ticks(panel.xaxis, subs=(1,))
+    first, last = panel.get_xlim()
+    plain_ticks(panel.xaxis, subs=(1, 2, 5) if last < WIDE * first else (1,))
     panel.set_xlabel("GFLOP to segment a tile")
     panel.set_ylabel("mIoU, %")
     panel.legend()
