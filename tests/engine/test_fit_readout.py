@@ -26,7 +26,7 @@ def painted(model: Segmenter, filters: torch.Tensor, classes: torch.Tensor, logi
     features = sum(model.config.embed_dims) + 4 * model.config.decoder_dim
     tile = Description(torch.zeros(1, 1, 8, 8), torch.randn(1, 16, 16, features), torch.zeros(1, 2, 8, 8))
     cells = torch.arange(len(classes)) % 4
-    return Rows(filters, torch.zeros(len(classes), features), logits, classes, cells, [tile])
+    return Rows(filters, torch.zeros(len(classes), features), logits, classes, torch.ones(len(classes)), cells, [tile])
 
 
 def test_trees_of_every_member_see_all_paint() -> None:

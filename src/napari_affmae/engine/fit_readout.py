@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -18,7 +19,7 @@ from ..model.description import Description
 from ..model.readout import COMPONENTS, HIDDEN, MEMBERS, Committee, Readout
 from ..model.segmenter import Segmenter
 from .fit_trees import fit_trees
-from .live_paint import PaintedPixels
+from .live_paint import PaintedPixels, spread
 from .live_tiles import TiledImage
 
 STEPS = 80
@@ -53,6 +54,8 @@ class Rows:
         As :meth:`Description.at <napari_affmae.model.description.Description.at>` returns them.
     classes
         int64 ``[n]``.
+    stands_for
+        float32 ``[n]``: painted pixels of its class that each stands for, 1 unless there were too many.
     cells
         int64 ``[n]``: number of the member whose network leaves the pixel out.
     tiles
@@ -63,17 +66,24 @@ class Rows:
     context: Tensor
     logits: Tensor
     classes: Tensor
+    stands_for: Tensor
     cells: Tensor
     tiles: list[Description]
 
 
 def describe_pixels(
-    pixels: Sequence[PaintedPixels],
+    painted: Sequence[PaintedPixels],
+    num_classes: int,
+    most: int,
     opened: Callable[[str], TiledImage],
     describe: Callable[..., Description],
     device: torch.device,
 ) -> Rows:
-    """Look painted pixels up, each in the tile in which it lies farthest from the edges; ``opened`` finds images by name."""
+    """Look painted pixels up, at most ``most`` of them, each in the tile in which it lies farthest from the edges.
+
+    More are thinned out, see :func:`~napari_affmae.engine.live_paint.spread`; ``opened`` finds images by name.
+    """
+    pixels = spread(painted, num_classes, most)
     parts, tiles, classes, cells = [], [], [], []
     dealt = [list(opened(part.image).by_tile(part.rows, part.columns)) for part in pixels]
     every = -(-sum(map(len, dealt)) // _TILES)
@@ -93,7 +103,10 @@ def describe_pixels(
             classes.append(torch.from_numpy(part.classes[chosen]))
             cells.append(torch.from_numpy(part.rows[chosen] // _CELL % 2 * 2 + part.columns[chosen] // _CELL % 2))
     filters, context, logits = (torch.cat(values) for values in zip(*parts, strict=True))
-    return Rows(filters, context, logits, torch.cat(classes).to(device), torch.cat(cells).to(device), tiles)
+    of_class = torch.cat(classes)
+    counts = [sum(np.bincount(part.classes, minlength=num_classes) for part in some) for some in (painted, pixels)]
+    stands_for = torch.from_numpy(counts[0] / np.maximum(counts[1], 1)).float()[of_class]
+    return Rows(filters, context, logits, of_class.to(device), stands_for.to(device), torch.cat(cells).to(device), tiles)
 
 
 def fit_readout(model: Segmenter, rows: Rows, seed: int, *, heads_trained: bool) -> Iterator[float | Readout]:
@@ -112,19 +125,19 @@ def fit_readout(model: Segmenter, rows: Rows, seed: int, *, heads_trained: bool)
     with torch.no_grad():
         readout = Readout(model.config, model.num_classes).to(device)
         _standardise(readout, rows.tiles, seed)
-        counts = torch.bincount(rows.classes, minlength=model.num_classes).float()
+        counts = torch.bincount(rows.classes, rows.stands_for, minlength=model.num_classes)
         readout.present.copy_(counts > 0)
         readout.log_prior.copy_(_RESTORED * (counts / counts.sum()).clamp_min(_SMALL).log() * readout.present)
         components = readout.components(rows.context)
     left_out = _left_out(rows)
-    weights = _weights(rows.classes, ~left_out, model.num_classes)
+    weights = _weights(rows, ~left_out, model.num_classes)
     yield from _train(readout.context, components, rows.classes, weights, torch.Generator(device).manual_seed(seed))
     if heads_trained:
         # Trees for this alone: those that saw a pixel are surer of it than they would be of another.
         fit_trees(readout.filters, rows.filters, rows.classes, weights, seed)
         with torch.no_grad():
             _weigh_heads(readout, rows, left_out, weights)
-    everything = _weights(rows.classes, torch.ones_like(left_out), model.num_classes)
+    everything = _weights(rows, torch.ones_like(left_out), model.num_classes)
     fit_trees(readout.filters, rows.filters, rows.classes, everything, seed)
     yield readout
 
@@ -151,7 +164,7 @@ def balanced_loss_on(readout: Readout, rows: Rows, classes: int) -> float:
     """Return the cross-entropy on pixels, averaged over the classes that are among them."""
     with torch.no_grad():
         probabilities = readout.members(rows.filters, rows.context, rows.logits).mean(dim=0)
-        weights = _weights(rows.classes, torch.ones_like(rows.classes, dtype=torch.bool)[None], classes, 1.0)[0]
+        weights = _weights(rows, torch.ones_like(rows.classes, dtype=torch.bool)[None], classes, 1.0)[0]
         return float(-(probabilities.gather(1, rows.classes[:, None])[:, 0].clamp_min(1e-12).log() * weights).sum())
 
 
@@ -182,13 +195,13 @@ def _left_out(rows: Rows) -> Tensor:
     return left_out
 
 
-def _weights(classes: Tensor, used: Tensor, count: int, balance: float = _BALANCE) -> Tensor:
-    """Return the weight of every pixel for each member, ``[M, n]``, each summing to 1."""
-    present = functional.one_hot(classes, count).float()
-    counts = used.float() @ present
+def _weights(rows: Rows, used: Tensor, count: int, balance: float = _BALANCE) -> Tensor:
+    """Return the weight of every pixel for each member, ``[M, n]``, each summing to 1: classes count as all of their paint."""
+    paint = used * rows.stands_for
+    counts = paint @ functional.one_hot(rows.classes, count).float()
     per_class = torch.where(counts > 0, counts.clamp_min(1) ** -balance, 0.0)
     per_class = per_class / (per_class * counts).sum(dim=1, keepdim=True)
-    return per_class[:, classes] * used
+    return per_class[:, rows.classes] * paint
 
 
 def _train(

@@ -34,7 +34,7 @@ from .fit_readout import Rows, balanced_loss_on, describe_pixels, fit_readout, f
 from .image_source import ArraySource
 from .live_features import FeatureCache
 from .live_fine import FineTraining
-from .live_paint import Paint, PaintedPixels, pixels_of, spread
+from .live_paint import Paint, PaintedPixels, pixels_of
 from .live_predict import predict_outwards
 from .live_record import LiveRecord
 from .live_tiles import OVERLAP, Region, TiledImage
@@ -258,9 +258,7 @@ class LiveSession:
         return balanced_loss_on(readout, self._rows(kept, self.config.most_pixels), self.model.num_classes)
 
     def _rows(self, pixels: list[PaintedPixels], most: int) -> Rows:
-        return describe_pixels(
-            spread(pixels, self.model.num_classes, most), self._tiled.__getitem__, self.features, self.device
-        )
+        return describe_pixels(pixels, self.model.num_classes, most, self._tiled.__getitem__, self.features, self.device)
 
     def predict(self, pixels: FloatArray, background: FloatArray) -> FloatArray:
         """Return probabilities ``[K, T, T]`` of a tile ``[C, T, T]`` of an image with a background ``[C]``."""

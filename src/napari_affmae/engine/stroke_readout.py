@@ -16,14 +16,17 @@ from ..model.segmenter import Segmenter
 from .fit_readout import describe_pixels, fitted_readout
 from .image_source import ArraySource
 from .live_features import FeatureCache
-from .live_paint import pixels_of, spread
+from .live_paint import pixels_of
 from .live_tiles import OVERLAP, TiledImage
 
 STROKES = 0.1
 """Labels that cover less of their images are strokes."""
 
-_LIVE = LiveConfig()
-"""Whose readout it is: fitted to as much paint, with as much memory."""
+MOST_PIXELS = 20_000
+"""Painted pixels that it is fitted to, as the network's features of each take kilobytes; more are thinned out."""
+
+CACHE_BYTES = LiveConfig().cache_bytes
+"""Memory for what the network describes of tiles."""
 
 
 def are_strokes(sampler: LabelledSampler) -> bool:
@@ -44,15 +47,15 @@ def stroke_readout(
         If an image cannot be read any more.
     """
     pixels = [pixels_of(str(index), target) for index, target in enumerate(sampler.targets)]
-    chosen = spread([part for part in pixels if len(part)], model.num_classes, _LIVE.most_pixels)
+    painted = [part for part in pixels if len(part)]
 
     def opened(name: str) -> TiledImage:
         source = ArraySource(sampler.image(int(name)), normalisation)
         return TiledImage(source, tile, tile // OVERLAP, model.config.patch_size)
 
-    features = FeatureCache(model, _LIVE.cache_bytes)
+    features = FeatureCache(model, CACHE_BYTES)
     try:
-        rows = describe_pixels(chosen, opened, features, device)
+        rows = describe_pixels(painted, model.num_classes, MOST_PIXELS, opened, features, device)
         return fitted_readout(model, rows, seed, heads_trained=False)
     finally:
         features.release()
