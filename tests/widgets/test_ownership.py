@@ -255,6 +255,32 @@ def test_paint_whose_image_left_goes_with_its_folder(make_dock, paint, folder, r
     assert set(np.unique(on_disk(dock, "im_0.png"))) == {0, 2}
 
 
+def test_paint_whose_image_left_is_trained_on_where_the_folder_holds_the_image(make_dock, paint, folder, read, opened):
+    dock = make_dock()
+    read(dock, folder("A"))
+    image = opened(dock, 0)
+    layer = paint(dock, image)
+    painted = {1: np.count_nonzero(layer.data)}
+    dock.session.save_paint()
+    dock._viewer.layers.remove(image)
+    dock.session.count_paint()
+    assert dock.session.state.painted == painted
+    material, classes = dock.session.training_material()
+    assert [record.name for record, _ in material] == ["im_0.png"]
+    assert [info.id for info in classes] == [1]
+
+
+def test_paint_whose_image_is_gone_for_good_is_not_counted(make_dock, paint):
+    dock = make_dock()
+    image = show(dock, pixels(0))
+    paint(dock, image)
+    assert dock.session.state.painted
+    dock._viewer.layers.remove(image)
+    assert dock.session.state.painted == {}, "nothing can be learned from it"
+    show(dock, pixels(0))
+    assert dock.session.state.painted, "it is back with the image"
+
+
 def test_a_copy_of_the_paint_is_the_users_own(make_dock, paint):
     dock = make_dock()
     layer = paint(dock, show(dock, pixels(0)))

@@ -45,7 +45,7 @@ class Overlays(OpenImages):
     current_changed()
         Another image, or another plane of it, is worked on.
     painted()
-        Paint changed.
+        Paint changed, or an image that may have some came or went.
     paint_redrawn()
         Paint was drawn anew: it may have changed, or only been scrolled. Comes many times a second.
     tool_taken()
@@ -237,12 +237,14 @@ class Overlays(OpenImages):
                 layer.metadata.pop(key, None)
         if isinstance(layer, Image) and KIND not in layer.metadata:
             self._take_in(layer)
+            self.painted.emit()
         self.current_changed.emit()
 
     def _on_removed(self, event: Any) -> None:
         layer = event.value
         if isinstance(layer, Image) and KIND not in layer.metadata:
             self._unwatch(layer)
+            self.painted.emit()
         if layer.metadata.get(KIND) in KEPT:
             self.kept_removed.emit(str(layer.metadata[GROUP]))
         if layer.metadata.get(KIND) == Kind.PAINT:

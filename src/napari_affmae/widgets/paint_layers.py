@@ -118,10 +118,23 @@ class PaintLayers(Overlays):
             self._viewer.dims.set_point(first + axis, placement.translate[axis] + at * placement.scale[axis])
         return True
 
+    def learned_from(self) -> dict[str, tuple[Image, Labels]]:
+        """Return every open image that has a paint layer, and the layer, by the name of the image.
+
+        From paint whose image layer was removed nothing can be learned, unless the image is in the folder that was read.
+        """
+        found = {}
+        for image in self.images():
+            group = Plane(image, ()).group
+            layer = self._find(Kind.PAINT, group)
+            if layer is not None and layer.data.shape == spatial_shape(image):
+                found[group] = image, layer
+        return found
+
     def painted_pixels(self) -> dict[int, int]:
-        """Return the number of painted pixels per class id, in all images."""
+        """Return the number of painted pixels per class id, in all open images."""
         counts = np.zeros(256, np.int64)
-        for layer in self._of_kind(Kind.PAINT):
+        for _, layer in self.learned_from().values():
             data = np.asarray(layer.data, np.uint8)
             # Paint is sparse: looking for it first is many times faster than counting everything.
             counts += np.bincount(data[data > 0], minlength=256)
@@ -145,10 +158,7 @@ class PaintLayers(Overlays):
 
     def painted_planes(self) -> Iterator[tuple[ImageRecord, npt.NDArray[np.uint8]]]:
         """Yield every plane that has paint, with a copy of it."""
-        for image in self.images():
-            layer = self._find(Kind.PAINT, Plane(image, ()).group)
-            if layer is None or layer.data.shape != spatial_shape(image):
-                continue
+        for image, layer in self.learned_from().values():
             for index in np.ndindex(*layer.data.shape[:-2]):
                 labels = np.array(layer.data[index], np.uint8)
                 if labels.any():

@@ -193,9 +193,9 @@ class Session:
         return self.painted_examples(), [info for info in self.state.classes if self.state.painted.get(info.id)]
 
     def _closed_images(self) -> list[ImageRecord]:
-        """Return the images of the collection whose paint is not in a layer."""
+        """Return the images of the collection that have paint, but are not open with it."""
         file = self.keeper.file
-        opened = {file.labels_of(group) for group in self.layers.paint_layers()}
+        opened = {file.labels_of(group) for group in self.layers.learned_from()}
         records = self.state.images.records if self.state.images is not None else ()
         return [one for one in records if one.name in file.images and file.images[one.name].labels not in opened]
 
