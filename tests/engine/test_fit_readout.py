@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 import torch
 
 from napari_affmae.engine.fit_readout import Rows, fitted_readout
@@ -52,3 +55,19 @@ def test_heads_are_judged_by_trees_that_did_not_see_the_pixel() -> None:
     filters = part[:, None] + torch.randn(4 * PIXELS, 6) / 20
     readout = fitted_readout(model, painted(model, filters, classes, heads), 0, heads_trained=True)
     assert readout.heads_share > 0
+
+
+def test_paint_that_is_thinned_out_counts_as_all_of_it() -> None:
+    """Ten times as much is painted of the first class; what both look like says nothing."""
+    model = network()
+    priors, opinions = [], []
+    for shown in (2000, 200):
+        classes = (torch.arange(shown + 200) >= shown).long()
+        filters = torch.randn(len(classes), 6, generator=torch.Generator().manual_seed(0))
+        rows = painted(model, filters, classes, torch.zeros(len(classes), 2))
+        rows = replace(rows, stands_for=torch.where(classes == 0, 2000 / shown, 1.0))
+        readout = fitted_readout(model, rows, 0, heads_trained=False)
+        priors.append(readout.log_prior)
+        opinions.append(float(readout.filters(torch.randn(500, 6)).mean(dim=(0, 1))[0].exp()))
+    torch.testing.assert_close(priors[0], priors[1])
+    assert opinions[0] == pytest.approx(opinions[1], rel=0.1)

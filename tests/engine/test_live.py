@@ -146,6 +146,14 @@ def test_the_saved_model_tells_the_loss_of_each_round(open_session, images, pain
     assert (training.unit, training.steps, training.losses) == ("round", (1, 2), tuple(curve["losses"]))
 
 
+def test_pixels_that_are_left_out_are_stood_for(open_session, images, paint):
+    session = open_session()
+    list(session.round(request(images, paint, 1), LiveControl()))
+    rows = session._rows(session.paint.all, 100)
+    assert torch.bincount(rows.classes).tolist() == [50, 50]
+    assert torch.bincount(rows.classes, rows.stands_for).tolist() == pytest.approx(session.paint.counts.tolist())
+
+
 def test_the_saved_model_can_be_evaluated(open_session, images, paint, tmp_path):
     session = open_session()
     list(session.round(request(images, paint), LiveControl()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,10 +28,15 @@ _RATE, _DECAY = 1e-2, 0.1
 _DROPOUT = (0.5, 0.3)
 """Of inputs and hidden layer. Paint is little, and the network's features are many."""
 
-_BALANCE = 0.5
-"""A class counts as its painted pixels to this power; a fifth of what that evens out is taken back in the end."""
+Frequencies = Literal["painted", "found"]
+"""Whether classes are as frequent as they are painted, or as they are found where the paint is."""
+
+_BALANCE: dict[Frequencies, float] = {"painted": 0.5, "found": 1.0}
+"""Exponent of what is evened out: at 0.5 a class counts as the square root of its painted pixels, at 1 all classes alike."""
 
 _RESTORED = 0.1
+"""Exponent of the painted frequencies in the end: a fifth of what was evened out."""
+
 _CELL = 48
 """Paint is dealt out to the members by squares of so many pixels, about a stroke: the network of each leaves out a quarter."""
 
@@ -39,6 +45,9 @@ _PATCHES = 4096
 
 _TILES = 64
 """Tiles that they are taken from, at most: each is kept in memory until then."""
+
+_LOOKED_AT = 4096
+"""Pixels of those tiles, painted or not, that say how frequent classes are found."""
 
 _HEADS_SHARES = (0.0, 0.25, 0.5, 1.0)
 _SMALL = 1e-3
@@ -109,7 +118,9 @@ def describe_pixels(
     return Rows(filters, context, logits, of_class.to(device), stands_for.to(device), torch.cat(cells).to(device), tiles)
 
 
-def fit_readout(model: Segmenter, rows: Rows, seed: int, *, heads_trained: bool) -> Iterator[float | Readout]:
+def fit_readout(
+    model: Segmenter, rows: Rows, seed: int, *, heads_trained: bool, frequencies: Frequencies = "painted"
+) -> Iterator[float | Readout]:
     """Fit a new readout for a network; yield the loss after each step, and the readout at last.
 
     Nothing of an earlier readout is gone on with, so that strokes leave no trace but the paint that is there.
@@ -120,6 +131,8 @@ def fit_readout(model: Segmenter, rows: Rows, seed: int, *, heads_trained: bool)
         Painted pixels of at least two classes.
     heads_trained
         Whether the heads' opinion may count.
+    frequencies
+        ``"painted"`` suits paint that corrects what is shown, stroke by stroke; ``"found"`` any other.
     """
     device = rows.filters.device
     with torch.no_grad():
@@ -127,24 +140,30 @@ def fit_readout(model: Segmenter, rows: Rows, seed: int, *, heads_trained: bool)
         _standardise(readout, rows.tiles, seed)
         counts = torch.bincount(rows.classes, rows.stands_for, minlength=model.num_classes)
         readout.present.copy_(counts > 0)
-        readout.log_prior.copy_(_RESTORED * (counts / counts.sum()).clamp_min(_SMALL).log() * readout.present)
+        if frequencies == "painted":
+            readout.log_prior.copy_(_RESTORED * (counts / counts.sum()).clamp_min(_SMALL).log() * readout.present)
         components = readout.components(rows.context)
     left_out = _left_out(rows)
-    weights = _weights(rows, ~left_out, model.num_classes)
+    balance = _BALANCE[frequencies]
+    weights = _weights(rows, ~left_out, model.num_classes, balance)
     yield from _train(readout.context, components, rows.classes, weights, torch.Generator(device).manual_seed(seed))
     if heads_trained:
         # Trees for this alone: those that saw a pixel are surer of it than they would be of another.
         fit_trees(readout.filters, rows.filters, rows.classes, weights, seed)
         with torch.no_grad():
             _weigh_heads(readout, rows, left_out, weights)
-    everything = _weights(rows, torch.ones_like(left_out), model.num_classes)
+    everything = _weights(rows, torch.ones_like(left_out), model.num_classes, balance)
     fit_trees(readout.filters, rows.filters, rows.classes, everything, seed)
+    if frequencies == "found":
+        readout.log_prior.copy_(_found(readout, rows.tiles, seed).log())
     yield readout
 
 
-def fitted_readout(model: Segmenter, rows: Rows, seed: int, *, heads_trained: bool) -> Readout:
+def fitted_readout(
+    model: Segmenter, rows: Rows, seed: int, *, heads_trained: bool, frequencies: Frequencies = "painted"
+) -> Readout:
     """Return what :func:`fit_readout` ends with."""
-    *_, readout = fit_readout(model, rows, seed, heads_trained=heads_trained)
+    *_, readout = fit_readout(model, rows, seed, heads_trained=heads_trained, frequencies=frequencies)
     if not isinstance(readout, Readout):
         raise TypeError("fitting ended without a readout")
     return readout
@@ -195,13 +214,30 @@ def _left_out(rows: Rows) -> Tensor:
     return left_out
 
 
-def _weights(rows: Rows, used: Tensor, count: int, balance: float = _BALANCE) -> Tensor:
+def _weights(rows: Rows, used: Tensor, count: int, balance: float) -> Tensor:
     """Return the weight of every pixel for each member, ``[M, n]``, each summing to 1: classes count as all of their paint."""
     paint = used * rows.stands_for
     counts = paint @ functional.one_hot(rows.classes, count).float()
     per_class = torch.where(counts > 0, counts.clamp_min(1) ** -balance, 0.0)
     per_class = per_class / (per_class * counts).sum(dim=1, keepdim=True)
     return per_class[:, rows.classes] * paint
+
+
+@torch.no_grad()
+def _found(readout: Readout, tiles: Sequence[Description], seed: int) -> Tensor:
+    """Return how frequent classes are in tiles, ``[K]``, in the opinion of a readout to which all are equally likely.
+
+    One step of the algorithm of Saerens, Latinne and Decaestecker (Neural Computation 14, 2002); more of them leave rare
+    classes with nothing.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    each = -(-_LOOKED_AT // len(tiles))
+    found = []
+    for tile in tiles:
+        sides = tile.filters.shape[-2:]
+        rows, columns = (torch.randint(side, (each,), generator=generator).to(tile.filters.device) for side in sides)
+        found.append(readout.members(*tile.at(rows, columns)).mean(dim=(0, 1)))
+    return torch.stack(found).mean(dim=0).clamp_min(_SMALL)
 
 
 def _train(

@@ -39,7 +39,8 @@ def stroke_readout(
 ) -> Readout:
     """Fit a readout to the labels that a network was trained on; the network stays as it is.
 
-    The opinion of the heads does not count: they know these labels by heart.
+    The opinion of the heads does not count: they know these labels by heart. How often a class was painted does not, either:
+    people paint what is rare as much as what is everywhere.
 
     Raises
     ------
@@ -56,6 +57,6 @@ def stroke_readout(
     features = FeatureCache(model, CACHE_BYTES)
     try:
         rows = describe_pixels(painted, model.num_classes, MOST_PIXELS, opened, features, device)
-        return fitted_readout(model, rows, seed, heads_trained=False)
+        return fitted_readout(model, rows, seed, heads_trained=False, frequencies="found")
     finally:
         features.release()
