@@ -138,7 +138,8 @@ def fit_readout(
     with torch.no_grad():
         readout = Readout(model.config, model.num_classes).to(device)
         _standardise(readout, rows.tiles, seed)
-        counts = torch.bincount(rows.classes, rows.stands_for, minlength=model.num_classes)
+        # Not by bincount: with weights, a card adds up in an order of its own.
+        counts = rows.stands_for @ functional.one_hot(rows.classes, model.num_classes).float()
         readout.present.copy_(counts > 0)
         if frequencies == "painted":
             readout.log_prior.copy_(_RESTORED * (counts / counts.sum()).clamp_min(_SMALL).log() * readout.present)
