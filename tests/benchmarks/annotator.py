@@ -191,12 +191,11 @@ LOOKS = {
 
 def draw(lines: list[dict[str, Any]], path: Path) -> None:
     """Plot the scores over the number of strokes, a row per data set, the mean of seeds thick."""
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure  # not pyplot, which looks for a window
 
     names = list(dict.fromkeys(line["dataset"] for line in lines))
-    figure, axes = pyplot.subplots(
-        len(names), 2, figsize=(9, 3.2 * len(names)), sharey="row", squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=(9, 3.2 * len(names)), layout="constrained")
+    axes = figure.subplots(len(names), 2, sharey="row", squeeze=False)
     for row, name in zip(axes, names, strict=True):
         for axis, (where, title) in zip(row, {"painted": "painted image", "other": "another image"}.items(), strict=True):
             for method, (color, label) in LOOKS.items():

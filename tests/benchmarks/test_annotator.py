@@ -59,8 +59,9 @@ def test_paint_is_true_and_grows_where_the_answer_is_wrong(annotator: ModuleType
     assert (truth[last] == 1).all(), "background was right from the start"
 
 
-def test_drawing(annotator: ModuleType, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
+def test_drawing_needs_no_window(annotator: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(pytest.importorskip("matplotlib").rcParams, "backend", "qtagg")
+    monkeypatch.setenv("DISPLAY", ":77")
     about = {"dataset": "em_isbi2012", "seed": 0, "painted": 0.5, "other": 0.4}
     lines = [{**about, "method": method, "strokes": count} for method in ("live", "forest") for count in (2, 3)]
     lines.append({**about, "method": "dense", "strokes": None})
