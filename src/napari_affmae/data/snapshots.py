@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ..errors import StorageError
+from ..model_places import MODEL_FILE
 from ..words import thousands
 from .project_folder import ProjectFile, read_project, write_json, write_project
 from .write import place_whole
@@ -22,7 +23,6 @@ from .write import place_whole
 SNAPSHOTS = "snapshots"
 _ABOUT = "snapshot.json"
 _LABELS = "labels"
-_MODEL = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def take_snapshot(folder: Path, model: Path | None = None, reason: str = "taken 
         _copy_tree(folder / project.labels, place / _LABELS)
         write_project(place, _moved(project, _LABELS))
         if model is not None:
-            _copy(model, place / _MODEL)
+            _copy(model, place / MODEL_FILE)
         write_json(place / _ABOUT, about)
 
     stem = now.strftime("%Y-%m-%d %H.%M.%S")
@@ -138,7 +138,7 @@ def restore_snapshot(folder: Path, snapshot: Snapshot, model: Path | None = None
 
     place_whole(folder / name, write, overwrite=False)
     if snapshot.model is not None:
-        past = past.replace(settings=past.settings.replace(segmenter=f"{SNAPSHOTS}/{snapshot.path.name}/{_MODEL}"))
+        past = past.replace(settings=past.settings.replace(segmenter=f"{SNAPSHOTS}/{snapshot.path.name}/{MODEL_FILE}"))
     write_project(folder, _moved(past, name))
     shutil.rmtree(folder / present.labels, ignore_errors=True)
     return snapshot.model
@@ -156,7 +156,7 @@ def _moved(project: ProjectFile, labels: str) -> ProjectFile:
 def _read(place: Path) -> Snapshot:
     try:
         about = json.loads((place / _ABOUT).read_bytes())
-        model = place / _MODEL
+        model = place / MODEL_FILE
         return Snapshot(
             place, str(about["time"]), str(about["reason"]), int(about["pixels"]), model if model.is_file() else None
         )

@@ -15,6 +15,7 @@ from ..card import ClassInfo
 from ..control import JobControl, LiveControl
 from ..data.records import ImageCollection, ImageRecord
 from ..events import LiveStep
+from ..model_places import MODEL_FILE
 from .job_runner import JobRunner
 from .project import next_run
 
@@ -120,4 +121,4 @@ class LiveWorker:
                 yield event
         if trained is not None:
             trained.run = trained.run or next_run(trained.project, "finetune")
-            yield LiveSaved(trained, trained.live.save(trained.run / "model.safetensors"))
+            yield LiveSaved(trained, trained.live.save(trained.run / MODEL_FILE))
