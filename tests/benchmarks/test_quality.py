@@ -17,6 +17,7 @@ from scipy import ndimage
 from skimage.io import imsave
 
 from napari_affmae.config import Budget, FinetuneConfig
+from napari_affmae.model_config import ModelConfig
 
 HERE = Path(__file__).parent
 
@@ -140,6 +141,15 @@ def test_every_parameter_of_the_transformer_has_one_depth() -> None:
     assert set(grouped) == {id(parameter) for parameter in network.parameters()} - unused
     assert len(groups) == 1 + networks.ENCODER_DEPTHS + 2
     assert network(torch.zeros(2, 1, 32, 24)).shape == (2, 3, 32, 24)
+
+
+def test_the_transformer_is_masked_as_its_trial_says() -> None:
+    methods = module("comparison.methods")
+    chosen = module("comparison.trial").Trial("vit-mae", settings={"model.mask_ratio": 0.75}).chosen("model")
+    masked = methods._masking(ModelConfig(**chosen))
+    images, visible, hidden = masked((torch.randn(4, 1, 64, 64),), torch.Generator().manual_seed(0))
+    assert images.shape == (4, 1, 64, 64)
+    assert (visible.shape, hidden.shape) == ((4, 16), (4, 48))
 
 
 @pytest.mark.slow

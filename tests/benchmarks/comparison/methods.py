@@ -53,8 +53,6 @@ PRETRAIN_JITTER = 0.1
 SHARED = ("jitter", "deform", "focus", "average")
 """Settings of our finetuning that all networks get, so that none is ahead by its augmentation or its loss."""
 
-MASK_RATIO = 0.5
-
 NEVER = 1e6
 """Seconds between previews and checkpoints, which the other networks do not make."""
 
@@ -186,7 +184,7 @@ class Methods:
                     mae,
                     lambda batch: loss_of(*batch),
                     lambda step: (sampler.batch(step),),
-                    _masked,
+                    _masking(ModelConfig(**trial.chosen("model"))),
                     budget=Budget(minutes=trial.minutes),
                     rate=trial.settings.get("pretrain_rate", 5e-4),
                     betas=(0.9, 0.95),
@@ -292,11 +290,15 @@ class Methods:
         return examples[0].record.channels
 
 
-def _masked(tensors: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
-    """Augment and mask a batch as our pretraining does."""
-    images = augment(tensors[0], jitter=PRETRAIN_JITTER, generator=generator)[0]
-    grid = images.shape[-2] // 8, images.shape[-1] // 8
-    return images, *draw_mask(len(images), grid, MASK_RATIO, "perlin", images.device, generator)
+def _masking(config: ModelConfig) -> Callable[[tuple[Tensor, ...], torch.Generator], tuple[Tensor, ...]]:
+    """Return what augments and masks a batch as our pretraining does with these settings."""
+
+    def masked(tensors: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
+        images = augment(tensors[0], jitter=PRETRAIN_JITTER, generator=generator)[0]
+        grid = config.grid(*images.shape[-2:])
+        return images, *draw_mask(len(images), grid, config.mask_ratio, config.mask_kind, images.device, generator)
+
+    return masked
 
 
 def _steps(events: Iterable[Event]) -> int:

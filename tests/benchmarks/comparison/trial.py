@@ -40,8 +40,8 @@ class Trial:
         Side of the tiles in pixels, tiles per step of pretraining and of training on labels.
     settings
         What differs from the defaults: fields of the product's settings with ``pretrain.``, ``model.`` or ``finetune.`` before
-        them, or ``segment.views``, or ``rate``, ``layer_decay`` and ``pretrain_rate`` of the other networks, or ``norm`` of the
-        U-Net.
+        them (the ViT takes its mask from ``model.``, too), or ``segment.views``, or ``rate``, ``layer_decay`` and
+        ``pretrain_rate`` of the other networks, or ``norm`` of the U-Net.
     part
         ``"test"``, or ``"val"`` to choose settings by.
     """
