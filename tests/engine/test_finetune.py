@@ -81,8 +81,12 @@ def test_strokes_end_with_a_readout_and_dense_labels_with_heads(
     events = list(finetune(mae, [strokes], tmp_path / "strokes", until_known_by_heart, sparse=True))
     dense = LabelledImage(strokes.record, examples[0].labels + 1)
     assert events[-1].summary["classes_from"] == "readout"
-    told = [event.what for event in events if isinstance(event, PartBegun)]
-    assert told == ["fitting a readout to the strokes"], "seconds in which no step is made"
+    told = [event for event in events if isinstance(event, PartBegun)]
+    assert {event.what for event in told} == {"fitting a readout to the strokes"}, "seconds in which no step is made"
+    done_parts = [event.fraction for event in told]
+    assert done_parts[0] == 0
+    assert 0.8 < done_parts[-1] <= 1
+    assert done_parts == sorted(done_parts)
     *_, done = finetune(mae, [dense], tmp_path / "dense", config, sparse=True)
     assert done.summary["classes_from"] == "heads"
     model = load_model(tmp_path / "strokes")
@@ -90,6 +94,41 @@ def test_strokes_end_with_a_readout_and_dense_labels_with_heads(
     assert model.readout is not None
     assert model.readout.heads_share == 0, "heads know these strokes by heart"
     assert not any("readout" in name for name in load_model(tmp_path / "dense").state_dict())
+
+
+@pytest.mark.parametrize("at", [0.0, 0.5, 0.8])
+def test_fitting_a_readout_can_be_stopped_and_leaves_the_heads(
+    tmp_path: Path, mae: MaskedAutoencoder, strokes: LabelledImage, finetuning: FinetuneConfig, at: float
+) -> None:
+    control = JobControl()
+    fractions = []
+    config = finetuning.replace(budget=Budget(steps=2), held_out=0.0)
+    for event in finetune(mae, [strokes], tmp_path, config, sparse=True, control=control):
+        if isinstance(event, PartBegun):
+            fractions.append(event.fraction)
+            if event.fraction >= at:
+                control.stop()
+    assert isinstance(event, Done)
+    assert event.stopped
+    assert sum(fraction >= at for fraction in fractions) == 1, "it went on"
+    assert event.summary["classes_from"] == "heads"
+    model = load_model(tmp_path)
+    assert isinstance(model, Segmenter)
+    assert model.readout is None
+    assert model.card.history[-1]["steps"] == 2
+
+
+def test_a_run_that_was_stopped_while_it_trained_still_gets_its_readout(
+    tmp_path: Path, mae: MaskedAutoencoder, strokes: LabelledImage, finetuning: FinetuneConfig
+) -> None:
+    control = JobControl()
+    config = finetuning.replace(budget=Budget(steps=50), held_out=0.0)
+    for event in finetune(mae, [strokes], tmp_path, config, sparse=True, control=control):
+        if isinstance(event, Progress):
+            control.stop()
+    assert isinstance(event, Done)
+    assert event.stopped
+    assert event.summary["classes_from"] == "readout"
 
 
 def test_a_readout_does_not_change_what_training_goes_on_from(

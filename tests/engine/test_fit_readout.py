@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from napari_affmae.engine.fit_readout import Rows, fitted_readout
+from napari_affmae.engine.fit_readout import Rows, fit_readout, result_of
 from napari_affmae.model.description import Description
 from napari_affmae.model.segmenter import Segmenter
 from napari_affmae.model_config import ModelConfig
@@ -41,7 +41,9 @@ def test_trees_of_every_member_see_all_paint() -> None:
     filters[: 2 * PIXELS] += 2
     alone = torch.arange(4 * PIXELS) % 4 == 0
     filters[alone] += torch.where(classes[alone] == 1, -6.0, 6.0)[:, None]
-    readout = fitted_readout(model, painted(model, filters, classes, torch.zeros(4 * PIXELS, 2)), 0, heads_trained=False)
+    readout = result_of(
+        fit_readout(model, painted(model, filters, classes, torch.zeros(4 * PIXELS, 2)), 0, heads_trained=False)
+    )
     assert (readout.filters(filters).argmax(-1) == classes).all()
 
 
@@ -53,7 +55,7 @@ def test_heads_are_judged_by_trees_that_did_not_see_the_pixel() -> None:
     right = torch.where(torch.arange(4 * PIXELS) % 10 == 0, 1 - classes, classes)
     heads = torch.nn.functional.one_hot(right, 2) * 10.0
     filters = part[:, None] + torch.randn(4 * PIXELS, 6) / 20
-    readout = fitted_readout(model, painted(model, filters, classes, heads), 0, heads_trained=True)
+    readout = result_of(fit_readout(model, painted(model, filters, classes, heads), 0, heads_trained=True))
     assert readout.heads_share > 0
 
 
@@ -66,7 +68,7 @@ def test_paint_that_is_thinned_out_counts_as_all_of_it() -> None:
         filters = torch.randn(len(classes), 6, generator=torch.Generator().manual_seed(0))
         rows = painted(model, filters, classes, torch.zeros(len(classes), 2))
         rows = replace(rows, stands_for=torch.where(classes == 0, 2000 / shown, 1.0))
-        readout = fitted_readout(model, rows, 0, heads_trained=False)
+        readout = result_of(fit_readout(model, rows, 0, heads_trained=False))
         priors.append(readout.log_prior)
         opinions.append(float(readout.filters(torch.randn(500, 6)).mean(dim=(0, 1))[0].exp()))
     torch.testing.assert_close(priors[0], priors[1])

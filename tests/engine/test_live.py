@@ -17,7 +17,7 @@ from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.engine.class_heads import with_classes
 from napari_affmae.engine.evaluate import evaluate
 from napari_affmae.engine.finetune import start_segmenter
-from napari_affmae.engine.fit_readout import balanced_loss_on, fit_readout
+from napari_affmae.engine.fit_readout import balanced_loss_on, fit_readout, result_of
 from napari_affmae.engine.image_source import ArraySource
 from napari_affmae.engine.live import LiveRequest, LiveSession
 from napari_affmae.engine.live_paint import Paint, spread
@@ -426,9 +426,9 @@ def test_trained_heads_have_a_say_and_fresh_ones_have_none(model, images, paint)
     sure = torch.nn.functional.one_hot(rows.classes, 2).float() * 8
     unsure = torch.zeros_like(sure)
     for logits, least, most in ((sure, 0.25, 1.0), (-sure, 0.0, 0.0), (unsure, 0.0, 1.0)):
-        *_, readout = fit_readout(trained.model, replace(rows, logits=logits), 0, heads_trained=True)
+        readout = result_of(fit_readout(trained.model, replace(rows, logits=logits), 0, heads_trained=True))
         assert least <= float(readout.heads_share) <= most
-    *_, readout = fit_readout(trained.model, replace(rows, logits=sure), 0, heads_trained=False)
+    readout = result_of(fit_readout(trained.model, replace(rows, logits=sure), 0, heads_trained=False))
     assert float(readout.heads_share) == 0
 
 

@@ -13,6 +13,7 @@ from napari_affmae.data.classes import default_classes
 from napari_affmae.data.labels import LabelledImage, LabelledSampler
 from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.engine import stroke_readout as module
+from napari_affmae.engine.fit_readout import result_of
 from napari_affmae.model.segmenter import Segmenter
 from napari_affmae.model_config import ModelConfig
 
@@ -36,7 +37,7 @@ def test_classes_are_as_frequent_as_they_are_found_however_much_of_them_is_paint
     record = collection_from_arrays({"em": image}).records[0]
     sampler = LabelledSampler([LabelledImage(record, paint)], default_classes((1, 2)), STATISTICS, SIDE, 1, 0, sparse=True)
     torch.manual_seed(0)
-    readout = module.stroke_readout(Segmenter(micro, 2), sampler, STATISTICS, SIDE, 0, torch.device("cpu"))
+    readout = result_of(module.stroke_readout(Segmenter(micro, 2), sampler, STATISTICS, SIDE, 0, torch.device("cpu")))
     dark, bright = readout.log_prior.tolist()
     # Where the readout is unsure, one step stays on this side of the truth.
     assert math.log(3) < dark - bright < math.log((SIDE - BRIGHT) / BRIGHT)

@@ -172,12 +172,12 @@ def test_closing_the_dock_stops_the_job_and_keeps_the_paint(ready, engine, click
 
 
 def test_what_comes_after_the_last_step_is_shown(ready):
-    """A readout is fitted to strokes for some seconds, in which no step is made and the bar cannot say how long."""
+    """A readout is fitted to strokes for some seconds, in which no step is made."""
     session, bar = ready.session, ready.label.bar
     session.state.job = "finetune"
     session.event.emit(Progress("finetune", 5, 10, 0.5, 1.0, {}, 1e-3, 1.0, None, 1.0))
-    session.event.emit(PartBegun("finetune", "fitting a readout to the strokes", 1.0))
-    assert (bar.maximum(), bar.format()) == (0, "fitting a readout to the strokes …")
+    session.event.emit(PartBegun("finetune", "fitting a readout to the strokes", 0.5))
+    assert (bar.value(), bar.format()) == (500, "fitting a readout to the strokes · 50%")
     assert ready.status.text() == "Fitting a readout to the strokes …"
     session.event.emit(Done("finetune", 5, None, stopped=True, summary={}))
     assert bar.value() == 500, "a run that was stopped stays where it was"

@@ -27,6 +27,7 @@ from ..model_config import PRESETS, ModelConfig
 from .batches import Arrays
 from .checkpoint import Checkpoint, load_checkpoint
 from .device import default_batch, default_tile, device_errors, limited_threads, resolve_device, seeded
+from .fit_readout import relayed
 from .loop import LoopSettings, train
 from .losses import class_weights, finetune_loss
 from .optimizer import OptimizerSettings
@@ -51,6 +52,8 @@ _SCORES = 4
 _SCORE_PIXELS_CPU = 8 * 256**2
 _SCORE_PIXELS = 32 * 512**2
 """Pixels that a score may look at: a few seconds on a CPU, less on a graphics card."""
+
+_FITTING = "fitting a readout to the strokes"
 
 Model = MaskedAutoencoder | Segmenter
 
@@ -213,11 +216,10 @@ class _Finetuning(Task):
     def finish(self, step: int) -> Iterator[Event]:
         if not self._strokes:
             return
-        yield PartBegun("finetune", "fitting a readout to the strokes", 1.0)
+        yield PartBegun("finetune", _FITTING, 0.0)
         heads = self._scored(step)
-        self.model.readout = stroke_readout(
-            self.model, self.sampler, self._normalisation, self._tile, self._config.seed, self._device
-        )
+        fitting = stroke_readout(self.model, self.sampler, self._normalisation, self._tile, self._config.seed, self._device)
+        self.model.readout = yield from relayed(fitting, lambda done: PartBegun("finetune", _FITTING, done))
         self._predict = Predictor(self.model, self._device)  # the old one may have recorded the heads
         self._score = None
         score = self._scored(step)

@@ -7,9 +7,9 @@ questions already, and a stroke that one of four does not know is much where the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,11 @@ STEPS = 80
 _RATE, _DECAY = 1e-2, 0.1
 _DROPOUT = (0.5, 0.3)
 """Of inputs and hidden layer. Paint is little, and the network's features are many."""
+
+Result = TypeVar("Result")
+"""What a part of the work ends with."""
+
+Said = TypeVar("Said")
 
 Frequencies = Literal["painted", "found"]
 """Whether classes are as frequent as they are painted, or as they are found where the paint is."""
@@ -87,15 +92,17 @@ def describe_pixels(
     opened: Callable[[str], TiledImage],
     describe: Callable[..., Description],
     device: torch.device,
-) -> Rows:
+) -> Generator[float, None, Rows]:
     """Look painted pixels up, at most ``most`` of them, each in the tile in which it lies farthest from the edges.
 
-    More are thinned out, see :func:`~napari_affmae.engine.live_paint.spread`; ``opened`` finds images by name.
+    More are thinned out, see :func:`~napari_affmae.engine.live_paint.spread`; ``opened`` finds images by name. After each tile,
+    the part of them that is done is yielded.
     """
     pixels = spread(painted, num_classes, most)
     parts, tiles, classes, cells = [], [], [], []
     dealt = [list(opened(part.image).by_tile(part.rows, part.columns)) for part in pixels]
-    every = -(-sum(map(len, dealt)) // _TILES)
+    total = sum(map(len, dealt))
+    every = -(-total // _TILES)
     seen = 0
     for part, places in zip(pixels, dealt, strict=True):
         image = opened(part.image)
@@ -111,6 +118,7 @@ def describe_pixels(
             seen += 1
             classes.append(torch.from_numpy(part.classes[chosen]))
             cells.append(torch.from_numpy(part.rows[chosen] // _CELL % 2 * 2 + part.columns[chosen] // _CELL % 2))
+            yield seen / total
     filters, context, logits = (torch.cat(values) for values in zip(*parts, strict=True))
     of_class = torch.cat(classes)
     counts = [sum(np.bincount(part.classes, minlength=num_classes) for part in some) for some in (painted, pixels)]
@@ -120,8 +128,8 @@ def describe_pixels(
 
 def fit_readout(
     model: Segmenter, rows: Rows, seed: int, *, heads_trained: bool, frequencies: Frequencies = "painted"
-) -> Iterator[float | Readout]:
-    """Fit a new readout for a network; yield the loss after each step, and the readout at last.
+) -> Generator[float, None, Readout]:
+    """Fit a new readout for a network and return it; yield the loss after each of :data:`STEPS` steps.
 
     Nothing of an earlier readout is gone on with, so that strokes leave no trace but the paint that is there.
 
@@ -157,17 +165,28 @@ def fit_readout(
     fit_trees(readout.filters, rows.filters, rows.classes, everything, seed)
     if frequencies == "found":
         readout.log_prior.copy_(_found(readout, rows.tiles, seed).log())
-    yield readout
-
-
-def fitted_readout(
-    model: Segmenter, rows: Rows, seed: int, *, heads_trained: bool, frequencies: Frequencies = "painted"
-) -> Readout:
-    """Return what :func:`fit_readout` ends with."""
-    *_, readout = fit_readout(model, rows, seed, heads_trained=heads_trained, frequencies=frequencies)
-    if not isinstance(readout, Readout):
-        raise TypeError("fitting ended without a readout")
     return readout
+
+
+def relayed(work: Generator[float, None, Result], say: Callable[[float], Said]) -> Generator[Said, None, Result]:
+    """Do what :func:`describe_pixels` or :func:`fit_readout` does, and say otherwise what it yields."""
+    while True:
+        try:
+            told = next(work)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        yield say(told)
+
+
+def result_of(work: Generator[Any, None, Result]) -> Result:
+    """Do all of :func:`describe_pixels` or :func:`fit_readout` at once."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
 
 
 def loss_on(readout: Readout | None, rows: Rows, classes: int) -> float:

@@ -30,7 +30,7 @@ from ..model.segmenter import Segmenter
 from .class_heads import with_classes
 from .device import device_errors, limited_threads, resolve_device
 from .finetune import SCRATCH, Model, start_segmenter, started_card, statistics_of
-from .fit_readout import Rows, balanced_loss_on, describe_pixels, fit_readout, fitted_readout, loss_on
+from .fit_readout import STEPS, Rows, balanced_loss_on, describe_pixels, fit_readout, loss_on, result_of
 from .image_source import ArraySource
 from .live_features import FeatureCache
 from .live_fine import FineTraining
@@ -180,19 +180,15 @@ class LiveSession:
             if self.paint.changed and len(self.paint.present) > 1:
                 newest = self._rows(self.paint.new or self.paint.all, _NEW_PIXELS)
                 before = loss_on(self.model.readout, newest, self.model.num_classes)
-                rows, fitted = self._rows(self.paint.all, self.config.most_pixels), None
-                for found in fit_readout(self.model, rows, self.config.seed, heads_trained=self._heads_trained):
-                    if isinstance(found, Readout):
-                        fitted = found
-                        break
-                    steps += 1
-                    yield LiveStep("live", request.generation, steps, found, fine=False)
+                rows = self._rows(self.paint.all, self.config.most_pixels)
+                fitting = fit_readout(self.model, rows, self.config.seed, heads_trained=self._heads_trained)
+                for steps in range(1, STEPS + 1):
+                    yield LiveStep("live", request.generation, steps, next(fitting), fine=False)
                     if control.stale(request.generation):
                         return
-                self.model.readout = fitted
-                after = loss_on(fitted, newest, self.model.num_classes)
-                if fitted is not None:
-                    self._record.round(balanced_loss_on(fitted, rows, self.model.num_classes))
+                readout = self.model.readout = result_of(fitting)
+                after = loss_on(readout, newest, self.model.num_classes)
+                self._record.round(balanced_loss_on(readout, rows, self.model.num_classes))
                 self.paint.caught_up()
             done = LiveRound("live", request.generation, self._record.rounds, steps, False, 0.0, before, after)
             if self.model.readout is not None or self._heads_trained:
@@ -243,7 +239,7 @@ class LiveSession:
                     features.release()
                     self._heads_trained = True
                     rows = self._rows(self.paint.all, self.config.most_pixels)
-                    readout = self.model.readout = fitted_readout(self.model, rows, self.config.seed, heads_trained=True)
+                    readout = self.model.readout = self._fitted(rows, heads_trained=True)
                     self._record.refined(balanced_loss_on(readout, rows, self.model.num_classes))
                     self.paint.caught_up()
                 else:
@@ -254,11 +250,15 @@ class LiveSession:
     def _score(self, learned: list[PaintedPixels], kept: list[PaintedPixels], *, heads_trained: bool) -> float:
         """Return the loss on paint that was kept back, of a readout that is fitted to the other."""
         rows = self._rows(learned, self.config.most_pixels)
-        readout = fitted_readout(self.model, rows, self.config.seed, heads_trained=heads_trained)
+        readout = self._fitted(rows, heads_trained=heads_trained)
         return balanced_loss_on(readout, self._rows(kept, self.config.most_pixels), self.model.num_classes)
 
+    def _fitted(self, rows: Rows, *, heads_trained: bool) -> Readout:
+        return result_of(fit_readout(self.model, rows, self.config.seed, heads_trained=heads_trained))
+
     def _rows(self, pixels: list[PaintedPixels], most: int) -> Rows:
-        return describe_pixels(pixels, self.model.num_classes, most, self._tiled.__getitem__, self.features, self.device)
+        opened = self._tiled.__getitem__
+        return result_of(describe_pixels(pixels, self.model.num_classes, most, opened, self.features, self.device))
 
     def predict(self, pixels: FloatArray, background: FloatArray) -> FloatArray:
         """Return probabilities ``[K, T, T]`` of a tile ``[C, T, T]`` of an image with a background ``[C]``."""

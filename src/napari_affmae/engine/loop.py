@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -161,12 +161,22 @@ class Trainer:
         # Before anything else: whatever finishing runs into, the steps are not lost.
         yield from self._save(final=True)
         if self.done.step > first:
-            with self.task.result():
-                yield from self._told(self.task.finish(self.done.step))
+            stopped |= yield from self._finish()
             if self.task.unsaved:
                 self.saved_step = None
                 yield from self._save(final=True)
         yield Done(self.task.job, self.done.step, self.folder.model, stopped=stopped, summary=self._summary())
+
+    def _finish(self) -> Generator[Event, None, bool]:
+        """Let the task do what is left to do; return whether it was asked to stop meanwhile."""
+        asked = self.control.stop_requested
+        with self.task.result():
+            for event in self._told(self.task.finish(self.done.step)):
+                yield event
+                if self.control.stop_requested and not asked:
+                    return True
+                self.clock.leave_out(self.control.wait_while_paused())
+        return False
 
     def _told(self, events: Iterator[Event]) -> Iterator[Event]:
         """Pass on what a task says, and write its scores down."""

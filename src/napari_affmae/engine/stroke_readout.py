@@ -6,6 +6,9 @@ draw borders as they please; a readout, whose trees look at filter responses of 
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Generator
+
 import torch
 
 from ..card import Normalisation
@@ -13,7 +16,7 @@ from ..config import LiveConfig
 from ..data.labels import LabelledSampler
 from ..model.readout import Readout
 from ..model.segmenter import Segmenter
-from .fit_readout import describe_pixels, fitted_readout
+from .fit_readout import STEPS, describe_pixels, fit_readout, relayed
 from .image_source import ArraySource
 from .live_features import FeatureCache
 from .live_paint import pixels_of
@@ -24,6 +27,9 @@ STROKES = 0.1
 
 MOST_PIXELS = 20_000
 """Painted pixels that it is fitted to, as the network's features of each take kilobytes; more are thinned out."""
+
+_LOOKING, _FITTING = 0.7, 0.2
+"""Parts of the time that go into what the network describes, and into fitting committees; the rest goes into trees."""
 
 CACHE_BYTES = LiveConfig().cache_bytes
 """Memory for what the network describes of tiles."""
@@ -36,8 +42,8 @@ def are_strokes(sampler: LabelledSampler) -> bool:
 
 def stroke_readout(
     model: Segmenter, sampler: LabelledSampler, normalisation: Normalisation, tile: int, seed: int, device: torch.device
-) -> Readout:
-    """Fit a readout to the labels that a network was trained on; the network stays as it is.
+) -> Generator[float, None, Readout]:
+    """Fit a readout to the labels that a network was trained on; yield the part of it that is done. The network stays as it is.
 
     The opinion of the heads does not count: they know these labels by heart. How often a class was painted does not, either:
     people paint what is rare as much as what is everywhere.
@@ -56,7 +62,10 @@ def stroke_readout(
 
     features = FeatureCache(model, CACHE_BYTES)
     try:
-        rows = describe_pixels(painted, model.num_classes, MOST_PIXELS, opened, features, device)
-        return fitted_readout(model, rows, seed, heads_trained=False, frequencies="found")
+        looking = describe_pixels(painted, model.num_classes, MOST_PIXELS, opened, features, device)
+        rows = yield from relayed(looking, lambda done: _LOOKING * done)
+        fitting = fit_readout(model, rows, seed, heads_trained=False, frequencies="found")
+        steps = itertools.count()
+        return (yield from relayed(fitting, lambda _: _LOOKING + _FITTING * next(steps) / STEPS))
     finally:
         features.release()

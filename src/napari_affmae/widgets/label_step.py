@@ -270,7 +270,7 @@ class LabelStep(QWidget):
         if isinstance(event, Progress):
             self.bar.show_progress(event)
         elif isinstance(event, PartBegun):
-            self.bar.show_busy(f"{event.what} …")
+            self.bar.show_fraction(event.fraction, f"{event.what} · {event.fraction:.0%}")
             self._session.say(f"{event.what[0].upper()}{event.what[1:]} …")
         elif isinstance(event, Score):
             each = ", ".join(f"{name} {value:.2f}" for name, value in event.iou.items())
