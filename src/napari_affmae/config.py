@@ -79,7 +79,7 @@ class PretrainConfig(Settings):
     budget: Budget = Budget(minutes=10)
     tile: Annotated[int, Field(ge=16)] | None = None
     batch: PositiveInt | None = None
-    learning_rate: Annotated[float, Field(gt=0)] = 5e-4
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     warmup: Annotated[float, Field(ge=0, le=0.5)] = 0.05

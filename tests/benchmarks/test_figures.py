@@ -95,7 +95,8 @@ def test_scores_over_operations_are_those_of_one_setting() -> None:
         return trial.line(trial.Trial(method, **changes), {"miou": miou}, torch.device("cpu"), "abc")
 
     of_interest = [line(method, 0.7, tile=tile) for method in ("affmae", "vit-mae") for tile in (256, 512)]
-    others = [line("affmae", 0.1, labels=1), line("affmae", 0.2, paint="scribbles"), line("unet", 0.3, tile=512)]
+    slow = line("affmae", 0.2, settings={"pretrain.learning_rate": 1e-4})
+    others = [slow, line("affmae", 0.1, labels=1), line("affmae", 0.2, paint="scribbles"), line("unet", 0.3, tile=512)]
     scores = module("pictures.operations").scores_by_side([*others, *of_interest])
     assert scores == {method: {256: [pytest.approx(70)], 512: [pytest.approx(70)]} for method in ("affmae", "vit-mae")}
     assert module("pictures.operations").scores_by_side(others) == {}

@@ -262,6 +262,34 @@ def test_tiles_of_another_side_are_named_in_the_heading_and_compared_with_nothin
     assert found[1] == {("affmae", ""): {256: [pytest.approx(70)], 512: [pytest.approx(80)]}}
 
 
+def test_every_way_to_pretrain_begins_where_nothing_was_pretrained() -> None:
+    slow = {"pretrain.learning_rate": 1e-4}
+    tried = [
+        trial_line("affmae", miou=0.3, minutes=0.0),
+        trial_line("affmae", miou=0.6),
+        trial_line("affmae", miou=0.5, settings=slow),
+        trial_line("affmae", miou=0.4, settings={"model.mask_ratio": 0.75}),
+        trial_line("vit-mae", miou=0.1, settings={"pretrain_rate": 1e-4}),
+    ]
+    ((_, scores),) = module("comparison.groups").patience(tried)
+    nothing, percent = [pytest.approx(30)], pytest.approx
+    assert scores == {
+        ("affmae", ""): {0: nothing, 2: [percent(60)]},
+        ("affmae", "pretrain.learning_rate = 0.0001"): {0: nothing, 2: [percent(50)]},
+    }
+
+
+def test_settings_are_told_where_they_are_not_the_default_of_the_method() -> None:
+    differing = module("comparison.trial").differing
+    for method, settings, told in (
+        ("affmae", {"pretrain.learning_rate": 1e-3, "finetune.deform": 0.5}, {}),
+        ("affmae", {"model.mask_kind": "random"}, {"model.mask_kind": "random"}),
+        ("vit-mae", {"model.mask_kind": "random", "pretrain_rate": 5e-4}, {}),
+        ("vit-mae", {"model.mask_kind": "perlin"}, {"model.mask_kind": "perlin"}),
+    ):
+        assert differing(trial_line(method, settings=settings)) == told
+
+
 def test_cards_that_compute_alike_share_a_table_that_names_both() -> None:
     lines = [trial_line("affmae", seed, minutes=2.0 * minutes) for seed, minutes in ((0, 1), (1, 1), (0, 5))]
     for line, device in zip(lines, ("NVIDIA H100 80GB HBM3", "NVIDIA H200", "NVIDIA H200"), strict=True):

@@ -69,7 +69,7 @@ def patience(lines: Sequence[Line]) -> list[tuple[Line, dict[Variant, dict[float
     """Return, for each setting with several lengths of pretraining, that setting and mIoU in percent by variant and minutes."""
     found = []
     for setting, entries in grouped(_networks(lines), BUDGETS):
-        scores = _scores(entries, lambda entry: float(entry["minutes"]))
+        scores = _scores(_with_beginnings(entries), lambda entry: float(entry["minutes"]))
         several = {variant: dict(sorted(by.items())) for variant, by in scores.items() if len(by) > 1}
         if several:
             devices = sorted({entry["machine"]["device"] for entry in entries})
@@ -82,7 +82,7 @@ def by_labels(lines: Sequence[Line]) -> list[tuple[Line, dict[Variant, dict[Give
 
     Settings that were only tried are left out, and the forest, which has no budget, stands in all.
     """
-    plain = [entry for entry in lines if not differing(entry["settings"])]
+    plain = [entry for entry in lines if not differing(entry)]
     found = []
     for budget, entries in grouped(_networks(plain), BUDGET):
         if len({given_of(entry) for entry in entries}) < SEVERAL:
@@ -97,10 +97,23 @@ def by_side(lines: Sequence[Line]) -> list[tuple[Line, dict[Variant, dict[int, l
     """Return, for each setting with tiles of several sides, that setting and mIoU in percent by variant and side."""
     found = []
     for setting, entries in grouped(_networks(lines), SIDELESS):
-        scores = _scores([entry for entry in entries if not differing(entry["settings"])], lambda entry: int(entry["tile"]))
+        scores = _scores(entries, lambda entry: int(entry["tile"]))
         if len({side for by in scores.values() for side in by}) > 1:
             found.append((setting, scores))
     return found
+
+
+def _with_beginnings(lines: Sequence[Line]) -> list[Line]:
+    """Return lines, and what was not pretrained once for every way to pretrain: all their curves begin there."""
+    ways = {variant_of(entry): differing(entry) for entry in lines if entry["minutes"]}
+    begun = [
+        {**entry, "settings": {**entry["settings"], **way}}
+        for entry in lines
+        for (method, changed), way in ways.items()
+        if not entry["minutes"] and variant_of(entry) == (method, "") and changed
+        if all(name.startswith("pretrain") for name in way)
+    ]
+    return [*lines, *begun]
 
 
 def _networks(lines: Sequence[Line]) -> list[Line]:
@@ -144,7 +157,7 @@ def place_of(setting: Line) -> tuple[Any, ...]:
 
 def variant_of(entry: Line) -> Variant:
     """Return the method of a line, with what was set for it."""
-    return entry["method"], words_of(differing(entry["settings"]), " = ", ", ")
+    return entry["method"], words_of(differing(entry), " = ", ", ")
 
 
 def words_of(settings: Line, equal: str, between: str) -> str:

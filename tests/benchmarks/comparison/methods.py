@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
@@ -39,7 +40,7 @@ from napari_affmae.model_config import ModelConfig
 from .datasets import labelled, painted, spread, unlabelled
 from .fit import fit, segmentation_loss
 from .networks import VitSegmenter, new_unet, new_vit_mae
-from .trial import Trial
+from .trial import VIT_USUAL, Trial
 
 Predict = Callable[[npt.NDArray[Any]], npt.NDArray[np.int64]]
 """From an image to class indices ``[H, W]``."""
@@ -178,15 +179,16 @@ class Methods:
             if not file.exists():
                 file.parent.mkdir(parents=True, exist_ok=True)
                 sampler = TileSampler(pool, normalisation, trial.tile, trial.pretrain_batch, trial.seed)
+                usual = replace(trial, settings={**VIT_USUAL, **trial.settings})
                 mae.to(self._device)
                 loss_of = self._compile(mae.training_loss)
                 steps = fit(
                     mae,
                     lambda batch: loss_of(*batch),
                     lambda step: (sampler.batch(step),),
-                    _masking(ModelConfig(**trial.chosen("model"))),
+                    _masking(ModelConfig(**usual.chosen("model"))),
                     budget=Budget(minutes=trial.minutes),
-                    rate=trial.settings.get("pretrain_rate", 5e-4),
+                    rate=usual.settings["pretrain_rate"],
                     betas=(0.9, 0.95),
                     warmup=0.05,
                     seed=trial.seed,

@@ -145,7 +145,7 @@ def _command(setting: Line, entries: Sequence[Line]) -> str:
         words += [f"--preset {setting['preset']} --minutes {setting['minutes']:g}"]
         words += [f"--finetune-minutes {setting['finetune_minutes']:g} --tile {setting['tile']}"]
         words += [f"--pretrain-batch {setting['pretrain_batch']} --batch {setting['batch']}"]
-    variants = sorted({words_of(differing(entry["settings"]), "=", " ") for entry in entries})
+    variants = sorted({words_of(differing(entry), "=", " ") for entry in entries})
     if variants != [""]:
         words += [f"--set {variant}".strip() for variant in variants]
     return "```\n" + " ".join(words) + "\n```"

@@ -8,14 +8,15 @@ import platform
 import subprocess
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from napari_affmae.bench.run import describe_machine
-from napari_affmae.config import FinetuneConfig, Views
-from napari_affmae.model_config import PresetName
+from napari_affmae.config import FinetuneConfig, PretrainConfig, Views
+from napari_affmae.model_config import ModelConfig, PresetName
 
 from .datasets import DATASETS, Dataset, Paint, Part
 
@@ -90,15 +91,27 @@ FOREST = ("method", "dataset", "labels", "paint", "seed", "part", "settings")
 """What decides a trial of the forest: it knows neither presets nor tiles nor minutes, and runs on the CPU."""
 
 
-def differing(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that are not today's defaults of finetuning; a line may name what became one later."""
-    usual = {f"finetune.{name}": value for name, value in FinetuneConfig().model_dump().items()}
-    return {name: value for name, value in settings.items() if name not in usual or usual[name] != value}
+VIT_USUAL: dict[str, Any] = {"model.mask_kind": "random", "pretrain_rate": 5e-4}
+"""How the ViT is pretrained unless a trial says otherwise: chosen on the validation split, as ours is."""
+
+
+def differing(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a line that are not today's defaults of its method; a line may name what became one later."""
+    usual = _usual(entry["method"])
+    return {name: value for name, value in entry["settings"].items() if name not in usual or usual[name] != value}
+
+
+@cache
+def _usual(method: Method) -> dict[str, Any]:
+    pretrain = PretrainConfig(model=ModelConfig()).model_dump(mode="json")
+    parts = {"finetune": FinetuneConfig().model_dump(mode="json"), "model": pretrain.pop("model"), "pretrain": pretrain}
+    usual = {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
+    return {**usual, **VIT_USUAL} if method.startswith("vit") else usual
 
 
 def identity(entry: dict[str, Any]) -> str:
     """Return what makes two lines the same trial: what differs from the defaults, and the device."""
-    entry = {**entry, "settings": differing(entry["settings"])}
+    entry = {**entry, "settings": differing(entry)}
     if entry["method"] == "forest":
         return json.dumps({name: entry[name] for name in FOREST}, sort_keys=True)
     names = Trial.__dataclass_fields__

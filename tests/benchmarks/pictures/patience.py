@@ -13,6 +13,9 @@ from matplotlib.figure import Figure
 from .style import COLORS, MARKERS, new_figure, spread_of
 
 DASHES = ("-", (0, (3, 2)), (0, (1, 2)))
+FAINT = 0.55
+"""Of settings that are no longer the default."""
+
 PANEL = ("dataset", "paint", "part", "finetune_minutes")
 
 
@@ -34,7 +37,8 @@ def draw(settings: Sequence[tuple[Line, dict[Variant, dict[float, list[float]]]]
                     color=COLORS[place],
                     linestyle=DASHES[number % len(DASHES)],
                     capsize=3,
-                    label=f"{name_of((variant[0], ''))}, {setting['labels'] or 'all'} labelled",
+                    alpha=FAINT if variant[1] else 1,
+                    label=f"{name_of(variant)}, {setting['labels'] or 'all'} labelled",
                 )
         panel.set_xticks(sorted({minutes for _, scores in here for by in scores.values() for minutes in by}))
         panel.set_xlabel("minutes of pretraining")
