@@ -97,7 +97,7 @@ def by_side(lines: Sequence[Line]) -> list[tuple[Line, dict[Variant, dict[int, l
     """Return, for each setting with tiles of several sides, that setting and mIoU in percent by variant and side."""
     found = []
     for setting, entries in grouped(_networks(lines), SIDELESS):
-        scores = _scores(entries, lambda entry: int(entry["tile"]))
+        scores = _scores([entry for entry in entries if not differing(entry)], lambda entry: int(entry["tile"]))
         if len({side for by in scores.values() for side in by}) > 1:
             found.append((setting, scores))
     return found

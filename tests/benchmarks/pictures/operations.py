@@ -54,8 +54,7 @@ def scores_by_side(lines: Sequence[Line]) -> dict[str, dict[int, list[float]]]:
         scores for _, scores in by_side([line for line in lines if line["method"] in METHODS and line["tile"] in SIDES])
     ]
     most = max(settings, key=lambda scores: sum(map(len, scores.values())), default={})
-    # Of several ways to train a method the one that was tried with most sides.
-    return {method: by for (method, _), by in sorted(most.items(), key=lambda found: len(found[1]))}
+    return {method: by for (method, _), by in most.items()}
 
 
 def _scores(panel: Axes, counts: dict[str, dict[int, float]], scores: dict[str, dict[int, list[float]]]) -> None:

@@ -22,7 +22,7 @@ PANEL = ("dataset", "paint", "part", "finetune_minutes")
 def draw(settings: Sequence[tuple[Line, dict[Variant, dict[float, list[float]]]]]) -> Figure:
     """Draw mIoU in percent by minutes, mean and standard deviation over seeds: a dash for each number of labelled images."""
     keys = sorted({tuple(setting[name] for name in PANEL) for setting, _ in settings}, key=lambda key: (key[:3], -key[3]))
-    figure, axes = new_figure(1, len(keys), 3.4, sharey=True)
+    figure, axes = new_figure(1, len(keys), 4.6, sharey=True)
     for panel, key in zip(axes[0], keys, strict=True):
         here = [found for found in settings if tuple(found[0][name] for name in PANEL) == key]
         here.sort(key=lambda found: found[0]["labels"] or np.inf, reverse=True)
@@ -43,7 +43,8 @@ def draw(settings: Sequence[tuple[Line, dict[Variant, dict[float, list[float]]]]
         panel.set_xticks(sorted({minutes for _, scores in here for by in scores.values() for minutes in by}))
         panel.set_xlabel("minutes of pretraining")
         dataset, paint, part, minutes = key
-        panel.set_title(f"{dataset}, {paint}, {part} split, {minutes:g} min on labels")
-        panel.legend(handlelength=4)
+        panel.set_title(f"{dataset}, {paint}, {part}, {minutes:g} min on labels")
+    known = {name: handle for panel in axes[0] for handle, name in zip(*panel.get_legend_handles_labels(), strict=True)}
+    figure.legend(list(known.values()), list(known), loc="outside lower center", handlelength=4)
     axes[0, 0].set_ylabel("mIoU, %")
     return figure
