@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from napari_affmae.engine.fit_readout import Rows, fit_readout, result_of
-from napari_affmae.model.description import Description
+from napari_affmae.engine.described_paint import Rows, result_of
+from napari_affmae.engine.fit_readout import fit_readout
 from napari_affmae.model.segmenter import Segmenter
 from napari_affmae.model_config import ModelConfig
 
@@ -27,9 +27,16 @@ def network() -> Segmenter:
 def painted(model: Segmenter, filters: torch.Tensor, classes: torch.Tensor, logits: torch.Tensor) -> Rows:
     """Return pixels of four parts in turn, of which features know nothing."""
     features = sum(model.config.embed_dims) + 4 * model.config.decoder_dim
-    tile = Description(torch.zeros(1, 1, 8, 8), torch.randn(1, 16, 16, features), torch.zeros(1, 2, 8, 8))
     cells = torch.arange(len(classes)) % 4
-    return Rows(filters, torch.zeros(len(classes), features), logits, classes, torch.ones(len(classes)), cells, [tile])
+    return Rows(
+        filters,
+        torch.zeros(len(classes), features),
+        logits,
+        classes,
+        torch.ones(len(classes)),
+        cells,
+        torch.randn(256, features),
+    )
 
 
 def test_trees_of_every_member_see_all_paint() -> None:

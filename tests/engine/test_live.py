@@ -15,9 +15,10 @@ from napari_affmae.data.classes import default_classes
 from napari_affmae.data.labels import LabelledImage
 from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.engine.class_heads import with_classes
+from napari_affmae.engine.described_paint import result_of
 from napari_affmae.engine.evaluate import evaluate
 from napari_affmae.engine.finetune import start_segmenter
-from napari_affmae.engine.fit_readout import balanced_loss_on, fit_readout, result_of
+from napari_affmae.engine.fit_readout import balanced_loss_on, fit_readout
 from napari_affmae.engine.image_source import ArraySource
 from napari_affmae.engine.live import LiveRequest, LiveSession
 from napari_affmae.engine.live_paint import Paint, spread
@@ -329,6 +330,51 @@ def test_a_refinement_that_does_not_help_leaves_everything_as_it_was(open_sessio
     assert saved_curve(session)["steps"] == [1], "same paint, no new round"
 
 
+def test_a_stroke_that_comes_when_a_refinement_was_just_kept_is_learned_with_the_new_network(
+    open_session, images, strokes, monkeypatch
+):
+    session, control = open_session(), LiveControl()
+    list(session.round(request(images, strokes), control))
+    scores = iter((1.0, 0.5))
+    monkeypatch.setattr(session, "_score", lambda *_, **__: next(scores))
+    look, readout = session._all_rows, session.model.readout
+
+    def looked_at(stale):
+        control.supersede(3)
+        return look(stale)
+
+    monkeypatch.setattr(session, "_all_rows", looked_at)
+    assert not any(isinstance(event, LiveRound) for event in session.refine(request(images, strokes, 2), control))
+    assert session.model.readout is readout
+    monkeypatch.setattr(session, "_all_rows", look)
+    found = done(list(session.round(request(images, strokes, 3), control)))
+    assert found.steps > 0, "the same paint, but another network"
+    assert session.model.readout is not readout
+    assert done(list(session.round(request(images, strokes, 4), control))).steps == 0
+
+
+def test_a_round_looks_only_at_the_image_that_was_painted_on(open_session, images, paint):
+    session = open_session(cache_bytes=0)
+    other = LabelledImage(images.records[1], paint[::-1].copy())
+
+    def asked(labels, generation, visible):
+        before = session.features.computed
+        examples = [LabelledImage(images.records[0], labels), other]
+        list(session.round(LiveRequest(generation, examples, images.records[0], visible), LiveControl()))
+        return session.features.computed - before
+
+    nothing = Region(0, 0, 1, 1)
+    asked(paint, 1, nothing)
+    more = paint.copy()
+    more[30:34, 8:40] = 1
+    both = asked(more, 2, nothing)
+    alone = open_session(cache_bytes=0)
+    list(alone.round(LiveRequest(1, [LabelledImage(images.records[0], paint)], images.records[0], nothing), LiveControl()))
+    before = alone.features.computed
+    list(alone.round(LiveRequest(2, [LabelledImage(images.records[0], more)], images.records[0], nothing), LiveControl()))
+    assert both == alone.features.computed - before
+
+
 def test_scores_on_paint_kept_back_come_from_other_paint(open_session, images, strokes):
     session = open_session()
     list(session.round(request(images, strokes), LiveControl()))
@@ -555,9 +601,8 @@ def test_few_tiles_say_how_features_vary_and_all_say_what_is_painted(open_sessio
     session = open_session()
     list(session.round(request(images, blobs[1] + 1), LiveControl(1)))
     everything = session._rows(session.paint.all, 10_000)
-    assert len(everything.tiles) > 2
-    monkeypatch.setattr("napari_affmae.engine.fit_readout._TILES", 2)
+    monkeypatch.setattr("napari_affmae.engine.described_paint._TILES", 2)
     bounded = session._rows(session.paint.all, 10_000)
-    assert len(bounded.tiles) <= 2
+    assert len(bounded.patches) == 2 * (CONFIG.tile // session.model.config.patch_size) ** 2 < len(everything.patches)
     assert torch.equal(bounded.filters, everything.filters)
     assert torch.equal(bounded.context, everything.context)

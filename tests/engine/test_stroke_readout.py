@@ -13,7 +13,7 @@ from napari_affmae.data.classes import default_classes
 from napari_affmae.data.labels import LabelledImage, LabelledSampler
 from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.engine import stroke_readout as module
-from napari_affmae.engine.fit_readout import result_of
+from napari_affmae.engine.described_paint import result_of
 from napari_affmae.model.segmenter import Segmenter
 from napari_affmae.model_config import ModelConfig
 

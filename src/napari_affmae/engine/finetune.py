@@ -26,8 +26,8 @@ from ..model.segmenter import Segmenter
 from ..model_config import PRESETS, ModelConfig
 from .batches import Arrays
 from .checkpoint import Checkpoint, load_checkpoint
+from .described_paint import relayed
 from .device import default_batch, default_tile, device_errors, limited_threads, resolve_device, seeded
-from .fit_readout import relayed
 from .loop import LoopSettings, train
 from .losses import class_weights, finetune_loss
 from .optimizer import OptimizerSettings

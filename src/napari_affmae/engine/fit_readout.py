@@ -7,31 +7,22 @@ questions already, and a stroke that one of four does not know is much where the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from collections.abc import Generator, Iterator
+from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..model.description import Description
 from ..model.readout import COMPONENTS, HIDDEN, MEMBERS, Committee, Readout
 from ..model.segmenter import Segmenter
+from .described_paint import Rows
 from .fit_trees import fit_trees
-from .live_paint import PaintedPixels, spread
-from .live_tiles import TiledImage
 
 STEPS = 80
 _RATE, _DECAY = 1e-2, 0.1
 _DROPOUT = (0.5, 0.3)
 """Of inputs and hidden layer. Paint is little, and the network's features are many."""
-
-Result = TypeVar("Result")
-"""What a part of the work ends with."""
-
-Said = TypeVar("Said")
 
 Frequencies = Literal["painted", "found"]
 """Whether classes are as frequent as they are painted, or as they are found where the paint is."""
@@ -42,88 +33,8 @@ _BALANCE: dict[Frequencies, float] = {"painted": 0.5, "found": 1.0}
 _RESTORED = 0.1
 """Exponent of the painted frequencies in the end: a fifth of what was evened out."""
 
-_CELL = 48
-"""Paint is dealt out to the members by squares of so many pixels, about a stroke: the network of each leaves out a quarter."""
-
-_PATCHES = 4096
-"""Patches that say in which directions features vary."""
-
-_TILES = 64
-"""Tiles that they are taken from, at most: each is kept in memory until then."""
-
-_LOOKED_AT = 4096
-"""Pixels of those tiles, painted or not, that say how frequent classes are found."""
-
 _HEADS_SHARES = (0.0, 0.25, 0.5, 1.0)
 _SMALL = 1e-3
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Painted pixels as the network describes them.
-
-    Attributes
-    ----------
-    filters, context, logits
-        As :meth:`Description.at <napari_affmae.model.description.Description.at>` returns them.
-    classes
-        int64 ``[n]``.
-    stands_for
-        float32 ``[n]``: painted pixels of its class that each stands for, 1 unless there were too many.
-    cells
-        int64 ``[n]``: number of the member whose network leaves the pixel out.
-    tiles
-        Descriptions of tiles that the pixels are in: all of them, or 64 where there are more.
-    """
-
-    filters: Tensor
-    context: Tensor
-    logits: Tensor
-    classes: Tensor
-    stands_for: Tensor
-    cells: Tensor
-    tiles: list[Description]
-
-
-def describe_pixels(
-    painted: Sequence[PaintedPixels],
-    num_classes: int,
-    most: int,
-    opened: Callable[[str], TiledImage],
-    describe: Callable[..., Description],
-    device: torch.device,
-) -> Generator[float, None, Rows]:
-    """Look painted pixels up, at most ``most`` of them, each in the tile in which it lies farthest from the edges.
-
-    More are thinned out, see :func:`~napari_affmae.engine.live_paint.spread`; ``opened`` finds images by name. After each tile,
-    the part of them that is done is yielded.
-    """
-    pixels = spread(painted, num_classes, most)
-    parts, tiles, classes, cells = [], [], [], []
-    dealt = [list(opened(part.image).by_tile(part.rows, part.columns)) for part in pixels]
-    total = sum(map(len, dealt))
-    every = -(-total // _TILES)
-    seen = 0
-    for part, places in zip(pixels, dealt, strict=True):
-        image = opened(part.image)
-        for tile, chosen in places:
-            description = describe(image.read(*tile), image.background)
-            inside = [
-                torch.from_numpy(axis[chosen] - start).to(device)
-                for axis, start in zip((part.rows, part.columns), tile, strict=True)
-            ]
-            parts.append(description.at(inside[0], inside[1]))
-            if seen % every == 0:
-                tiles.append(description)
-            seen += 1
-            classes.append(torch.from_numpy(part.classes[chosen]))
-            cells.append(torch.from_numpy(part.rows[chosen] // _CELL % 2 * 2 + part.columns[chosen] // _CELL % 2))
-            yield seen / total
-    filters, context, logits = (torch.cat(values) for values in zip(*parts, strict=True))
-    of_class = torch.cat(classes)
-    counts = [sum(np.bincount(part.classes, minlength=num_classes) for part in some) for some in (painted, pixels)]
-    stands_for = torch.from_numpy(counts[0] / np.maximum(counts[1], 1)).float()[of_class]
-    return Rows(filters, context, logits, of_class.to(device), stands_for.to(device), torch.cat(cells).to(device), tiles)
 
 
 def fit_readout(
@@ -140,12 +51,13 @@ def fit_readout(
     heads_trained
         Whether the heads' opinion may count.
     frequencies
-        ``"painted"`` suits paint that corrects what is shown, stroke by stroke; ``"found"`` any other.
+        ``"painted"`` suits paint that corrects what is shown, stroke by stroke; ``"found"`` any other, and needs rows with
+        pixels from elsewhere.
     """
     device = rows.filters.device
     with torch.no_grad():
         readout = Readout(model.config, model.num_classes).to(device)
-        _standardise(readout, rows.tiles, seed)
+        _standardise(readout, rows.patches, seed)
         # Not by bincount: with weights, a card adds up in an order of its own.
         counts = rows.stands_for @ functional.one_hot(rows.classes, model.num_classes).float()
         readout.present.copy_(counts > 0)
@@ -164,29 +76,8 @@ def fit_readout(
     everything = _weights(rows, torch.ones_like(left_out), model.num_classes, balance)
     fit_trees(readout.filters, rows.filters, rows.classes, everything, seed)
     if frequencies == "found":
-        readout.log_prior.copy_(_found(readout, rows.tiles, seed).log())
+        readout.log_prior.copy_(_found(readout, rows).log())
     return readout
-
-
-def relayed(work: Generator[float, None, Result], say: Callable[[float], Said]) -> Generator[Said, None, Result]:
-    """Do what :func:`describe_pixels` or :func:`fit_readout` does, and say otherwise what it yields."""
-    while True:
-        try:
-            told = next(work)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
-        yield say(told)
-
-
-def result_of(work: Generator[Any, None, Result]) -> Result:
-    """Do all of :func:`describe_pixels` or :func:`fit_readout` at once."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
 
 
 def loss_on(readout: Readout | None, rows: Rows, classes: int) -> float:
@@ -207,10 +98,8 @@ def balanced_loss_on(readout: Readout, rows: Rows, classes: int) -> float:
         return float(-(probabilities.gather(1, rows.classes[:, None])[:, 0].clamp_min(1e-12).log() * weights).sum())
 
 
-def _standardise(readout: Readout, tiles: list[Description], seed: int) -> None:
+def _standardise(readout: Readout, features: Tensor, seed: int) -> None:
     """Take the means, scales and main directions of features from the tiles that hold paint."""
-    features = torch.cat([tile.context[0].flatten(0, 1) for tile in tiles])
-    features = features[:: -(-len(features) // _PATCHES)]
     mean, scale = features.mean(dim=0), features.std(dim=0) + _SMALL
     centred = (features - mean) / scale
     count = min(COMPONENTS, *centred.shape)
@@ -244,20 +133,16 @@ def _weights(rows: Rows, used: Tensor, count: int, balance: float) -> Tensor:
 
 
 @torch.no_grad()
-def _found(readout: Readout, tiles: Sequence[Description], seed: int) -> Tensor:
-    """Return how frequent classes are in tiles, ``[K]``, in the opinion of a readout to which all are equally likely.
+def _found(readout: Readout, rows: Rows) -> Tensor:
+    """Return how frequent classes are in the tiles, ``[K]``, in the opinion of a readout to which all are equally likely.
 
     One step of the algorithm of Saerens, Latinne and Decaestecker (Neural Computation 14, 2002); more of them leave rare
     classes with nothing.
     """
-    generator = torch.Generator().manual_seed(seed)
-    each = -(-_LOOKED_AT // len(tiles))
-    found = []
-    for tile in tiles:
-        sides = tile.filters.shape[-2:]
-        rows, columns = (torch.randint(side, (each,), generator=generator).to(tile.filters.device) for side in sides)
-        found.append(readout.members(*tile.at(rows, columns)).mean(dim=(0, 1)))
-    return torch.stack(found).mean(dim=0).clamp_min(_SMALL)
+    if rows.elsewhere is None:
+        raise ValueError("rows without pixels from elsewhere say nothing about frequencies")
+    found: Tensor = readout.members(*rows.elsewhere).mean(dim=(0, 1))
+    return found.clamp_min(_SMALL)
 
 
 def _train(

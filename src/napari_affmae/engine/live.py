@@ -8,8 +8,10 @@ predicts: what is visible, then the rest of the image. It ends at once when a ne
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,10 @@ from ..model.model_file import load_model, save_model
 from ..model.readout import Readout
 from ..model.segmenter import Segmenter
 from .class_heads import with_classes
+from .described_paint import DescribedPaint, Rows, Superseded, describe_pixels, result_of
 from .device import device_errors, limited_threads, resolve_device
 from .finetune import SCRATCH, Model, start_segmenter, started_card, statistics_of
-from .fit_readout import STEPS, Rows, balanced_loss_on, describe_pixels, fit_readout, loss_on, result_of
+from .fit_readout import STEPS, balanced_loss_on, fit_readout, loss_on
 from .image_source import ArraySource
 from .live_features import FeatureCache
 from .live_fine import FineTraining
@@ -132,6 +135,8 @@ class LiveSession:
 
     def _begin(self) -> None:
         self.paint = Paint(self.model.card.classes)
+        self._unfitted = False
+        self._described = DescribedPaint(self.model.num_classes, self.device)
         self.features = FeatureCache(self.model, self.config.cache_bytes)
         self._fine = FineTraining(self.model, self.config, self.tile)
 
@@ -173,20 +178,22 @@ class LiveSession:
         DeviceError
             If the device's memory does not suffice.
         """
-        with device_errors(self.device, ADVICE), limited_threads(self._threads):
+        with device_errors(self.device, ADVICE), limited_threads(self._threads), suppress(Superseded):
             self._take(request)
+            stale = partial(control.stale, request.generation)
             before = after = None
             steps = 0
-            if self.paint.changed and len(self.paint.present) > 1:
-                newest = self._rows(self.paint.new or self.paint.all, _NEW_PIXELS)
+            if (self.paint.changed or self._unfitted) and len(self.paint.present) > 1:
+                rows = self._all_rows(stale)
+                newest = self._rows(self.paint.new, _NEW_PIXELS, stale) if self.paint.partly_new else rows
                 before = loss_on(self.model.readout, newest, self.model.num_classes)
-                rows = self._rows(self.paint.all, self.config.most_pixels)
                 fitting = fit_readout(self.model, rows, self.config.seed, heads_trained=self._heads_trained)
                 for steps in range(1, STEPS + 1):
                     yield LiveStep("live", request.generation, steps, next(fitting), fine=False)
-                    if control.stale(request.generation):
+                    if stale():
                         return
                 readout = self.model.readout = result_of(fitting)
+                self._unfitted = False
                 after = loss_on(readout, newest, self.model.num_classes)
                 self._record.round(balanced_loss_on(readout, rows, self.model.num_classes))
                 self.paint.caught_up()
@@ -208,8 +215,9 @@ class LiveSession:
         LabelError
             If fewer than two classes are painted.
         """
-        with device_errors(self.device, ADVICE), limited_threads(self._threads):
+        with device_errors(self.device, ADVICE), limited_threads(self._threads), suppress(Superseded):
             self._take(request)
+            stale = partial(control.stale, request.generation)
             if len(self.paint.present) < 2:
                 raise LabelError("nothing to refine on yet: paint some pixels of at least two classes")
             before = after = None
@@ -218,7 +226,7 @@ class LiveSession:
             kept = [pixels_of(part.record.name, part.targets) for part in sampler.held_out]
             if kept:
                 learned = _without(self.paint.all, kept)
-                before = self._score(learned, kept, heads_trained=self._heads_trained)
+                before = self._score(learned, kept, stale, heads_trained=self._heads_trained)
                 saved, features = self._fine.weights(), self.features
                 self.features = FeatureCache(self.model, self.config.cache_bytes)
                 finished = False
@@ -226,10 +234,10 @@ class LiveSession:
                     for loss in self._fine.run(sampler):
                         steps += 1
                         yield LiveStep("live", request.generation, steps, loss, fine=True)
-                        if control.stale(request.generation):
+                        if stale():
                             return
                     self.features.forget()
-                    after = self._score(learned, kept, heads_trained=True)
+                    after = self._score(learned, kept, stale, heads_trained=True)
                     finished = before - after >= _WORTH
                 finally:
                     if not finished:
@@ -237,9 +245,11 @@ class LiveSession:
                         self.features = features
                 if finished:
                     features.release()
-                    self._heads_trained = True
-                    rows = self._rows(self.paint.all, self.config.most_pixels)
+                    self._heads_trained = self._unfitted = True
+                    self._described = DescribedPaint(self.model.num_classes, self.device)
+                    rows = self._all_rows(stale)
                     readout = self.model.readout = self._fitted(rows, heads_trained=True)
+                    self._unfitted = False
                     self._record.refined(balanced_loss_on(readout, rows, self.model.num_classes))
                     self.paint.caught_up()
                 else:
@@ -247,18 +257,26 @@ class LiveSession:
             done = LiveRound("live", request.generation, self._record.rounds, steps, True, 0.0, before, after)
             yield from self._predict(request, control, done)
 
-    def _score(self, learned: list[PaintedPixels], kept: list[PaintedPixels], *, heads_trained: bool) -> float:
+    def _score(
+        self, learned: list[PaintedPixels], kept: list[PaintedPixels], stale: Callable[[], bool], *, heads_trained: bool
+    ) -> float:
         """Return the loss on paint that was kept back, of a readout that is fitted to the other."""
-        rows = self._rows(learned, self.config.most_pixels)
+        rows = self._rows(learned, self.config.most_pixels, stale)
         readout = self._fitted(rows, heads_trained=heads_trained)
-        return balanced_loss_on(readout, self._rows(kept, self.config.most_pixels), self.model.num_classes)
+        return balanced_loss_on(readout, self._rows(kept, self.config.most_pixels, stale), self.model.num_classes)
 
     def _fitted(self, rows: Rows, *, heads_trained: bool) -> Readout:
         return result_of(fit_readout(self.model, rows, self.config.seed, heads_trained=heads_trained))
 
-    def _rows(self, pixels: list[PaintedPixels], most: int) -> Rows:
+    def _all_rows(self, stale: Callable[[], bool] | None = None) -> Rows:
+        """Look at all paint; at what was not looked at before with this network, that is."""
         opened = self._tiled.__getitem__
-        return result_of(describe_pixels(pixels, self.model.num_classes, most, opened, self.features, self.device))
+        return result_of(self._described.rows(self.paint.all, self.config.most_pixels, opened, self.features), stale)
+
+    def _rows(self, pixels: list[PaintedPixels], most: int, stale: Callable[[], bool] | None = None) -> Rows:
+        opened = self._tiled.__getitem__
+        rows, _ = result_of(describe_pixels(pixels, self.model.num_classes, most, opened, self.features, self.device), stale)
+        return rows
 
     def predict(self, pixels: FloatArray, background: FloatArray) -> FloatArray:
         """Return probabilities ``[K, T, T]`` of a tile ``[C, T, T]`` of an image with a background ``[C]``."""

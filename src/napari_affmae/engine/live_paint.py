@@ -112,6 +112,11 @@ class Paint:
         self.changed = False
 
     @property
+    def partly_new(self) -> bool:
+        """Whether some of the paint was added since training caught up with it, and some was there before."""
+        return 0 < sum(map(len, self.new)) < int(self.counts.sum())
+
+    @property
     def present(self) -> npt.NDArray[np.intp]:
         """Indices of the classes that are painted."""
         return np.flatnonzero(self.counts)
@@ -132,14 +137,20 @@ def spread(pixels: Sequence[PaintedPixels], classes: int, most: int) -> list[Pai
 
     Which ones depends on nothing but where the paint is.
     """
+    chosen = are_chosen(pixels, classes, most)
+    ends = np.cumsum([len(part) for part in pixels])
+    return [part.take(chosen[end - len(part) : end]) for part, end in zip(pixels, ends, strict=True)]
+
+
+def are_chosen(pixels: Sequence[PaintedPixels], classes: int, most: int) -> npt.NDArray[np.bool_]:
+    """Return which of all pixels :func:`spread` chooses; fewer are always among more."""
     joined = np.concatenate([part.classes for part in pixels])
     mixed = np.concatenate([_scatter(part.rows, part.columns, place) for place, part in enumerate(pixels)])
     chosen = np.zeros(len(joined), np.bool_)
     for share, index in _shares(np.bincount(joined, minlength=classes), most):
         own = np.flatnonzero(joined == index)
         chosen[own[np.argsort(mixed[own], kind="stable")[:share]]] = True
-    ends = np.cumsum([len(part) for part in pixels])
-    return [part.take(chosen[end - len(part) : end]) for part, end in zip(pixels, ends, strict=True)]
+    return chosen
 
 
 def _shares(counts: Ints, most: int) -> list[tuple[int, int]]:

@@ -16,7 +16,8 @@ from ..config import LiveConfig
 from ..data.labels import LabelledSampler
 from ..model.readout import Readout
 from ..model.segmenter import Segmenter
-from .fit_readout import STEPS, describe_pixels, fit_readout, relayed
+from .described_paint import describe_pixels, relayed
+from .fit_readout import STEPS, fit_readout
 from .image_source import ArraySource
 from .live_features import FeatureCache
 from .live_paint import pixels_of
@@ -30,6 +31,9 @@ MOST_PIXELS = 20_000
 
 _LOOKING, _FITTING = 0.7, 0.2
 """Parts of the time that go into what the network describes, and into fitting committees; the rest goes into trees."""
+
+LOOKED_AT = 4096
+"""Pixels, painted or not, that say how frequent classes are found."""
 
 CACHE_BYTES = LiveConfig().cache_bytes
 """Memory for what the network describes of tiles."""
@@ -62,8 +66,10 @@ def stroke_readout(
 
     features = FeatureCache(model, CACHE_BYTES)
     try:
-        looking = describe_pixels(painted, model.num_classes, MOST_PIXELS, opened, features, device)
-        rows = yield from relayed(looking, lambda done: _LOOKING * done)
+        looking = describe_pixels(
+            painted, model.num_classes, MOST_PIXELS, opened, features, device, elsewhere=LOOKED_AT, seed=seed
+        )
+        rows, _ = yield from relayed(looking, lambda done: _LOOKING * done)
         fitting = fit_readout(model, rows, seed, heads_trained=False, frequencies="found")
         steps = itertools.count()
         return (yield from relayed(fitting, lambda _: _LOOKING + _FITTING * next(steps) / STEPS))
