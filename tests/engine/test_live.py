@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from napari_affmae.data.classes import default_classes
 from napari_affmae.data.labels import LabelledImage
 from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.engine.class_heads import with_classes
-from napari_affmae.engine.described_paint import result_of
+from napari_affmae.engine.described_paint import DescribedPaint, result_of
 from napari_affmae.engine.evaluate import evaluate
 from napari_affmae.engine.finetune import start_segmenter
 from napari_affmae.engine.fit_readout import balanced_loss_on, fit_readout
@@ -24,7 +24,8 @@ from napari_affmae.engine.live import LiveRequest, LiveSession
 from napari_affmae.engine.live_paint import Paint, spread
 from napari_affmae.engine.live_tiles import Canvas, Region, TiledImage, finished_bands
 from napari_affmae.engine.segment import segment
-from napari_affmae.events import LivePrediction, LiveRound, LiveStep
+from napari_affmae.errors import LabelError
+from napari_affmae.events import ImageBegun, LivePrediction, LiveRound, LiveStep, Notice
 from napari_affmae.model.model_file import load_model
 from napari_affmae.model.segmenter import Segmenter
 from napari_affmae.model_report import report
@@ -373,6 +374,107 @@ def test_a_round_looks_only_at_the_image_that_was_painted_on(open_session, image
     before = alone.features.computed
     list(alone.round(LiveRequest(2, [LabelledImage(images.records[0], more)], images.records[0], nothing), LiveControl()))
     assert both == alone.features.computed - before
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """Paint on disk, and how often it was read."""
+
+    labels: np.ndarray
+    reads: list[int] = field(default_factory=list)
+
+    def read(self):
+        self.reads.append(1)
+        if self.labels is None:
+            raise LabelError("the paint is gone")
+        return self.labels
+
+
+def test_paint_on_closed_images_counts_as_if_they_were_open(open_session, images, paint, strokes):
+    session = open_session()
+    examples = [LabelledImage(images.records[0], paint)]
+    stored = Stored(strokes[::-1].copy())
+    closed = [(images.records[1], stored)]
+    visible = Region(0, 0, 40, 40)
+    wanted = LiveRequest(1, examples, images.records[0], visible, closed)
+    events, shown = collected(session.round(wanted, LiveControl()))
+    kinds = [type(event) for event in events]
+    first, begun = kinds.index(LiveRound), kinds.index(ImageBegun)
+    assert first < begun < len(kinds) - 1 - kinds[::-1].index(LiveRound), "the stroke is answered first"
+    assert session.paint.counts.sum() == (paint > 0).sum() + (strokes > 0).sum()
+    both = open_session()
+    opened = [*examples, LabelledImage(images.records[1], stored.labels)]
+    _, expected = collected(both.round(LiveRequest(1, opened, images.records[0], visible), LiveControl()))
+    np.testing.assert_array_equal(shown, expected)
+    again, _ = collected(session.round(replace(wanted, generation=2), LiveControl()))
+    assert done(again).steps == 0
+    assert len(stored.reads) == 1
+    # It is opened, and then gone: each time what is there counts.
+    list(session.round(replace(wanted, generation=3, examples=opened), LiveControl()))
+    assert session.paint.counts.sum() == (paint > 0).sum() + (strokes > 0).sum()
+    list(session.round(replace(wanted, generation=4, closed=()), LiveControl()))
+    assert session.paint.counts.sum() == (paint > 0).sum()
+
+
+def test_closed_images_alone_are_enough_to_learn_from(open_session, images, strokes, tmp_path):
+    session = open_session()
+    wanted = LiveRequest(1, [], images.records[0], None, [(images.records[1], Stored(strokes[::-1].copy()))])
+    events = list(session.round(wanted, LiveControl()))
+    learned = [event for event in events if isinstance(event, LiveRound)][-1]
+    assert learned.steps > 0
+    _, shown = collected(event for event in events if not isinstance(event, LiveRound))
+    assert set(np.unique(shown)) == {1, 2}
+    data = load_model(session.save(tmp_path)).card.history[-1]["data"]
+    assert data["images"]["count"] == 1
+
+
+def test_a_stroke_ends_the_look_at_closed_images_and_is_answered_without_them(open_session, images, paint, strokes):
+    session, control = open_session(), LiveControl()
+    closed = [(images.records[1], Stored(strokes[::-1].copy()))]
+    wanted = LiveRequest(1, [LabelledImage(images.records[0], paint)], images.records[0], Region(0, 0, 9, 9), closed)
+    for event in session.round(wanted, control):
+        if isinstance(event, ImageBegun):
+            control.supersede(2)
+    assert isinstance(event, ImageBegun)
+    more = paint.copy()
+    more[60:64, 8:40] = 1
+    session_events = session.round(replace(wanted, generation=2, examples=[LabelledImage(images.records[0], more)]), control)
+    first = next(event for event in session_events if isinstance(event, LiveRound))
+    assert first.steps > 0
+    assert session.paint.counts.sum() == (more > 0).sum(), "the stroke does not wait for closed images"
+    list(session_events)
+    assert session.paint.counts.sum() == (more > 0).sum() + (strokes > 0).sum()
+
+
+def test_a_closed_image_that_cannot_be_read_is_told_and_left_out(open_session, images, paint, strokes):
+    session = open_session()
+    broken = Stored(None)
+    closed = [(images.records[1], broken)]
+    wanted = LiveRequest(1, [LabelledImage(images.records[0], paint)], images.records[0], None, closed)
+    events = list(session.round(wanted, LiveControl()))
+    [notice] = [event for event in events if isinstance(event, Notice)]
+    assert "two" in notice.message
+    assert "gone" in notice.message
+    list(session.round(replace(wanted, generation=2), LiveControl()))
+    assert len(broken.reads) == 1
+    mended = [(images.records[1], Stored(strokes[::-1].copy()))]
+    list(session.round(replace(wanted, generation=3, closed=mended), LiveControl()))
+    assert session.paint.counts.sum() == (paint > 0).sum() + (strokes > 0).sum()
+
+
+def test_a_refinement_that_is_kept_looks_at_closed_images_anew(open_session, images, strokes, monkeypatch):
+    session = open_session()
+    closed = [(images.records[1], Stored(strokes[::-1].copy()))]
+    wanted = LiveRequest(1, [LabelledImage(images.records[0], strokes)], images.records[0], None, closed)
+    list(session.round(wanted, LiveControl()))
+    scores = iter((1.0, 0.5))
+    monkeypatch.setattr(session, "_score", lambda *_, **__: next(scores))
+    events = list(session.refine(replace(wanted, generation=2), LiveControl()))
+    assert [event.name for event in events if isinstance(event, ImageBegun)] == ["two"]
+    assert done(events).fine
+    rows = session._all_rows()
+    session._described = DescribedPaint(2, session.device)
+    assert torch.equal(rows.context, session._all_rows().context), "of the network as it is now"
 
 
 def test_scores_on_paint_kept_back_come_from_other_paint(open_session, images, strokes):

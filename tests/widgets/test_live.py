@@ -12,6 +12,7 @@ from qtpy.QtCore import QEvent, QPoint, QPointF, Qt, QTimer
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
+from skimage.io import imsave
 
 from napari_affmae.data.synthetic import synthetic_em
 from napari_affmae.widgets.kinds import KIND, Kind
@@ -370,3 +371,45 @@ def test_off_and_on_again_in_the_middle_of_a_round(dock, layer, click, qtbot):
     qtbot.waitUntil(lambda: bool(rounds(dock)) and settled(dock), timeout=ROUND)
     assert live.on
     assert segmentation(dock) is not None
+
+
+def test_paint_on_a_closed_image_is_learned_from(make_dock, make_napari_viewer, click, wait_idle, qtbot, tmp_path):
+    """A folder of two images: the first is painted and closed, the second is shown and gets not a single stroke."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(2):
+        imsave(folder / f"em_{number}.png", synthetic_em(SIDE, number)[0], check_contrast=False)
+    viewer = make_napari_viewer(show=True)
+    dock = make_dock(viewer, fake=False)
+    session = dock.session
+    session.settings = session.settings.replace(project=str(tmp_path / "project"), device="cpu")
+    dock.images.folder.set_text(str(folder))
+    dock.images._render()
+    click(dock.images.scan)
+    wait_idle(dock)
+    session.opener.open(session.state.images.records[0])
+    qtbot.waitUntil(lambda: session.state.image is not None and session.restorer.is_done("em_0.png"), timeout=5000)
+    click(dock.label.paint)
+    layer = session.layers.paint_layer("em_0.png")
+    for class_id, row in ((1, 30), (2, 90)):
+        for column in range(20, 100, 4):
+            layer.paint((row, column), class_id)
+    session.opener.open(session.state.images.records[1])
+    qtbot.waitUntil(lambda: session.state.image.name == "em_1.png" and session.restorer.is_done("em_1.png"), timeout=5000)
+    session.save_paint()
+    for name in ("em_0.png · paint", "em_0.png"):
+        viewer.layers.remove(name)
+    session.save_paint()
+    said = []
+    dock.label.live_mode.said.connect(said.append)
+    dock.label.from_scratch.setChecked(True)
+    click(dock.label.live)
+    qtbot.waitUntil(lambda: len(rounds(dock)) >= 1 and settled(dock), timeout=ROUND)
+    assert any("closed images: 1 of 1" in text for text in said)
+    assert set(np.unique(segmentation(dock).data)) <= {1, 2}
+    assert not list(session.layers.painted_planes())
+    asked = len(rounds(dock))
+    dock.label.live_mode._look()
+    qtbot.wait(300)
+    assert len(rounds(dock)) == asked, "nothing is new"
+    dock.shut_down()

@@ -97,15 +97,15 @@ def describe_pixels(
         What was found out, and of which pixels, in the same order, as if they were all of one image.
     """
     pixels = spread(painted, num_classes, most)
-    dealt = [list(opened(part.image).by_tile(part.rows, part.columns)) for part in pixels]
+    images = [opened(part.image) for part in pixels]
+    dealt = [list(image.by_tile(part.rows, part.columns)) for image, part in zip(images, pixels, strict=True)]
     total = sum(map(len, dealt))
     every = -(-total // _TILES)
     sampled = -(-total // every)
     generator = torch.Generator().manual_seed(seed)
     parts, order, features, others = [], [], [], []
     seen = 0
-    for part, places in zip(pixels, dealt, strict=True):
-        image = opened(part.image)
+    for image, part, places in zip(images, pixels, dealt, strict=True):
         for tile, chosen in places:
             description = describe(image.read(*tile), image.background)
             inside = [
@@ -170,13 +170,19 @@ class DescribedPaint:
         """
         halved = (len(painted) - 1).bit_length()
         for part in painted:
-            known = self._known.get(part.image)
-            if known is None or known.painted is not part or known.halved > halved:
-                found, pixels = yield from describe_pixels([part], self._num_classes, most, opened, describe, self._device)
-                known = _Image(part, pixels, found, 0)
-            self._known[part.image] = known.thinned(self._num_classes, most, halved)
+            yield from self.look(part, most, halved, opened, describe)
         self._known = {part.image: self._known[part.image] for part in painted}
         return _joined(list(self._known.values()), self._num_classes)
+
+    def look(
+        self, part: PaintedPixels, most: int, halved: int, opened: Opened, describe: Describe
+    ) -> Generator[float, None, None]:
+        """Look at the paint of one image, where that was not done before; ``most`` was halved so many times."""
+        known = self._known.get(part.image)
+        if known is None or known.painted is not part or known.halved > halved:
+            found, pixels = yield from describe_pixels([part], self._num_classes, most, opened, describe, self._device)
+            known = _Image(part, pixels, found, 0)
+        self._known[part.image] = known.thinned(self._num_classes, most, halved)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,14 +1,15 @@
 """Live training: a session that answers every stroke with a quick round, and every quiet minute with a finer one.
 
 A quick round fits a readout to all paint there is, on what the network describes of its tiles, which is computed once. Then it
-predicts: what is visible, then the rest of the image. It ends at once when a newer request makes it stale. While nobody paints,
-:meth:`LiveSession.refine` lets the network learn, and keeps what it learned if that helps on paint that was kept back.
+predicts: what is visible, then the rest of the image, and takes up paint on images that are not open. It ends at once when a
+newer request makes it stale. While nobody paints, :meth:`LiveSession.refine` lets the network learn, and keeps what it learned
+if that helps on paint that was kept back.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -24,8 +25,8 @@ from ..config import LiveConfig
 from ..control import LiveControl
 from ..data.label_images import LabelledImage
 from ..data.records import ImageCollection, ImageRecord
-from ..errors import LabelError
-from ..events import Event, LiveRound, LiveStep
+from ..errors import DataError, LabelError, StorageError
+from ..events import Event, ImageBegun, LiveRound, LiveStep, Notice
 from ..model.model_file import load_model, save_model
 from ..model.readout import Readout
 from ..model.segmenter import Segmenter
@@ -35,6 +36,7 @@ from .device import device_errors, limited_threads, resolve_device
 from .finetune import SCRATCH, Model, start_segmenter, started_card, statistics_of
 from .fit_readout import STEPS, balanced_loss_on, fit_readout, loss_on
 from .image_source import ArraySource
+from .live_closed import ClosedPaint, Stored
 from .live_features import FeatureCache
 from .live_fine import FineTraining
 from .live_paint import Paint, PaintedPixels, pixels_of
@@ -67,6 +69,8 @@ class LiveRequest:
         The image to predict, or None to train only.
     visible
         The part of it that is predicted first; None for all of it.
+    closed
+        Images that are not open, with their paint on disk. It is taken up after the visible prediction, image by image.
     asked
         When the user was done, as ``time.perf_counter`` counts, for the seconds that a round reports.
     """
@@ -75,6 +79,7 @@ class LiveRequest:
     examples: Sequence[LabelledImage]
     image: ImageRecord | None = None
     visible: Region | None = None
+    closed: Sequence[tuple[ImageRecord, Stored]] = ()
     asked: float = field(default_factory=time.perf_counter)
 
 
@@ -137,6 +142,7 @@ class LiveSession:
         self.paint = Paint(self.model.card.classes)
         self._unfitted = False
         self._described = DescribedPaint(self.model.num_classes, self.device)
+        self._closed = ClosedPaint()
         self.features = FeatureCache(self.model, self.config.cache_bytes)
         self._fine = FineTraining(self.model, self.config, self.tile)
 
@@ -167,7 +173,8 @@ class LiveSession:
         ------
         Event
             ``LiveStep`` after each step; ``LivePrediction`` for the visible part, of which the last one says so; ``LiveRound``;
-            then ``LivePrediction`` for the rest. Nothing more once the request is stale.
+            then ``LivePrediction`` for the rest. ``ImageBegun`` for each closed image that is taken up, and after them all of
+            it once more. Nothing more once the request is stale.
 
         Raises
         ------
@@ -203,6 +210,32 @@ class LiveSession:
             else:
                 yield replace(done, seconds=time.perf_counter() - request.asked)
                 self._look_ahead(request, control)
+            if not stale() and (yield from self._take_up(request, stale)):
+                yield from self.round(replace(request, asked=time.perf_counter()), control)
+
+    def _take_up(self, request: LiveRequest, stale: Callable[[], bool]) -> Generator[Event, None, bool]:
+        """Take up the paint of closed images, one after the other; return whether there was any."""
+        names, taken = self._closed.waiting, False
+        for place, name in enumerate(names, self._closed.count - len(names) + 1):
+            yield ImageBegun("live", name, place, self._closed.count)
+            try:
+                self._closed.take(name)
+                self._take(request)
+                part = self.paint.of(name)
+                halved = (len(self.paint.all) - 1).bit_length()
+                looking = self._described.look(part, self.config.most_pixels, halved, self._opened, self.features)
+                result_of(looking, stale)
+                self.paint.not_new(name)
+            except Superseded:
+                self._closed.put_back(name)
+                raise
+            except (DataError, LabelError, StorageError) as error:
+                self._closed.leave_out(name)
+                self._take(request)
+                yield Notice("live", f"live goes on without the paint on {name}: {error}")
+                continue
+            self._unfitted = taken = True
+        return taken
 
     def refine(self, request: LiveRequest, control: LiveControl) -> Iterator[Event]:
         """Train the whole network for some seconds on part of the paint; then predict as :meth:`round` does.
@@ -225,7 +258,8 @@ class LiveSession:
             sampler = self._fine.sampler(self._examples)
             kept = [pixels_of(part.record.name, part.targets) for part in sampler.held_out]
             if kept:
-                learned = _without(self.paint.all, kept)
+                opened = {example.name for example in self._examples}
+                learned = _without([part for part in self.paint.all if part.image in opened], kept)
                 before = self._score(learned, kept, stale, heads_trained=self._heads_trained)
                 saved, features = self._fine.weights(), self.features
                 self.features = FeatureCache(self.model, self.config.cache_bytes)
@@ -247,6 +281,9 @@ class LiveSession:
                     features.release()
                     self._heads_trained = self._unfitted = True
                     self._described = DescribedPaint(self.model.num_classes, self.device)
+                    self._closed.put_all_back()
+                    self._take(request)
+                    yield from self._take_up(request, stale)
                     rows = self._all_rows(stale)
                     readout = self.model.readout = self._fitted(rows, heads_trained=True)
                     self._unfitted = False
@@ -270,12 +307,12 @@ class LiveSession:
 
     def _all_rows(self, stale: Callable[[], bool] | None = None) -> Rows:
         """Look at all paint; at what was not looked at before with this network, that is."""
-        opened = self._tiled.__getitem__
-        return result_of(self._described.rows(self.paint.all, self.config.most_pixels, opened, self.features), stale)
+        looking = self._described.rows(self.paint.all, self.config.most_pixels, self._opened, self.features)
+        return result_of(looking, stale)
 
     def _rows(self, pixels: list[PaintedPixels], most: int, stale: Callable[[], bool] | None = None) -> Rows:
-        opened = self._tiled.__getitem__
-        rows, _ = result_of(describe_pixels(pixels, self.model.num_classes, most, opened, self.features, self.device), stale)
+        looking = describe_pixels(pixels, self.model.num_classes, most, self._opened, self.features, self.device)
+        rows, _ = result_of(looking, stale)
         return rows
 
     def predict(self, pixels: FloatArray, background: FloatArray) -> FloatArray:
@@ -300,7 +337,8 @@ class LiveSession:
         """Do what a window asks for: its paint, image, visible part and classes, as a round or as a refinement."""
         self.use_classes(wanted.classes)
         examples = [LabelledImage(record, labels) for record, labels in wanted.paint]
-        request = LiveRequest(wanted.generation, examples, wanted.image, Region(*wanted.visible), wanted.asked)
+        region = Region(*wanted.visible)
+        request = LiveRequest(wanted.generation, examples, wanted.image, region, wanted.closed, wanted.asked)
         return self.refine(request, control) if wanted.fine else self.round(request, control)
 
     def _look_ahead(self, request: LiveRequest, control: LiveControl) -> None:
@@ -326,7 +364,8 @@ class LiveSession:
         StorageError
             If it cannot be written.
         """
-        record = self._record.describe(self._examples, self.config, self.paint.counts.tolist())
+        learned = [*self._examples, *self._closed.examples]
+        record = self._record.describe(learned, self.config, self.paint.counts.tolist())
         card = self.model.card
         try:
             return save_model(self.model, path, **record)
@@ -351,7 +390,15 @@ class LiveSession:
                 before = record, self._open(record)
             kept[name] = before
         self._images = kept
-        self.paint.update(self._examples)
+        self._closed.want(request.closed, wanted)
+        self.paint.update([*self._examples, *self._closed.examples])
+
+    def _opened(self, name: str) -> TiledImage:
+        """Return the tiles of an image; those of a closed one are not kept."""
+        if name in self._images:
+            return self._images[name][1]
+        [record] = [example.record for example in self._closed.examples if example.name == name]
+        return self._open(record)
 
     def _open(self, record: ImageRecord) -> TiledImage:
         check_channels(self.model, record.channels)

@@ -111,6 +111,15 @@ class Paint:
         self.new = []
         self.changed = False
 
+    def of(self, name: str) -> PaintedPixels:
+        """Return the painted pixels of an image."""
+        return self._found[name]
+
+    def not_new(self, name: str) -> None:
+        """Note that the paint of an image is none that somebody waits for."""
+        self._learned[name] = self._labels[name]
+        self.new = [part for part in self.new if part.image != name]
+
     @property
     def partly_new(self) -> bool:
         """Whether some of the paint was added since training caught up with it, and some was there before."""

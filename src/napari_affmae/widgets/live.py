@@ -17,7 +17,7 @@ import numpy as np
 from psygnal import Signal, SignalInstance
 from qtpy.QtCore import QTimer
 
-from ..events import LivePrediction, LiveRound, LiveStep
+from ..events import ImageBegun, LivePrediction, LiveRound, LiveStep, Notice
 from .live_worker import LiveSaved, LiveWorker, Training, Wanted
 from .plane import Plane
 from .state import JOB_WORDS
@@ -195,18 +195,19 @@ class LiveMode:
             old = known.get(record.name)
             same = old is not None and np.array_equal(old, labels)
             paint.append((record, old if old is not None and same else labels))
-        classes = self._session.state.classes
+        classes, closed = self._session.state.classes, self._session.closed_paint()
         if (
             before is not None
             and before.image.name == plane.name
             and before.classes == classes
+            and before.closed == closed
             and len(before.paint) == len(paint)
             and all(known.get(record.name) is labels for record, labels in paint)
         ):
             return
         self._plane, self._fine_rounds = plane, 0
         visible = self._session.layers.visible_part(plane)
-        self._ask(Wanted(self._training, 0, paint, plane.record(), visible, classes, perf_counter()))
+        self._ask(Wanted(self._training, 0, paint, plane.record(), visible, classes, closed, perf_counter()))
 
     def _refine(self) -> None:
         latest = self._latest
@@ -254,6 +255,10 @@ class LiveMode:
                 self._take(event)
             elif isinstance(event, LiveRound):
                 self._report(event)
+            elif isinstance(event, ImageBegun):
+                self.said.emit(f"Taking up the paint on closed images: {event.place} of {event.count} …")
+            elif isinstance(event, Notice):
+                self._session.warn(f"{event.message[0].upper()}{event.message[1:]}")
         if self._turns:
             self._later.start()
 

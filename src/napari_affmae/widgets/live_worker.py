@@ -35,7 +35,7 @@ class Training:
 
 @dataclass(frozen=True, eq=False)
 class Wanted:
-    """What the worker is asked to do, with copies of all paint on images that are open."""
+    """What the worker is asked to do, with copies of all paint on images that are open and what reads it of others."""
 
     training: Training
     generation: int
@@ -43,6 +43,7 @@ class Wanted:
     image: ImageRecord
     visible: tuple[int, int, int, int]
     classes: tuple[ClassInfo, ...]
+    closed: list[tuple[ImageRecord, Any]]
     asked: float
     fine: bool = False
 

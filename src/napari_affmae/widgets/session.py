@@ -175,12 +175,15 @@ class Session:
 
     def painted_examples(self) -> list[tuple[ImageRecord, Any]]:
         """Return every image that has paint, each with a copy of it, or, if it is not open, with what reads it from disk."""
+        return [*self.layers.painted_planes(), *self.closed_paint()]
+
+    def closed_paint(self) -> list[tuple[ImageRecord, Any]]:
+        """Return the images that have paint, but are not open with it, each with what reads it from disk."""
         from ..data.project_labels import stored_paint
 
-        stored: list[tuple[ImageRecord, Any]] = []
-        if self.keeper.folder is not None:
-            stored += stored_paint(self.keeper.folder, self.keeper.file, self._closed_images())
-        return [*self.layers.painted_planes(), *stored]
+        if self.keeper.folder is None:
+            return []
+        return list(stored_paint(self.keeper.folder, self.keeper.file, self._closed_images()))
 
     def training_material(self) -> tuple[list[tuple[ImageRecord, Any]], list[ClassInfo]] | None:
         """Save and count the paint; return what is painted and the classes in it, or None, said, if it cannot be saved."""
