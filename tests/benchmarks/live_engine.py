@@ -1,7 +1,7 @@
 """How long live training takes without a window: from changed labels to the new prediction of the visible 512² region.
 
 Paints strokes by the truth on a synthetic micrograph, asks for a round after each, and prints a table and one line of JSON.
-Neither napari nor Qt is needed::
+With ``--others``, so many further micrographs are open and painted, too. Neither napari nor Qt is needed::
 
     python tests/benchmarks/live_engine.py --device cuda --preset small
     python tests/benchmarks/live_engine.py --device cpu --model pretrained.safetensors
@@ -34,13 +34,16 @@ from napari_affmae.model_config import PRESETS
 SIDE = 512
 CLASSES = 3
 
+OTHER_STROKES = 12
+"""Strokes on each of the other micrographs, enough to lie in most of its tiles."""
+
 
 def main() -> int:
     """Measure and print."""
     given = _parser().parse_args()
-    image, truth = synthetic_em(SIDE, 0)[:2]
-    truth = np.minimum(truth, CLASSES - 1)
-    images = collection_from_arrays({"em": image})
+    pairs = [synthetic_em(SIDE, number)[:2] for number in range(1 + given.others)]
+    truths = [np.minimum(truth, CLASSES - 1) for _, truth in pairs]
+    images = collection_from_arrays({f"em {number}": image for number, (image, _) in enumerate(pairs)})
     config = LiveConfig(device=given.device)
     session = LiveSession(
         given.model or f"scratch:{given.preset}", default_classes(range(1, CLASSES + 1)), images, config, threads=given.threads
@@ -50,9 +53,13 @@ def main() -> int:
     list(session.round(LiveRequest(0, [], record), control))
     prepared = time.perf_counter() - start
     rounds = []
-    for generation, paint in enumerate(_paint(truth, given.rounds + 1), start=1):
+    others = [
+        LabelledImage(other, _paint(truth, OTHER_STROKES)[-1])
+        for other, truth in zip(images.records[1:], truths[1:], strict=True)
+    ]
+    for generation, paint in enumerate(_paint(truths[0], given.rounds + 1), start=1):
         control.supersede(generation)
-        request = LiveRequest(generation, [LabelledImage(record, paint)], record)
+        request = LiveRequest(generation, [LabelledImage(record, paint), *others], record)
         [done] = [event for event in session.round(request, control) if isinstance(event, LiveRound)]
         rounds.append({"seconds": done.seconds, "before": done.loss_before, "after": done.loss_after})
     first, *rounds = rounds
@@ -62,7 +69,14 @@ def main() -> int:
         print(f"round {number}: {one['seconds']:.3f} s, loss on the new stroke {one['before']:.3f} -> {one['after']:.3f}")
     print(f"median {np.median(seconds):.3f} s, longest {max(seconds):.3f} s, halved {halved} of {len(rounds)}")
     about: dict[str, Any] = {"model": str(given.model or given.preset), "device": describe_device(session.device)}
-    figures = {"tile": session.tile, "prepare": prepared, "first": first["seconds"], "seconds": seconds, "halved": halved}
+    figures = {
+        "others": given.others,
+        "tile": session.tile,
+        "prepare": prepared,
+        "first": first["seconds"],
+        "seconds": seconds,
+        "halved": halved,
+    }
     print(json.dumps({**about, **figures, "commit": commit_of_code()}))
     return 0
 
@@ -89,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--preset", choices=PRESETS, default="tiny")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--others", type=int, default=0, help="further painted micrographs")
     parser.add_argument("--threads", type=int, help="CPU threads; torch's choice without")
     return parser
 
