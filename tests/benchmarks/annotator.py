@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from comparison.datasets import DATASETS, Dataset, data_folder, labelled
+from comparison.datasets import DATASETS, SCRIBBLED, Dataset, data_folder, labelled
 from comparison.forest import Forest, features
 from comparison.scores import score
 from comparison.trial import commit_of_code
@@ -34,12 +34,15 @@ from napari_affmae.data.classes import to_targets
 from napari_affmae.data.label_images import LabelledImage
 from napari_affmae.data.records import ImageCollection
 from napari_affmae.data.scan import collection_from_arrays
-from napari_affmae.data.scribbles import stroke
+from napari_affmae.data.scribbles import scribbles, stroke
 from napari_affmae.engine.device import describe_device, resolve_device
 from napari_affmae.engine.finetune import finetune
 from napari_affmae.engine.live import LiveRequest, LiveSession
 from napari_affmae.engine.segment import segment
 from napari_affmae.events import LivePrediction, LiveRound
+
+FAR = 3
+"""Images that were painted before lie so far from each other and from the painted one, in the order of their names."""
 
 Ids = npt.NDArray[np.uint8]
 Answer = Callable[[Ids], tuple[list[Ids], dict[str, Any]]]
@@ -54,18 +57,20 @@ def main() -> int:
         return 0
     root, dataset = data_folder(given.root), DATASETS[given.dataset]
     for seed in given.seed:
-        images = [
-            crop(image, given.side) for image in (labelled(root, dataset, "train")[seed], labelled(root, dataset, "val")[0])
-        ]
+        train = labelled(root, dataset, "train")
+        images = [crop(image, given.side) for image in (train[seed], labelled(root, dataset, "val")[0])]
+        before = [train[(seed + FAR * number) % len(train)] for number in range(1, given.others + 1)]
+        others = [(crop(image, given.side), scribbles(crop(image, given.side)[1], SCRIBBLED, seed)) for image in before]
         for method in given.method:
             truths = [image[1] for image in images]
             if method == "dense":
                 lines = dense(given, images, dataset, seed)
             else:
-                answer = (live if method == "live" else forest)(given, images, dataset, seed)
+                answer = live(given, images, others, dataset, seed) if method == "live" else forest(images, dataset, seed)
                 lines = annotate(answer, truths, dataset, given.strokes, seed)
             for line in lines:
                 about = {"method": method, "dataset": dataset.name, "seed": seed, "side": given.side, "set": given.set}
+                about |= {"others": given.others} if given.others else {}
                 where = {"device": describe_device(resolve_device(given.device)), "commit": commit_of_code()}
                 text = json.dumps({**about, **line, **where})
                 print(text, flush=True)
@@ -125,8 +130,18 @@ def add_stroke(paint: Ids, region: npt.NDArray[np.bool_], class_id: int, rng: np
     paint[window][line] = class_id + 1
 
 
-def live(given: argparse.Namespace, images: list[tuple[npt.NDArray[Any], Ids]], dataset: Dataset, seed: int) -> Answer:
-    """Answer by rounds of live training."""
+def live(
+    given: argparse.Namespace,
+    images: list[tuple[npt.NDArray[Any], Ids]],
+    others: list[tuple[tuple[npt.NDArray[Any], Ids], Ids]],
+    dataset: Dataset,
+    seed: int,
+) -> Answer:
+    """Answer by rounds of live training; ``others`` were painted before."""
+    before = (
+        collection_from_arrays({f"before {number}": pixels for number, ((pixels, _), _) in enumerate(others)}) if others else ()
+    )
+    painted = [LabelledImage(record, paint) for record, (_, paint) in zip(before, others, strict=True)]
     records = collection_from_arrays({"painted": images[0][0], "other": images[1][0]}).records
     changes = dict(text.split("=", 1) for text in given.set)
     config = LiveConfig(seed=seed, device=given.device, **{name: json.loads(value) for name, value in changes.items()})
@@ -137,7 +152,7 @@ def live(given: argparse.Namespace, images: list[tuple[npt.NDArray[Any], Ids]], 
         nonlocal asked
         asked += 1
         control.supersede(asked)
-        request = LiveRequest(asked, [LabelledImage(records[0], paint)], records[0])
+        request = LiveRequest(asked, [LabelledImage(records[0], paint), *painted], records[0])
         labels = np.zeros_like(paint)
         figures: dict[str, Any] = {}
         for event in session.round(request, control):
@@ -153,7 +168,7 @@ def live(given: argparse.Namespace, images: list[tuple[npt.NDArray[Any], Ids]], 
     return answer
 
 
-def forest(given: argparse.Namespace, images: list[tuple[npt.NDArray[Any], Ids]], dataset: Dataset, seed: int) -> Answer:
+def forest(images: list[tuple[npt.NDArray[Any], Ids]], dataset: Dataset, seed: int) -> Answer:
     """Answer by a forest on filter responses that are computed once."""
     responses = [features(image) for image, _ in images]
 
@@ -229,6 +244,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--strokes", type=int, default=20)
     parser.add_argument("--dense-steps", type=int, default=400)
     parser.add_argument("--side", type=int, default=512)
+    parser.add_argument("--others", type=int, default=0, help="images that live has strokes over 1 %% of before it begins")
     parser.add_argument("--seed", nargs="+", type=int, default=[0])
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of live training")
     parser.add_argument("--device", default="auto")

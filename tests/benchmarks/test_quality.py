@@ -212,7 +212,8 @@ def test_the_report_puts_the_forest_beside_the_networks_and_shows_patience() -> 
     for table in (two, ten):
         assert "| AFFMAE, pretrained | 0, 1 | 45.0 ± 7.1 | 45.0 | 45.0 | 7 |" in table
         assert "| random forest on filters | 0 | 50.0 |" in table
-        assert "--method affmae forest --seed 0 1" in table
+        assert "--method affmae --seed 0 1\n" in table
+        assert "--method forest --seed 0\n" in table
     assert "| AFFMAE, pretrained | 45.0 ± 7.1 [2] | 45.0 ± 7.1 [2] |" in patience
     assert notes.startswith("What did not help")
     settings = {"finetune.deform": 0.25}
@@ -221,7 +222,7 @@ def test_the_report_puts_the_forest_beside_the_networks_and_shows_patience() -> 
     assert "| AFFMAE, not pretrained (finetune.deform = 0.25) | 0 |" in none
     assert "| AFFMAE, pretrained (finetune.deform = 0.25) | 50.0 [1] | 50.0 [1] |" in patience
     tried = report.document([trial_line("affmae", settings=chosen) for chosen in ({}, {"segment.views": 4})])
-    assert "--set --set segment.views=4\n" in tried
+    assert "--set segment.views=4\n" in tried
     assert "| AFFMAE, pretrained (segment.views = 4) |" in tried
 
 
@@ -260,6 +261,18 @@ def test_tiles_of_another_side_are_named_in_the_heading_and_compared_with_nothin
     )
     (found,) = module("comparison.groups").by_side(tried)
     assert found[1] == {("affmae", ""): {256: [pytest.approx(70)], 512: [pytest.approx(80)]}}
+
+
+def test_commands_make_the_lines_of_their_table_and_no_others() -> None:
+    rates = {"model.ds_rates": [0.25, 0.25, 0.5, 0.5], "model.mask_kind": "random"}
+    tried = [trial_line("affmae", 0), trial_line("unet", 1), trial_line("affmae", 2, settings=rates)]
+    text = module("comparison.report").document(tried)
+    first, second, third = [line for line in text.splitlines() if line.startswith("python tests/benchmarks/quality.py --root")]
+    assert first.endswith("--method affmae --seed 0")
+    assert second.endswith("--method unet --seed 1")
+    assert third.endswith("--method affmae --seed 2 --set model.ds_rates=[0.25,0.25,0.5,0.5] model.mask_kind=random")
+    words = third.split("--set ")[1].split()
+    assert dict(module("quality")._setting(word) for word in words) == rates
 
 
 def test_every_way_to_pretrain_begins_where_nothing_was_pretrained() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -161,5 +162,8 @@ def variant_of(entry: Line) -> Variant:
 
 
 def words_of(settings: Line, equal: str, between: str) -> str:
-    """Return settings as text, in the order of their names."""
-    return between.join(f"{name}{equal}{value}" for name, value in sorted(settings.items()))
+    """Return settings as text that a command takes, in the order of their names."""
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value, separators=(",", ":")) for name, value in settings.items()
+    }
+    return between.join(f"{name}{equal}{text}" for name, text in sorted(texts.items()))

@@ -11,7 +11,7 @@ import numpy as np
 from .datasets import Paint
 from .groups import DATA, SETTING, Variant, by_labels, grouped, name_of, ordered, patience, variant_of, words_of
 from .lines import Line
-from .trial import METHODS, Trial, differing
+from .trial import METHODS, Method, Trial, differing
 
 USUAL = Trial("affmae")
 """What a heading need not say."""
@@ -19,15 +19,16 @@ USUAL = Trial("affmae")
 HEADER = """# Results
 
 Written by `python tests/benchmarks/quality.py --report FILES > docs/results.md`; do not edit. Every trial stands as a JSON
-line in FILES, and the command under each table makes its lines again.
+line in FILES, and the commands under each table make its lines again: with today's code, so that what became a default since
+is not named; each line in FILES names its settings, card and commit.
 
 How trials are made: images and their split are fixed; no image of the validation or test split, labelled or not, is ever
 learned from. All methods get the same labels, tiles, augmentation and minutes: what a pretrained network spends on
-unlabelled images, the others train on the labelled ones longer. Kernels are built and networks compiled off the clock. mIoU
-is the mean over the classes of the intersection over union in percent, from one confusion matrix pooled over all images;
-*outline F1* is that of the outline of the thin class (membranes) at 2 pixels. Where there are several seeds: mean ±
-standard deviation. Trials on an H200 stand in the tables of the H100, each card named: both compute alike, and with its
-faster memory the one makes about a tenth more steps in the same minutes.
+unlabelled images, the others train on the labelled ones longer; only the forest has no clock, and runs on a CPU. Kernels
+are built and networks compiled off the clock. mIoU is the mean over the classes of the intersection over union in percent,
+from one confusion matrix pooled over all images; *outline F1* is that of the outline of the thin class (membranes) at 2
+pixels. Where there are several seeds: mean ± standard deviation. Trials on an H200 stand in the tables of the H100, both
+named: they compute alike, and with its faster memory the one makes 10 to 15 % more steps in the same minutes.
 """
 
 
@@ -135,20 +136,25 @@ def _facts(setting: Line, entries: Sequence[Line]) -> str:
 
 
 def _command(setting: Line, entries: Sequence[Line]) -> str:
-    """Return the command that makes the lines of a table."""
-    methods = sorted({entry["method"] for entry in entries}, key=METHODS.index)
+    """Return the commands that make the lines of a table and no others: one for each choice of settings and seeds."""
+    seeds: dict[tuple[str, Method], set[int]] = defaultdict(set)
+    for entry in entries:
+        seeds[words_of(differing(entry), "=", " "), entry["method"]].add(entry["seed"])
+    alike: dict[tuple[str, tuple[int, ...]], list[Method]] = defaultdict(list)
+    for (chosen, method), used in sorted(seeds.items(), key=lambda found: (found[0][0], METHODS.index(found[0][1]))):
+        alike[chosen, tuple(sorted(used))].append(method)
     words = ["python tests/benchmarks/quality.py --root DATA", f"--dataset {setting['dataset']}"]
     words += [f"--labels {'all' if setting['labels'] is None else setting['labels']}", f"--paint {setting['paint']}"]
-    words += [f"--part {setting['part']}", "--method " + " ".join(methods)]
-    words += ["--seed " + " ".join(str(seed) for seed in sorted({entry["seed"] for entry in entries}))]
+    words += [f"--part {setting['part']}"]
     if "minutes" in setting:
         words += [f"--preset {setting['preset']} --minutes {setting['minutes']:g}"]
         words += [f"--finetune-minutes {setting['finetune_minutes']:g} --tile {setting['tile']}"]
         words += [f"--pretrain-batch {setting['pretrain_batch']} --batch {setting['batch']}"]
-    variants = sorted({words_of(differing(entry), "=", " ") for entry in entries})
-    if variants != [""]:
-        words += [f"--set {variant}".strip() for variant in variants]
-    return "```\n" + " ".join(words) + "\n```"
+    lines = []
+    for (chosen, used), methods in alike.items():
+        tried = [f"--set {chosen}"] if chosen else []
+        lines.append(" ".join([*words, f"--method {' '.join(methods)}", f"--seed {' '.join(map(str, used))}", *tried]))
+    return "\n".join(["```", *lines, "```"])
 
 
 def _labels(setting: Line) -> str:
