@@ -138,11 +138,9 @@ def live(
     seed: int,
 ) -> Answer:
     """Answer by rounds of live training; ``others`` were painted before."""
-    before = (
-        collection_from_arrays({f"before {number}": pixels for number, ((pixels, _), _) in enumerate(others)}) if others else ()
-    )
-    painted = [LabelledImage(record, paint) for record, (_, paint) in zip(before, others, strict=True)]
-    records = collection_from_arrays({"painted": images[0][0], "other": images[1][0]}).records
+    earlier = {f"before {number}": pixels for number, ((pixels, _), _) in enumerate(others)}
+    records = collection_from_arrays({"painted": images[0][0], "other": images[1][0], **earlier}).records
+    painted = [LabelledImage(record, paint) for record, (_, paint) in zip(records[2:], others, strict=True)]
     changes = dict(text.split("=", 1) for text in given.set)
     config = LiveConfig(seed=seed, device=given.device, **{name: json.loads(value) for name, value in changes.items()})
     session = LiveSession(given.model, dataset.table("scribbles"), ImageCollection(records[:1]), config)
