@@ -67,7 +67,7 @@ def test_live_mode_counts_rounds(made) -> None:
     found = made(PRETRAINED, LIVE)
     assert [training.unit for training in found.trainings] == ["step", "round"]
     text = as_text(found)
-    assert "rounds      12" in text
+    assert "rounds       12" in text
     assert "0.5 → 0.125" in text
     assert "0.5 at round 1, 0.125 at the end" in as_markdown(found)
 

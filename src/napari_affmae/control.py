@@ -15,11 +15,13 @@ class JobControl:
 
     def __init__(self) -> None:
         self._stop = threading.Event()
+        self._stops = 0
         self._run = threading.Event()
         self._run.set()
 
     def stop(self) -> None:
-        """Ask the job to save what it has and end. Wakes a paused job; asking twice is harmless."""
+        """Ask the job to save what it has and end. Wakes a paused job; asking again leaves out what follows the last step."""
+        self._stops += 1
         self._stop.set()
         self._run.set()
 
@@ -36,6 +38,11 @@ class JobControl:
     def stop_requested(self) -> bool:
         """Whether :meth:`stop` was called."""
         return self._stop.is_set()
+
+    @property
+    def stops(self) -> int:
+        """How often :meth:`stop` was called."""
+        return self._stops
 
     @property
     def paused(self) -> bool:

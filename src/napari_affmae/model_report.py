@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from .model_header import ModelFileHeader, count_parameters, read_card
 from .model_places import locate_model
-from .words import READOUT, count, duration, thousands
+from .words import CLASSES_FROM, count, duration, thousands
 
 HELD_OUT_WORDS = {"images": "whole images", "strokes": "whole strokes", "blocks": "blocks of pixels"}
 """How labels were kept back for the score, by what the history calls it."""
@@ -199,8 +199,8 @@ def _training_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         facts.append(("labels", f"hash {digest}"))
     if painted := [pixels for pixels in _get(record, list, "figures", "painted_pixels") or () if isinstance(pixels, int)]:
         facts.append(("labelled", f"{thousands(sum(painted))} pixels"))
-    if _get(record, str, "figures", "classes_from") == "readout":
-        facts.append(("classes from", READOUT))
+    if told := CLASSES_FROM.get(_get(record, str, "figures", "classes_from") or ""):
+        facts.append(("classes from", told))
     if settings := _settings(record):
         facts.append(("settings", settings))
     versions = {"napari-affmae": _get(record, str, "version")} | dict(_get(record, dict, "versions") or {})

@@ -56,4 +56,4 @@ def sparkline(values: Sequence[float], width: int = 24) -> str:
 
 
 def _table(facts: Iterable[tuple[str, str]], indent: str) -> list[str]:
-    return [f"{indent}{name:<12}{value}" for name, value in facts]
+    return [f"{indent}{name:<13}{value}" for name, value in facts]

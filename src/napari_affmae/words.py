@@ -7,7 +7,14 @@ from collections.abc import Sequence
 _NAMES = 3
 """Names that are written out."""
 
-READOUT = "a readout of single pixels, fitted to the strokes"
+NOT_FITTED = "heads, for want of a readout"
+"""What the figures of a training on strokes say of itself if it ended before its readout was fitted."""
+
+CLASSES_FROM = {
+    "readout": "a readout of single pixels, fitted to the strokes",
+    NOT_FITTED: "the network's heads; a readout was not fitted to the strokes",
+}
+"""Where classes come from, for people; what is not here goes without saying."""
 """What decides about classes, where it is not the network's own heads."""
 
 

@@ -51,6 +51,15 @@ def test_a_folder_that_holds_a_run_can_be_resumed(affmae, images, pretrained):
     assert "resume=True" not in said
 
 
+def test_a_run_of_another_job_is_named_as_one(affmae, images, labels, pretrained, finetuned):
+    said = last(
+        affmae("finetune", pretrained, "--images", images, "--labels", labels, "--out", pretrained, "--resume", *ONE_STEP), 2
+    )
+    assert "holds a pretrain run, not finetune" in said
+    said = last(affmae("pretrain", images, "--out", finetuned, "--resume", *ONE_STEP), 2)
+    assert "holds a finetune run, not pretrain" in said
+
+
 def test_a_file_in_place_of_a_folder(affmae, images, finetuned, tmp_path):
     (tmp_path / "list.txt").write_text("a")
     for out in (tmp_path / "list.txt", tmp_path / "list.txt" / "deeper"):

@@ -149,7 +149,10 @@ def test_nothing_left_is_an_error_that_says_why(folders: tuple[Path, Path]) -> N
         pair_labels(images, images / "nowhere")
     for name in ("b.png", "c.png", "d.png", "e.png"):
         write_image(images / name)
-    with pytest.raises(LabelError, match=r"c\.png: .*e\.png: .*; and 2 more\)"):
+    with pytest.raises(LabelError, match=r"a\.png: .*c\.png: .*; and 2 more\)"):
+        pair_labels(images, labels)
+    write_labels(labels / "d.png", np.zeros((SHAPE[0] + 1, SHAPE[1]), np.uint8))
+    with pytest.raises(LabelError, match=r"\(d\.png: the image has .*a\.png: no label file.*\): correct the labels"):
         pair_labels(images, labels)
 
 

@@ -10,6 +10,7 @@ import pytest
 import tifffile
 import torch
 import zarr
+from skimage.io import imsave
 
 from napari_affmae.card import ClassInfo, ModelCard, Normalisation, PixelSize
 from napari_affmae.config import ApplyConfig, Refinement
@@ -136,6 +137,34 @@ def test_refinement_that_would_not_fit_into_memory(
     with pytest.raises(DataError, match=r"refining 70 × 50 pixels needs about 0.0 GB of memory, .* without refinement"):
         list(apply(model, images, tmp_path / "out", CPU.replace(refinement=Refinement(holes=3))))
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("how", [{}, {"overwrite": True}, {"resume": True}])
+def test_no_image_is_ever_replaced_by_what_is_made_of_it(model: Path, tmp_path: Path, how: dict[str, bool]) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 40), np.uint8)
+    tifffile.imwrite(folder / "one.tif", pixels)
+    (tmp_path / "link").symlink_to(folder)
+    for out in (folder, tmp_path / "link"):
+        with pytest.raises(StorageError, match=r"one.tif is one of the images: choose another folder"):
+            next(apply(model, scan(folder), out, CPU, **how))
+    np.testing.assert_array_equal(tifffile.imread(folder / "one.tif"), pixels)
+    assert [path.name for path in folder.iterdir()] == ["one.tif"]
+
+
+def test_what_was_segmented_into_the_folder_of_the_images_is_no_image(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    (folder / "deeper").mkdir(parents=True)
+    for name in ("one.png", "deeper/two.png"):
+        imsave(folder / name, np.random.default_rng(0).integers(0, 255, (40, 40), np.uint8), check_contrast=False)
+    for out in (folder, folder / "results"):
+        list(apply(model, scan(folder), out, CPU))
+    found = scan(folder)
+    assert [record.name for record in found.records] == ["deeper/two.png", "one.png"]
+    results = {"one.tif", "deeper/two.tif", "results/one.tif", "results/deeper/two.tif"}
+    assert {item.name for item in found.skipped} == results
+    assert "a segmentation that was written here" in found.skipped[0].reason
 
 
 def test_what_is_refused_before_any_work(model: Path, images: ImageCollection, tmp_path: Path) -> None:

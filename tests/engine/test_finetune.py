@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from napari_affmae.model.mae import MaskedAutoencoder
 from napari_affmae.model.model_file import load_model, save_model
 from napari_affmae.model.segmenter import Segmenter
 from napari_affmae.model_config import ModelConfig
+from napari_affmae.words import NOT_FITTED
 
 STATISTICS = Normalisation(low=(0,), high=(255,), mean=(96,), std=(60,))
 
@@ -111,11 +113,63 @@ def test_fitting_a_readout_can_be_stopped_and_leaves_the_heads(
     assert isinstance(event, Done)
     assert event.stopped
     assert sum(fraction >= at for fraction in fractions) == 1, "it went on"
-    assert event.summary["classes_from"] == "heads"
+    assert event.summary["classes_from"] == NOT_FITTED
     model = load_model(tmp_path)
     assert isinstance(model, Segmenter)
     assert model.readout is None
     assert model.card.history[-1]["steps"] == 2
+    assert model.card.history[-1]["figures"]["classes_from"] == NOT_FITTED
+    # Nothing but the readout is left to do.
+    resumed = list(finetune(mae, [strokes], tmp_path, config, sparse=True, resume=True))
+    assert not any(isinstance(event, Progress) for event in resumed)
+    assert resumed[-1].summary["classes_from"] == "readout"
+    finished = load_model(tmp_path)
+    assert isinstance(finished, Segmenter)
+    assert finished.readout is not None
+    straight = list(finetune(mae, [strokes], tmp_path / "straight", config, sparse=True))
+    weights = load_model(tmp_path / "straight").state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in finished.state_dict().items())
+    again = list(finetune(mae, [strokes], tmp_path, config, sparse=True, resume=True))
+    assert not any(isinstance(event, PartBegun) for event in again), "it is done"
+    assert again[-1].summary["classes_from"] == straight[-1].summary["classes_from"] == "readout"
+
+
+def test_a_second_stop_leaves_out_what_follows_the_steps(
+    tmp_path: Path, mae: MaskedAutoencoder, strokes: LabelledImage, finetuning: FinetuneConfig
+) -> None:
+    control = JobControl()
+    config = finetuning.replace(budget=Budget(steps=50), held_out=0.0)
+    for event in finetune(mae, [strokes], tmp_path, config, sparse=True, control=control):
+        if isinstance(event, Progress | PartBegun):
+            control.stop()
+    assert isinstance(event, Done)
+    assert event.summary["classes_from"] == NOT_FITTED
+
+
+def test_fitting_a_readout_costs_none_of_the_minutes(
+    tmp_path: Path, mae: MaskedAutoencoder, strokes: LabelledImage, finetuning: FinetuneConfig
+) -> None:
+    config = finetuning.replace(budget=Budget(steps=2), held_out=0.0)
+    spent, parts = 0.0, 0
+    for event in finetune(mae, [strokes], tmp_path, config, sparse=True):
+        if isinstance(event, Progress):
+            spent = event.elapsed_seconds
+        if isinstance(event, PartBegun):
+            parts += 1
+            time.sleep(0.05)
+    assert isinstance(event, Done)
+    assert event.summary["seconds"] < spent + 0.04 * parts
+    assert load_model(tmp_path).card.history[-1]["seconds"] < spent + 0.04 * parts
+
+
+def test_a_finished_run_that_is_resumed_for_nothing_says_what_it_was(
+    tmp_path: Path, mae: MaskedAutoencoder, strokes: LabelledImage, finetuning: FinetuneConfig
+) -> None:
+    config = finetuning.replace(budget=Budget(steps=2), held_out=0.3)
+    *_, first = finetune(mae, [strokes], tmp_path, config, sparse=True)
+    *_, again = finetune(mae, [strokes], tmp_path, config, sparse=True, resume=True)
+    for name in ("classes_from", "held_out_miou", "painted_pixels"):
+        assert again.summary.get(name) == first.summary.get(name)
 
 
 def test_a_run_that_was_stopped_while_it_trained_still_gets_its_readout(

@@ -23,6 +23,7 @@ from napari_affmae.events import Done, PartBegun, Progress
 from napari_affmae.widgets.kinds import KIND, Kind
 from napari_affmae.widgets.section import Section
 from napari_affmae.widgets.state import ModelOnDisk, Phase
+from napari_affmae.words import NOT_FITTED
 
 
 @pytest.fixture
@@ -176,11 +177,42 @@ def test_what_comes_after_the_last_step_is_shown(ready):
     session, bar = ready.session, ready.label.bar
     session.state.job = "finetune"
     session.event.emit(Progress("finetune", 5, 10, 0.5, 1.0, {}, 1e-3, 1.0, None, 1.0))
-    session.event.emit(PartBegun("finetune", "fitting a readout to the strokes", 0.5))
-    assert (bar.value(), bar.format()) == (500, "fitting a readout to the strokes · 50%")
+    session.event.emit(PartBegun("finetune", "fitting a readout to the strokes", 0.25))
+    assert (bar.value(), bar.format()) == (250, "fitting a readout to the strokes · 25%")
     assert ready.status.text() == "Fitting a readout to the strokes …"
     session.event.emit(Done("finetune", 5, None, stopped=True, summary={}))
     assert bar.value() == 500, "a run that was stopped stays where it was"
+    session.state.job = None
+
+
+def test_what_comes_after_the_last_step_can_be_stopped_though_the_steps_were(ready):
+    session = ready.session
+    session.state.job, session.state.phase = "finetune", Phase.STOPPING
+    assert not ready.label.stop.isEnabled()
+    session._on_batch((PartBegun("finetune", "fitting a readout to the strokes", 0.0),))
+    assert ready.label.stop.isEnabled()
+    session.state.phase = Phase.STOPPING
+    session._on_batch((PartBegun("finetune", "fitting a readout to the strokes", 0.3),))
+    assert not ready.label.stop.isEnabled(), "it was asked to stop again"
+    session.state.phase, session.state.job = Phase.IDLE, None
+
+
+def test_a_network_that_lacks_its_readout_replaces_none_that_is_in_use(ready, engine, tmp_path):
+    session = ready.session
+    networks = [ModelOnDisk(tmp_path / name, 1, 2, ModelCard(classes=session.state.classes)) for name in ("rough", "good")]
+    for network in networks:
+        network.path.touch()
+        engine.models[network.path] = network
+    rough, good = networks
+    stopped = Done("finetune", 5, rough.path, stopped=True, summary={"classes_from": NOT_FITTED})
+    session.state.job = "finetune"
+    session.event.emit(stopped)
+    assert session.state.segmenter == rough, "better than none"
+    assert "rough" in ready.status.text()
+    session.state.segmenter = good
+    session.event.emit(stopped)
+    assert session.state.segmenter == good
+    assert "the network that was in use stays" in ready.status.text()
     session.state.job = None
 
 

@@ -47,7 +47,7 @@ def finetune(
     from .labelled import read_labelled
 
     recipe = {name: value for name, value in (("deform", deform), ("focus", focus), ("average", average)) if value is not None}
-    before = training.settings_before(FinetuneConfig) or FinetuneConfig()
+    before = training.settings_before("finetune", FinetuneConfig) or FinetuneConfig()
     config = before.replace(**training.changes(), **recipe)
     labelled = read_labelled(
         images, labels, training.files, training.channels_or_before(), foreground=foreground, sparse=sparse

@@ -33,7 +33,7 @@ def pretrain(
     """Learn from unlabelled images by predicting hidden parts of them. Without a budget: 10 minutes."""
     from ..data.scan import scan
 
-    before = training.settings_before(PretrainConfig)
+    before = training.settings_before("pretrain", PretrainConfig)
     with counting("read") as on_progress:
         collection = scan(images, training.files, training.channels_or_before(), on_progress=on_progress)
     from ..engine.pretrain import pretrain as run_pretraining

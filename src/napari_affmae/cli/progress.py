@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from ..control import JobControl
 from ..events import Done, Event, ImageBegun, Notice, PartBegun, Score, Started
 from ..events import Progress as Step
+from ..words import NOT_FITTED
 from .interrupt import Interrupted, stop_on_interrupt
 
 _LINES_APART = 10.0
@@ -45,6 +46,8 @@ def watch(events: Iterable[Event], control: JobControl, stream: TextIO | None = 
                 done = event
     if done is None or (done.stopped and control.stop_requested):
         where = f"; saved in {done.path}" if done is not None and done.path is not None else ""
+        if done is not None and done.summary.get("classes_from") == NOT_FITTED:
+            where += ". No readout was fitted to the strokes, so that classes are rough: --resume does it"
         raise Interrupted(f"stopped on request{where}")
     return done
 

@@ -11,11 +11,11 @@ from cyclopts import Group, Parameter
 from cyclopts.validators import Number, mutually_exclusive
 
 from ..config import CARD_TILE, CPU_TILE, Budget
-from ..errors import StorageError
-from ..events import Done
+from ..errors import ConfigError, StorageError
+from ..events import Done, Job
 from ..model_header import DATA_FILE
 from ..settings import Settings
-from ..words import READOUT, count, duration, thousands
+from ..words import CLASSES_FROM, count, duration, thousands
 from .options import Batch, Channels, Device, Files
 from .output import print_result
 
@@ -78,13 +78,15 @@ class TrainingOptions:
         except (OSError, ValueError, AttributeError) as error:
             raise StorageError(f"{path} cannot be read ({error}); start a new run in another folder") from error
 
-    def settings_before(self, kind: type[SomeSettings]) -> SomeSettings | None:
+    def settings_before(self, job: Job, kind: type[SomeSettings]) -> SomeSettings | None:
         """Read the settings that the run to resume was started with; None for a new run.
 
         Raises
         ------
         StorageError
             If there is no run in the folder, or its settings cannot be read.
+        ConfigError
+            If it is a run of another job.
         """
         if not self.resume:
             return None
@@ -92,9 +94,12 @@ class TrainingOptions:
         if not path.is_file():
             raise StorageError(f"no run to resume in {self.out}: expected a file config.json; start it without --resume")
         try:
-            return kind(**json.loads(path.read_bytes())["settings"])
+            written = json.loads(path.read_bytes())
+            if written["job"] == job:
+                return kind(**written["settings"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StorageError(f"{path} cannot be read ({error}); start a new run in another folder") from error
+        raise ConfigError(f"{self.out} holds a {written['job']} run, not {job}: give the folder of such a run")
 
 
 def print_run(done: Done, run: Path, as_json: bool) -> None:
@@ -110,7 +115,7 @@ def print_run(done: Done, run: Path, as_json: bool) -> None:
         "images": figures["images"],
         "tiles": f"{figures['batch']} per step",
         "labelled": f"{thousands(sum(figures.get('painted_pixels', ())))} pixels" if "painted_pixels" in figures else "",
-        "classes from": READOUT if figures.get("classes_from") == "readout" else "",
+        "classes from": CLASSES_FROM.get(figures.get("classes_from", ""), ""),
     }
     if "held_out_miou" in figures:
         shown["mIoU"] = f"{figures['held_out_miou']:.3f} on {thousands(figures['held_out_pixels'])} pixels kept back"

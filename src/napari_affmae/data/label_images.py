@@ -127,6 +127,7 @@ def pair_labels(
     root = images if images.is_dir() else images.parent
     examples: list[LabelledImage] = []
     stacks: dict[Path, list[npt.NDArray[Any]]] = {}
+    matched = False
     for record in collection.records:
         if record.path is None:  # scan finds files only
             continue
@@ -139,6 +140,7 @@ def pair_labels(
                     if not fits
                     else f"{len(fits)} label files fit: {', '.join(path.name for path in fits)}"
                 )
+            matched = True
             if fits[0] not in stacks:
                 stacks = {fits[0]: read_label_file(fits[0])}
             numbers = _page_of(stacks[fits[0]], record)
@@ -152,13 +154,14 @@ def pair_labels(
         except (DataError, LabelError) as error:
             skipped.append(Skipped(record.name, str(error).removeprefix(f"{record.name}: ")))
     if not examples:
-        reasons = "; ".join(f"{item.name}: {item.reason}" for item in skipped[-_REASONS_SHOWN:])
+        # What is wrong with a label file says more than that there is none.
+        told = sorted(skipped, key=lambda item: item.reason.startswith(_NO_FILE))
+        reasons = "; ".join(f"{item.name}: {item.reason}" for item in told[:_REASONS_SHOWN])
         if len(skipped) > _REASONS_SHOWN:
             reasons += f"; and {len(skipped) - _REASONS_SHOWN} more"
-        unnamed = sum(item.reason.startswith(_NO_FILE) for item in skipped)
         there = [path.name for paths in files_by_stem.values() for path in paths][:_REASONS_SHOWN]
         names = ", ".join(there) or "none"
-        advice = f"name each label file as its image; there are {names}" if unnamed else "correct the labels"
+        advice = "correct the labels" if matched else f"name each label file as its image; there are {names}"
         raise LabelError(f"no image in {images} has usable labels in {labels} ({reasons}): {advice}")
     return examples, skipped
 

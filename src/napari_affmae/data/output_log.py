@@ -44,6 +44,14 @@ class Request:
     outputs: Outputs
 
 
+def made_in(folder: Path) -> set[str]:
+    """Return the names, within a folder, of the results that were written into it; none if its log cannot be read."""
+    try:
+        return {output for line in OutputLog(folder).lines() for output in line["outputs"]}
+    except (StorageError, KeyError, TypeError):
+        return set()
+
+
 class OutputLog:
     """The log of a folder, which need not exist yet.
 
@@ -79,6 +87,10 @@ class OutputLog:
     def existed(self) -> bool:
         """Whether there was a log before."""
         return self._existed
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return the line of each image."""
+        return list(self._lines.values())
 
     def finished(self) -> list[dict[str, Any]]:
         """Return the lines of all images whose results are there, in order of name."""

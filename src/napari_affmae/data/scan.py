@@ -18,6 +18,7 @@ from .file_lists import read_file_list, select_listed
 from .fingerprint import fingerprint
 from .image_file import KINDS, is_image_name, open_image_file
 from .lazy_plane import LazyPlane
+from .output_log import LOG, made_in
 from .records import ImageCollection, ImageRecord, Skipped, lazy_plane, of_one_channel_count, prepare
 from .there import require_images
 from .zarr_file import is_zarr
@@ -154,30 +155,37 @@ def _chosen(channels: Sequence[int] | None) -> tuple[int, ...] | None:
 def find_images(root: Path) -> tuple[list[str], int, list[Skipped]]:
     """Return the image files below a folder (relative, forward slashes, sorted), the number of other files, and what is barred.
 
-    Hidden files and folders (a leading dot) are not looked at; links are followed, but no folder is entered twice.
+    Hidden files and folders (a leading dot) are not looked at; links are followed, but no folder is entered twice. What was
+    segmented into these folders is barred.
     """
     names: list[str] = []
+    made: set[str] = set()
     ignored = 0
     barred: list[OSError] = []
     entered = {os.path.realpath(root)}
     for where, folders, files in os.walk(root, onerror=barred.append, followlinks=True):
         kept = []
+        below = Path(where).relative_to(root)
+        if LOG in files:
+            # An OME-Zarr that was written holds its image, too.
+            made |= {(below / output).as_posix() for output in made_in(Path(where)) if not output.endswith(".zarr")}
         for folder in sorted(folders):
             real = os.path.realpath(os.path.join(where, folder))
             if not folder.startswith(".") and real not in entered:
                 entered.add(real)
                 if is_zarr(Path(where, folder)):
-                    names.append(Path(where, folder).relative_to(root).as_posix())
+                    names.append((below / folder).as_posix())
                 else:
                     kept.append(folder)
         folders[:] = kept
         for file in files:
             if is_image_name(file) and not file.startswith("."):
-                names.append(Path(where, file).relative_to(root).as_posix())
+                names.append((below / file).as_posix())
             else:
                 ignored += 1
     skipped = [Skipped(str(error.filename), f"cannot look into this folder: {error.strerror}") for error in barred]
-    return sorted(names), ignored, skipped
+    skipped += [Skipped(name, "a segmentation that was written here, no image") for name in sorted(made & set(names))]
+    return sorted(set(names) - made), ignored, skipped
 
 
 def _try_file(root: Path, name: str, chosen: tuple[int, ...] | None) -> Found:

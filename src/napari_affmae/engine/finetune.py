@@ -24,6 +24,7 @@ from ..model.mae import MaskedAutoencoder
 from ..model.model_file import load_model
 from ..model.segmenter import Segmenter
 from ..model_config import PRESETS, ModelConfig
+from ..words import NOT_FITTED
 from .batches import Arrays
 from .checkpoint import Checkpoint, load_checkpoint
 from .described_paint import relayed
@@ -54,6 +55,9 @@ _SCORE_PIXELS = 32 * 512**2
 """Pixels that a score may look at: a few seconds on a CPU, less on a graphics card."""
 
 _FITTING = "fitting a readout to the strokes"
+
+HEADS, READOUT = "heads", "readout"
+"""What says the classes, or :data:`~napari_affmae.words.NOT_FITTED`."""
 
 Model = MaskedAutoencoder | Segmenter
 
@@ -192,6 +196,7 @@ class _Finetuning(Task):
         self._predict = Predictor(model, device)
         self._device, self._tile, self._normalisation = device, tile, normalisation
         self._strokes = sparse and are_strokes(self.sampler)
+        self._classes_from = NOT_FITTED if self._strokes else HEADS
         self._score: Score | None = None
 
     def read(self, step: int) -> Arrays:
@@ -219,14 +224,15 @@ class _Finetuning(Task):
         yield PartBegun("finetune", _FITTING, 0.0)
         heads = self._scored(step)
         fitting = stroke_readout(self.model, self.sampler, self._normalisation, self._tile, self._config.seed, self._device)
-        self.model.readout = yield from relayed(fitting, lambda done: PartBegun("finetune", _FITTING, done))
+        readout = yield from relayed(fitting, lambda done: PartBegun("finetune", _FITTING, done))
+        self.model.readout, self._classes_from, self.unsaved = readout, READOUT, True
         self._predict = Predictor(self.model, self._device)  # the old one may have recorded the heads
         self._score = None
         score = self._scored(step)
         if heads is not None and score is not None and score.miou < heads.miou:
-            self.model.readout, self._score = None, heads
+            self.model.readout, self._classes_from, self._score = None, HEADS, heads
+            yield Notice("finetune", "the network's heads do better than the readout on paint kept back, and stay")
             return
-        self.unsaved = True
         if score is not None:
             yield score
 
@@ -240,10 +246,18 @@ class _Finetuning(Task):
         data = describe_data(len(self._names), self.sampler.fingerprints, self._labels, self.earlier)
         return describe_run("finetune", self._names, self._config, self.figures(), data)
 
+    @property
+    def unfinished(self) -> bool:
+        return bool(self.earlier.get("figures", {}).get("classes_from") == NOT_FITTED)
+
     def figures(self) -> dict[str, Any]:
         pixels = [int(count) for count in self.sampler.class_pixels]
-        classes_from = "heads" if self.model.readout is None else "readout"
-        figures = {"images": len(self._names), "batch": self.batch, "painted_pixels": pixels, "classes_from": classes_from}
+        figures = {
+            "images": len(self._names),
+            "batch": self.batch,
+            "painted_pixels": pixels,
+            "classes_from": self._classes_from,
+        }
         if self._score is None:
             return figures
         return {

@@ -11,7 +11,7 @@ from ..data.output_log import OutputLog, Request
 from ..data.outputs import Outputs
 from ..data.records import ImageCollection, ImageRecord, Skipped
 from ..data.write import remove_remains
-from ..errors import DataError
+from ..errors import DataError, StorageError
 from ..events import Event, ImageBegun, ImageWritten, Job, Notice
 from ..model_places import locate_model
 
@@ -52,7 +52,7 @@ class FolderRun:
     Raises
     ------
     StorageError
-        If outputs are there already and neither to be gone on with nor to be overwritten.
+        If outputs are there already and neither to be gone on with nor to be overwritten, or are images that are worked on.
     ConfigError
         If what is there was made with other settings.
     """
@@ -73,6 +73,7 @@ class FolderRun:
         self._settings = settings
         self._replaces = resume or overwrite
         self.requests = requests_for(images, outputs)
+        _refuse_images(self.requests)
         self._records = dict(zip(self.requests, images.records, strict=True))
         self._left = log.to_do(self.requests, settings, resume=resume, overwrite=overwrite)
         self.left = [self._records[request] for request, _ in self._left]
@@ -131,6 +132,15 @@ def requests_for(images: ImageCollection, outputs: Sequence[Outputs]) -> list[Re
         Request(record.name, "an open layer" if record.path is None else str(record.path.resolve()), where)
         for record, where in zip(images.records, outputs, strict=True)
     ]
+
+
+def _refuse_images(requests: Sequence[Request]) -> None:
+    """Refuse outputs that would replace an image, whatever may be overwritten: nobody wants to lose what was measured."""
+    sources = {request.source for request in requests}
+    for request in requests:
+        for path in request.outputs.paths():
+            if str(path.resolve()) in sources:
+                raise StorageError(f"{path} is one of the images: choose another folder for what is made of them")
 
 
 def settings_of(model: Path | str, images: ImageCollection, settings: Mapping[str, Any]) -> dict[str, Any]:

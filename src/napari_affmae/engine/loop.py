@@ -15,7 +15,7 @@ from torch import Tensor
 from ..card import ModelCard
 from ..control import JobControl
 from ..errors import AffmaeError, DeviceError, ModelFileError, StorageError
-from ..events import CheckpointSaved, Done, Event, Notice, Progress, Score, Started
+from ..events import CheckpointSaved, Done, Event, Notice, PartBegun, Progress, Score, Started
 from ..model.model_file import save_model
 from ..model_header import read_card
 from ..words import count
@@ -160,22 +160,29 @@ class Trainer:
         stopped = self.used < 1
         # Before anything else: whatever finishing runs into, the steps are not lost.
         yield from self._save(final=True)
-        if self.done.step > first:
+        worked = self.done.step > first or self.task.unfinished
+        if worked:
             stopped |= yield from self._finish()
             if self.task.unsaved:
                 self.saved_step = None
                 yield from self._save(final=True)
-        yield Done(self.task.job, self.done.step, self.folder.model, stopped=stopped, summary=self._summary())
+        yield Done(self.task.job, self.done.step, self.folder.model, stopped=stopped, summary=self._summary(worked))
 
     def _finish(self) -> Generator[Event, None, bool]:
-        """Let the task do what is left to do; return whether it was asked to stop meanwhile."""
-        asked = self.control.stop_requested
-        with self.task.result():
-            for event in self._told(self.task.finish(self.done.step)):
-                yield event
-                if self.control.stop_requested and not asked:
-                    return True
-                self.clock.leave_out(self.control.wait_while_paused())
+        """Let the task do what is left to do; return whether it was asked to stop, or to stop again, meanwhile.
+
+        It is no step, and costs none of the budget.
+        """
+        asked, elapsed = self.control.stops, self.clock.elapsed
+        try:
+            with self.task.result():
+                for event in self._told(self.task.finish(self.done.step)):
+                    yield event
+                    if isinstance(event, PartBegun) and self.control.stops > asked:
+                        return True
+                    self.control.wait_while_paused()
+        finally:
+            self.clock = Clock(elapsed)
         return False
 
     def _told(self, events: Iterator[Event]) -> Iterator[Event]:
@@ -328,14 +335,14 @@ class Trainer:
     def _notice(self, message: str) -> Notice:
         return Notice(self.task.job, message)
 
-    def _summary(self) -> dict[str, Any]:
+    def _summary(self, worked: bool) -> dict[str, Any]:
         return {
             "steps": self.done.step,
             "seconds": round(self.clock.elapsed, 3),
             **self.losses,
             **self.curve.ends(),
             "left_out_steps": self.done.skipped,
-            **self.task.figures(),
+            **(self.task.figures() if worked else self.task.earlier.get("figures", self.task.figures())),
         }
 
 

@@ -66,6 +66,11 @@ class Task(ABC):
         """Do what is left to do when the last step is made, and yield what there is to say about it; nothing here."""
         yield from ()
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether the run that is resumed was stopped before :meth:`finish` had done its work."""
+        return False
+
     @abstractmethod
     def provenance(self) -> dict[str, Any]:
         """Return JSON-able facts for the history of the model."""

@@ -174,6 +174,10 @@ class JobBar(QProgressBar):
     def show_fraction(self, fraction: float, text: str) -> None:
         """Show a fraction from 0 to 1 and a text."""
         self._fraction = fraction
+        self.show_part(fraction, text)
+
+    def show_part(self, fraction: float, text: str) -> None:
+        """Show how far something is that comes after the last step; a run that was stopped goes back to where that was."""
         self.setRange(0, 1000)
         self.setValue(round(fraction * 1000))
         # Qt reads %p and %v in the format.

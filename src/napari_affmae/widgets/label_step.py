@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFileDialog, QPushButton, 
 
 from ..errors import cannot_write
 from ..events import Done, PartBegun, Progress, Score
+from ..words import NOT_FITTED
 from .about_button import AboutButton
 from .apply_part import ApplyPart
 from .class_panel import ClassPanel
@@ -270,7 +271,7 @@ class LabelStep(QWidget):
         if isinstance(event, Progress):
             self.bar.show_progress(event)
         elif isinstance(event, PartBegun):
-            self.bar.show_fraction(event.fraction, f"{event.what} · {event.fraction:.0%}")
+            self.bar.show_part(event.fraction, f"{event.what} · {event.fraction:.0%}")
             self._session.say(f"{event.what[0].upper()}{event.what[1:]} …")
         elif isinstance(event, Score):
             each = ", ".join(f"{name} {value:.2f}" for name, value in event.iou.items())
@@ -283,7 +284,15 @@ class LabelStep(QWidget):
     def _on_trained(self, done: Done) -> None:
         ended = "Stopped" if done.stopped else "Finished"
         self.bar.show_end(done.step, done.stopped)
-        if done.path is not None:
+        rough = done.summary.get("classes_from") == NOT_FITTED
+        if rough and self._session.state.segmenter is not None:
+            self._session.inform("Stopped before a readout was fitted to the strokes: the network that was in use stays.")
+        elif rough and done.path is not None:
+            self._session.state.segmenter = self._session.engine.read_model(done.path)
+            self._session.inform(
+                "Stopped before a readout was fitted to the strokes: classes are rough. Train again to get it."
+            )
+        elif done.path is not None:
             self._session.state.segmenter = self._session.engine.read_model(done.path)
             hint = "" if self.live_mode.on else " Now click Segment image."
             self._session.inform(f"{ended} training after {count(done.step, 'step')}.{hint}")

@@ -12,7 +12,7 @@ from qtpy.QtCore import QTimer
 from ..card import ClassInfo
 from ..data.project_folder import ProjectFile
 from ..errors import AffmaeError, StorageError
-from ..events import Notice, Started
+from ..events import Notice, PartBegun, Started
 from ..words import sentence
 from .class_edits import ClassEdits
 from .image_opener import ImageOpener
@@ -303,6 +303,9 @@ class Session:
                 self.say(running_on(event))
             elif isinstance(event, Notice):
                 self.warn(event.message)
+            elif isinstance(event, PartBegun) and event.fraction == 0 and self.state.phase is Phase.STOPPING:
+                # The steps were stopped; what follows them can be, too.
+                self.state.phase = Phase.RUNNING
             self.event.emit(event)
 
     def _on_failed(self, error: Exception) -> None:
