@@ -134,8 +134,10 @@ def to_targets(labels: npt.NDArray[Any], classes: Sequence[ClassInfo], sparse: b
         targets[labels == 0] = IGNORE
     if not known.all():
         listed = ", ".join(f"{info.id} ({info.name})" for info in classes)
+        least = int(labels[~known].min())
+        unlabelled = "say that 0 is not labelled (--sparse), " if least == 0 else ""
         raise LabelError(
-            f"the labels hold id {labels[~known].min()}, but the classes are {listed}; add the class or correct the labels, "
+            f"the labels hold id {least}, but the classes are {listed}; {unlabelled}add the class or correct the labels, "
             "or, if they number instances, turn them into foreground and background (--foreground)"
         )
     return targets
