@@ -428,6 +428,19 @@ def test_closed_images_alone_are_enough_to_learn_from(open_session, images, stro
     assert data["images"]["count"] == 1
 
 
+@pytest.mark.parametrize("opened", [0, 1])
+def test_where_open_images_have_too_little_paint_nothing_is_refined(open_session, images, strokes, opened):
+    session = open_session()
+    few = np.where(strokes == 1, strokes, 0).astype(np.uint8)
+    examples = [LabelledImage(images.records[0], few)][:opened]
+    wanted = LiveRequest(1, examples, images.records[0], None, [(images.records[1], Stored(strokes[::-1].copy()))])
+    list(session.round(wanted, LiveControl()))
+    readout = session.model.readout
+    found = done(list(session.refine(replace(wanted, generation=2), LiveControl())))
+    assert found.steps == 0
+    assert session.model.readout is readout
+
+
 def test_a_stroke_ends_the_look_at_closed_images_and_is_answered_without_them(open_session, images, paint, strokes):
     session, control = open_session(), LiveControl()
     closed = [(images.records[1], Stored(strokes[::-1].copy()))]

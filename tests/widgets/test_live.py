@@ -412,4 +412,7 @@ def test_paint_on_a_closed_image_is_learned_from(make_dock, make_napari_viewer, 
     dock.label.live_mode._look()
     qtbot.wait(300)
     assert len(rounds(dock)) == asked, "nothing is new"
+    dock.label.live_mode._refine()
+    qtbot.waitUntil(lambda: settled(dock), timeout=ROUND)
+    assert dock.label.live_mode.on, "there is nothing to refine on, which is no error"
     dock.shut_down()

@@ -240,8 +240,8 @@ class LiveSession:
     def refine(self, request: LiveRequest, control: LiveControl) -> Iterator[Event]:
         """Train the whole network for some seconds on part of the paint; then predict as :meth:`round` does.
 
-        What was learned is kept only if a readout on it does better on the paint that was kept back. Where the paint cannot
-        spare any, nothing is trained.
+        What was learned is kept only if a readout on it does better on the paint that was kept back. Where the paint on open
+        images cannot spare any, nothing is trained.
 
         Raises
         ------
@@ -255,11 +255,14 @@ class LiveSession:
                 raise LabelError("nothing to refine on yet: paint some pixels of at least two classes")
             before = after = None
             steps = 0
-            sampler = self._fine.sampler(self._examples)
-            kept = [pixels_of(part.record.name, part.targets) for part in sampler.held_out]
+            opened = {example.name for example in self._examples}
+            painted = [part for part in self.paint.all if part.image in opened]
+            kept: list[PaintedPixels] = []
+            if len({class_id for part in painted for class_id in np.unique(part.classes).tolist()}) > 1:
+                sampler = self._fine.sampler(self._examples)
+                kept = [pixels_of(part.record.name, part.targets) for part in sampler.held_out]
             if kept:
-                opened = {example.name for example in self._examples}
-                learned = _without([part for part in self.paint.all if part.image in opened], kept)
+                learned = _without(painted, kept)
                 before = self._score(learned, kept, stale, heads_trained=self._heads_trained)
                 saved, features = self._fine.weights(), self.features
                 self.features = FeatureCache(self.model, self.config.cache_bytes)
