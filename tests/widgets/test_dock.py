@@ -19,7 +19,7 @@ import napari_affmae
 from napari_affmae.card import ModelCard, PixelSize
 from napari_affmae.data.label_array import LabelArray
 from napari_affmae.errors import DeviceError
-from napari_affmae.events import Done, PartBegun, Progress
+from napari_affmae.events import CheckpointSaved, Done, PartBegun, Progress
 from napari_affmae.widgets.kinds import KIND, Kind
 from napari_affmae.widgets.section import Section
 from napari_affmae.widgets.state import ModelOnDisk, Phase
@@ -170,6 +170,15 @@ def test_closing_the_dock_stops_the_job_and_keeps_the_paint(ready, engine, click
     assert time.monotonic() - begun < 5
     assert layer in viewer.layers
     np.testing.assert_array_equal(saved_paint(ready.session.project), layer.data)
+
+
+def test_a_checkpoint_that_is_saved_because_of_a_pause_does_not_hide_it(ready, tmp_path):
+    session = ready.session
+    for phase, begun in ((Phase.PAUSED, "Paused. Checkpoint saved"), (Phase.RUNNING, "Checkpoint saved")):
+        session.state.job, session.state.phase = "pretrain", phase
+        session.event.emit(CheckpointSaved("pretrain", 2, tmp_path))
+        assert ready.status.text() == f"{begun} after 2 steps."
+    session.state.phase, session.state.job = Phase.IDLE, None
 
 
 def test_what_comes_after_the_last_step_is_shown(ready):

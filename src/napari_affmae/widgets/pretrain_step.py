@@ -212,7 +212,8 @@ class PretrainStep(QWidget):
             images = self._session.state.images
             self._session.layers.show_preview(event, images.pixel_size if images is not None else None)
         elif isinstance(event, CheckpointSaved):
-            self._session.say(f"Checkpoint saved after {count(event.step, 'step')}.")
+            begun = "Paused. " if self._session.state.phase is Phase.PAUSED else ""
+            self._session.say(f"{begun}Checkpoint saved after {count(event.step, 'step')}.")
         elif isinstance(event, Done):
             self._on_done(event)
 
