@@ -14,7 +14,6 @@ class JobControl:
     """Thread-safe pause and stop flags, shared by a job and whoever watches it."""
 
     def __init__(self) -> None:
-        self._stop = threading.Event()
         self._stops = 0
         self._run = threading.Event()
         self._run.set()
@@ -22,12 +21,11 @@ class JobControl:
     def stop(self) -> None:
         """Ask the job to save what it has and end. Wakes a paused job; asking again leaves out what follows the last step."""
         self._stops += 1
-        self._stop.set()
         self._run.set()
 
     def pause(self) -> None:
         """Ask the job to hold still after the current step."""
-        if not self._stop.is_set():
+        if not self._stops:
             self._run.clear()
 
     def resume(self) -> None:
@@ -37,7 +35,7 @@ class JobControl:
     @property
     def stop_requested(self) -> bool:
         """Whether :meth:`stop` was called."""
-        return self._stop.is_set()
+        return self._stops > 0
 
     @property
     def stops(self) -> int:

@@ -129,7 +129,7 @@ class Score(Event):
 
 @dataclass(frozen=True)
 class PartBegun(Event):
-    """A job of few long parts turns to the next one.
+    """A job of few long parts turns to the next one, or is farther in one.
 
     Attributes
     ----------

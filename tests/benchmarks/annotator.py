@@ -60,7 +60,7 @@ def main() -> int:
         train = labelled(root, dataset, "train")
         images = [crop(image, given.side) for image in (train[seed], labelled(root, dataset, "val")[0])]
         before = [train[(seed + FAR * number) % len(train)] for number in range(1, given.others + 1)]
-        others = [(crop(image, given.side), scribbles(crop(image, given.side)[1], SCRIBBLED, seed)) for image in before]
+        others = [(one, scribbles(one[1], SCRIBBLED, seed)) for one in (crop(image, given.side) for image in before)]
         for method in given.method:
             truths = [image[1] for image in images]
             if method == "dense":

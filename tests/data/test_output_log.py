@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_affmae.data.output_log import LOG, OutputLog, Request
+from napari_affmae.data.output_log import LOG, PLACES_LOG, OutputLog, Request, made_in
 from napari_affmae.data.outputs import Outputs
 from napari_affmae.errors import ConfigError, StorageError
 
@@ -81,3 +81,11 @@ def test_a_log_that_was_begun_for_nothing_goes_away(tmp_path: Path) -> None:
     log.begin(request_for(tmp_path / "out", "a"), SETTINGS)
     log.forget_if_empty()
     assert not (tmp_path / "out" / LOG).exists()
+
+
+def test_what_both_jobs_made_is_known_and_a_broken_log_hides_nothing_of_the_other(tmp_path: Path) -> None:
+    for name, image in ((LOG, "one"), (PLACES_LOG, "two")):
+        OutputLog(tmp_path, name).begin(request_for(tmp_path, image), SETTINGS)
+    assert made_in(tmp_path) == {"one.tif", "one_probabilities.tif", "two.tif", "two_probabilities.tif"}
+    (tmp_path / LOG).write_bytes(b"\xff\xfe")
+    assert made_in(tmp_path) == {"two.tif", "two_probabilities.tif"}

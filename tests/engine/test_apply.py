@@ -164,7 +164,7 @@ def test_what_was_segmented_into_the_folder_of_the_images_is_no_image(model: Pat
     assert [record.name for record in found.records] == ["deeper/two.png", "one.png"]
     results = {"one.tif", "deeper/two.tif", "results/one.tif", "results/deeper/two.tif"}
     assert {item.name for item in found.skipped} == results
-    assert "a segmentation that was written here" in found.skipped[0].reason
+    assert "was made of an image" in found.skipped[0].reason
 
 
 def test_what_is_refused_before_any_work(model: Path, images: ImageCollection, tmp_path: Path) -> None:

@@ -134,18 +134,6 @@ def test_fitting_a_readout_can_be_stopped_and_leaves_the_heads(
     assert again[-1].summary["classes_from"] == straight[-1].summary["classes_from"] == "readout"
 
 
-def test_a_second_stop_leaves_out_what_follows_the_steps(
-    tmp_path: Path, mae: MaskedAutoencoder, strokes: LabelledImage, finetuning: FinetuneConfig
-) -> None:
-    control = JobControl()
-    config = finetuning.replace(budget=Budget(steps=50), held_out=0.0)
-    for event in finetune(mae, [strokes], tmp_path, config, sparse=True, control=control):
-        if isinstance(event, Progress | PartBegun):
-            control.stop()
-    assert isinstance(event, Done)
-    assert event.summary["classes_from"] == NOT_FITTED
-
-
 def test_fitting_a_readout_costs_none_of_the_minutes(
     tmp_path: Path, mae: MaskedAutoencoder, strokes: LabelledImage, finetuning: FinetuneConfig
 ) -> None:
@@ -169,20 +157,26 @@ def test_a_finished_run_that_is_resumed_for_nothing_says_what_it_was(
     *_, first = finetune(mae, [strokes], tmp_path, config, sparse=True)
     *_, again = finetune(mae, [strokes], tmp_path, config, sparse=True, resume=True)
     for name in ("classes_from", "held_out_miou", "painted_pixels"):
-        assert again.summary.get(name) == first.summary.get(name)
+        assert again.summary[name] == first.summary[name]
 
 
-def test_a_run_that_was_stopped_while_it_trained_still_gets_its_readout(
-    tmp_path: Path, mae: MaskedAutoencoder, strokes: LabelledImage, finetuning: FinetuneConfig
+@pytest.mark.parametrize(("stops", "classes_from"), [(Progress, "readout"), (Progress | PartBegun, NOT_FITTED)])
+def test_a_run_that_was_stopped_while_it_trained_gets_its_readout_unless_it_is_stopped_again(
+    tmp_path: Path,
+    mae: MaskedAutoencoder,
+    strokes: LabelledImage,
+    finetuning: FinetuneConfig,
+    stops: Any,
+    classes_from: str,
 ) -> None:
     control = JobControl()
     config = finetuning.replace(budget=Budget(steps=50), held_out=0.0)
     for event in finetune(mae, [strokes], tmp_path, config, sparse=True, control=control):
-        if isinstance(event, Progress):
+        if isinstance(event, stops):
             control.stop()
     assert isinstance(event, Done)
     assert event.stopped
-    assert event.summary["classes_from"] == "readout"
+    assert event.summary["classes_from"] == classes_from
 
 
 def test_a_readout_does_not_change_what_training_goes_on_from(

@@ -64,11 +64,12 @@ def suggest(
     require_there(model, images, labels)
     if features is not None:
         require_there(features)
+    from ..data.output_log import PLACES_LOG
     from ..data.scan import scan
-    from ..engine.suggest_files import LOG, SuggestResult, suggest_to_files
+    from ..engine.suggest_files import SuggestResult, suggest_to_files
     from .labelled import painted_in, say_skipped
 
-    is_ours = (out / LOG).is_file()
+    is_ours = (out / PLACES_LOG).is_file()
     if (out / PLACES).exists() and not (overwrite or (resume and is_ours)):
         go_on = ", --resume to go on with what is there" if is_ours else ""
         raise StorageError(f"{out / PLACES} is there already; choose another folder{go_on}, or pass --overwrite")

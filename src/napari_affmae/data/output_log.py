@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from typing import Any
 from ..errors import ConfigError, StorageError, cannot_write
 from .outputs import Outputs
 
-LOG = "segment.jsonl"
+LOG, PLACES_LOG = "segment.jsonl", "suggest.jsonl"
+"""Of segmentations, and of maps of where to paint next."""
+
 BEGUN, DONE = "begun", "done"
 
 OPTIONS = frozenset((
@@ -45,11 +48,12 @@ class Request:
 
 
 def made_in(folder: Path) -> set[str]:
-    """Return the names, within a folder, of the results that were written into it; none if its log cannot be read."""
-    try:
-        return {output for line in OutputLog(folder).lines() for output in line["outputs"]}
-    except (StorageError, KeyError, TypeError):
-        return set()
+    """Return the names, within a folder, of the results that were written into it; none of a log that cannot be read."""
+    made: set[str] = set()
+    for name in (LOG, PLACES_LOG):
+        with suppress(StorageError, KeyError, TypeError):
+            made |= {output for line in OutputLog(folder, name).lines() for output in line["outputs"]}
+    return made
 
 
 class OutputLog:

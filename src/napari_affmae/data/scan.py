@@ -18,7 +18,7 @@ from .file_lists import read_file_list, select_listed
 from .fingerprint import fingerprint
 from .image_file import KINDS, is_image_name, open_image_file
 from .lazy_plane import LazyPlane
-from .output_log import LOG, made_in
+from .output_log import LOG, PLACES_LOG, made_in
 from .records import ImageCollection, ImageRecord, Skipped, lazy_plane, of_one_channel_count, prepare
 from .there import require_images
 from .zarr_file import is_zarr
@@ -156,7 +156,7 @@ def find_images(root: Path) -> tuple[list[str], int, list[Skipped]]:
     """Return the image files below a folder (relative, forward slashes, sorted), the number of other files, and what is barred.
 
     Hidden files and folders (a leading dot) are not looked at; links are followed, but no folder is entered twice. What was
-    segmented into these folders is barred.
+    made of images and written into these folders is barred.
     """
     names: list[str] = []
     made: set[str] = set()
@@ -166,7 +166,7 @@ def find_images(root: Path) -> tuple[list[str], int, list[Skipped]]:
     for where, folders, files in os.walk(root, onerror=barred.append, followlinks=True):
         kept = []
         below = Path(where).relative_to(root)
-        if LOG in files:
+        if LOG in files or PLACES_LOG in files:
             # An OME-Zarr that was written holds its image, too.
             made |= {(below / output).as_posix() for output in made_in(Path(where)) if not output.endswith(".zarr")}
         for folder in sorted(folders):
@@ -184,7 +184,7 @@ def find_images(root: Path) -> tuple[list[str], int, list[Skipped]]:
             else:
                 ignored += 1
     skipped = [Skipped(str(error.filename), f"cannot look into this folder: {error.strerror}") for error in barred]
-    skipped += [Skipped(name, "a segmentation that was written here, no image") for name in sorted(made & set(names))]
+    skipped += [Skipped(name, "was made of an image and written here, is none") for name in sorted(made & set(names))]
     return sorted(set(names) - made), ignored, skipped
 
 

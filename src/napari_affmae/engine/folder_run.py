@@ -136,11 +136,17 @@ def requests_for(images: ImageCollection, outputs: Sequence[Outputs]) -> list[Re
 
 def _refuse_images(requests: Sequence[Request]) -> None:
     """Refuse outputs that would replace an image, whatever may be overwritten: nobody wants to lose what was measured."""
-    sources = {request.source for request in requests}
-    for request in requests:
-        for path in request.outputs.paths():
-            if str(path.resolve()) in sources:
-                raise StorageError(f"{path} is one of the images: choose another folder for what is made of them")
+    there = [path for request in requests for path in request.outputs.paths() if path.exists()]
+    # By file and not by name: links and case hide what is the same.
+    images = {_file(Path(request.source)) for request in requests if Path(request.source).exists()} if there else set()
+    for path in there:
+        if _file(path) in images:
+            raise StorageError(f"{path} is one of the images: choose another folder for what is made of them")
+
+
+def _file(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def settings_of(model: Path | str, images: ImageCollection, settings: Mapping[str, Any]) -> dict[str, Any]:

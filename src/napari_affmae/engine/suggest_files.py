@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ..config import DeviceName
 from ..control import JobControl
-from ..data.output_log import OutputLog, Request
+from ..data.output_log import PLACES_LOG, OutputLog, Request
 from ..data.outputs import Outputs, name_outputs
 from ..data.predicted_image import PredictedImage
 from ..data.records import ImageCollection, ImageRecord
@@ -33,7 +33,6 @@ from .uncertainty import cell_means, uncertainty
 
 _SUFFIX = ".tif"
 
-LOG = "suggest.jsonl"
 """What was predicted in a folder, and how."""
 
 
@@ -123,7 +122,7 @@ def suggest_to_files(
     out = Path(out)
     side = CELL_PATCHES * seen_by.config.patch_size
     run = FolderRun(
-        "suggest", OutputLog(out, LOG), images, _outputs(images, out),
+        "suggest", OutputLog(out, PLACES_LOG), images, _outputs(images, out),
         settings_of(model, images, {"tile": tile, "overlap": overlap}), resume=resume, overwrite=overwrite,
     )  # fmt: skip
     options = {"tile": tile, "overlap": overlap, "batch": batch, "device": device, "control": control}

@@ -285,15 +285,13 @@ class LabelStep(QWidget):
         ended = "Stopped" if done.stopped else "Finished"
         self.bar.show_end(done.step, done.stopped)
         rough = done.summary.get("classes_from") == NOT_FITTED
-        if rough and self._session.state.segmenter is not None:
-            self._session.inform("Stopped before a readout was fitted to the strokes: the network that was in use stays.")
-        elif rough and done.path is not None:
+        stays = rough and self._session.state.segmenter is not None
+        if done.path is not None and not stays:
             self._session.state.segmenter = self._session.engine.read_model(done.path)
-            self._session.inform(
-                "Stopped before a readout was fitted to the strokes: classes are rough. Train again to get it."
-            )
+        if rough:
+            what = "the network that was in use stays" if stays else "classes are rough; train again to get it"
+            self._session.inform(f"Stopped before a readout was fitted to the strokes: {what}.")
         elif done.path is not None:
-            self._session.state.segmenter = self._session.engine.read_model(done.path)
             hint = "" if self.live_mode.on else " Now click Segment image."
             self._session.inform(f"{ended} training after {count(done.step, 'step')}.{hint}")
         if not self.score.text():
