@@ -19,7 +19,7 @@ import napari_affmae
 from napari_affmae.card import ModelCard, PixelSize
 from napari_affmae.data.label_array import LabelArray
 from napari_affmae.errors import DeviceError
-from napari_affmae.events import CheckpointSaved, Done, PartBegun, Progress
+from napari_affmae.events import CheckpointSaved, Done, PartBegun, Progress, Score
 from napari_affmae.widgets.kinds import KIND, Kind
 from napari_affmae.widgets.section import Section
 from napari_affmae.widgets.state import ModelOnDisk, Phase
@@ -219,7 +219,9 @@ def test_a_network_that_lacks_its_readout_replaces_none_that_is_in_use(ready, en
     assert session.state.segmenter == rough, "better than none"
     assert "rough" in ready.status.text()
     session.state.segmenter = good
+    session.event.emit(Score("finetune", 5, 0.3, {"nucleus": 0.3}, 9))
     session.event.emit(stopped)
+    assert not ready.label.score.text(), "no score of a network that is not in use"
     assert session.state.segmenter == good
     assert "the network that was in use stays" in ready.status.text()
     session.state.job = None

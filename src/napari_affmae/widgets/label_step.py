@@ -294,7 +294,9 @@ class LabelStep(QWidget):
         elif done.path is not None:
             hint = "" if self.live_mode.on else " Now click Segment image."
             self._session.inform(f"{ended} training after {count(done.step, 'step')}.{hint}")
-        if not self.score.text():
+        if stays:
+            set_note(self.score, "")  # it is that of the network that was not taken
+        elif not self.score.text():
             set_note(self.score, "No held-out score: paint a little more of every class to get one.")
 
     def _on_job_ended(self, name: str) -> None:
