@@ -13,7 +13,7 @@ import torch
 
 from napari_affmae.bench import cases
 from napari_affmae.bench.cases import CASES, Case
-from napari_affmae.bench.measure import covered
+from napari_affmae.bench.measure import covered, shares
 from napari_affmae.bench.run import largest
 from napari_affmae.bench.self_check import wrong_operators
 from napari_affmae.bench.vit_mae import SIZES, VitMAE, VitSizes
@@ -109,6 +109,13 @@ def test_the_largest_batch_is_found_in_few_trials(limit: int) -> None:
 
 def test_busy_time_counts_overlaps_once() -> None:
     assert covered([(0, 10), (2, 5), (8, 12), (18, 20)]) == pytest.approx(14 / 20)
+
+
+def test_times_of_kernels_are_per_step_and_the_longest_stands_first() -> None:
+    spans = [("search", 0.0, 100.0), ("norm", 100.0, 400.0), ("search", 400.0, 700.0)]
+    times = shares(spans, steps=2)
+    assert list(times) == ["search", "norm"]
+    assert times == pytest.approx({"search": 0.2, "norm": 0.15})
 
 
 @pytest.mark.parametrize("preset", ["small", "base"])

@@ -1,11 +1,13 @@
-"""Time, memory, idle share and operations of a step."""
+"""Time, memory, idle share, kernels and operations of a step."""
 
 from __future__ import annotations
 
 import gc
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch.autograd import DeviceType  # type: ignore[attr-defined]
@@ -50,17 +52,39 @@ def latency(call: Callable[[], object]) -> float:
     return statistics.median(times)
 
 
-def idle_share(step: Callable[[], object]) -> float:
-    """Return the part of the time, 0 to 1, in which the graphics card does nothing while steps follow each other."""
+class Trace(NamedTuple):
+    """What a graphics card does while steps follow each other.
+
+    Attributes
+    ----------
+    idle
+        The part of the time, 0 to 1, in which it does nothing.
+    kernels
+        Time in ms per step of each kernel, the longest first; those that run side by side count both.
+    """
+
+    idle: float
+    kernels: dict[str, float]
+
+
+def trace(step: Callable[[], object]) -> Trace:
+    """Watch a graphics card during a few steps."""
     torch.cuda.synchronize()
     with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiler:
         for _ in range(STEPS):
             step()
         torch.cuda.synchronize()
-    spans = [
-        (event.time_range.start, event.time_range.end) for event in profiler.events() if event.device_type == DeviceType.CUDA
-    ]
-    return 1 - covered(spans)
+    events = [event for event in profiler.events() if event.device_type == DeviceType.CUDA]
+    spans = [(event.name, event.time_range.start, event.time_range.end) for event in events]
+    return Trace(1 - covered([(start, end) for _, start, end in spans]), shares(spans, STEPS))
+
+
+def shares(spans: list[tuple[str, float, float]], steps: int) -> dict[str, float]:
+    """Return ms per step by name, the longest first, of spans (name, start, end in µs) of several steps."""
+    times: defaultdict[str, float] = defaultdict(float)
+    for name, start, end in spans:
+        times[name] += (end - start) / 1e3 / steps
+    return dict(sorted(times.items(), key=lambda entry: -entry[1]))
 
 
 def covered(spans: list[tuple[float, float]]) -> float:

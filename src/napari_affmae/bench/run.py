@@ -22,7 +22,7 @@ from ..model.mae import MaskedAutoencoder
 from ..model.segmenter import Segmenter
 from ..model_config import ModelConfig
 from .cases import Case
-from .measure import idle_share, latency, milliseconds, operations, peak_gib, start_memory
+from .measure import latency, milliseconds, operations, peak_gib, start_memory, trace
 from .self_check import wrong_operators
 from .steps import Step, batch_of, our_step, vit_step
 from .vit_mae import SIZES, VitMAE
@@ -76,7 +76,7 @@ def _step_figures(who: str, start: Callable[[], Step], device: torch.device) -> 
         step().item()
     line: Line = {f"{who}_ms": milliseconds(step, device), f"{who}_gib": peak_gib(device)}
     if device.type == "cuda":
-        line[f"{who}_idle"] = idle_share(step)
+        line[f"{who}_idle"], line[f"{who}_kernels"] = trace(step)
     return line
 
 

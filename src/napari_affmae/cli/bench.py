@@ -15,6 +15,10 @@ from .output import print_result, write_json
 if TYPE_CHECKING:
     from ..bench.cases import Case
 
+SHOWN_KERNELS = 10
+NAME = 40
+"""Letters of a kernel's name that are shown; those of cuBLAS are long. The file has all of both."""
+
 
 def bench(
     *,
@@ -82,6 +86,10 @@ def _print(machine: dict[str, dict[str, str]], lines: list[dict[str, Any]]) -> N
             line["case"], _figures(line, "ours"), _figures(line, "vit"), f"{line['ratio']:.2f}" if "ratio" in line else ""
         )
     Console(width=None if sys.stdout.isatty() else 160).print(table)
+    for line in lines:
+        if "ours_kernels" in line:
+            longest = list(line["ours_kernels"].items())[:SHOWN_KERNELS]
+            print(f"{line['case']}, longest kernels: " + ", ".join(f"{name[:NAME]} {spent:.1f} ms" for name, spent in longest))
 
 
 def _figures(line: dict[str, Any], who: str) -> str:
