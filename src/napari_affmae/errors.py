@@ -19,6 +19,10 @@ class ConfigError(AffmaeError):
     """A setting is outside its range, or two settings contradict each other."""
 
 
+class OtherDataError(ConfigError):
+    """A run that is to be taken up began with other images or labels."""
+
+
 class DataError(AffmaeError):
     """Images cannot be used: unreadable, empty, of mixed channel count, constant, or none at all."""
 

@@ -105,14 +105,19 @@ class FakeEngine(Engine):
         (run / "checkpoint.safetensors").touch()
         yield Done("pretrain", step, path, stopped=control.stop_requested)
 
-    def finetune(self, model, examples, run, config, *, classes, control):
-        self.calls.append(f"finetune {model if isinstance(model, str) else model.name}")
+    def finetune(self, model, examples, run, config, *, classes, resume, control):
+        self.calls.append(f"{'resume' if resume else 'finetune'} {Path(model).name}")
         self.examples = list(examples)
         self.classes = list(classes)
         self.finetune_configs.append(config)
         step, path = yield from self._train("finetune", run, control, 1)
         card = ModelCard(classes=tuple(classes), pixel_size=self.model_pixel_size)
         self.models[path] = ModelOnDisk(path, 1, len(classes), card)
+        facts = {"job": "finetune", "settings": config.model_dump(mode="json"), "start": str(model)}
+        (run / "config.json").write_text(json.dumps(facts))
+        spent = 60 * config.budget.minutes * step / self.steps
+        (run / "log.jsonl").write_text(json.dumps({"step": step, "elapsed_seconds": spent}) + "\n")
+        (run / "checkpoint.safetensors").touch()
         yield Score("finetune", step, 0.71, {info.name: 0.7 for info in classes}, 1234)
         yield Done("finetune", step, path, stopped=control.stop_requested)
 

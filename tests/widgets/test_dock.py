@@ -80,9 +80,7 @@ def test_an_interrupted_run_is_taken_up(ready, engine, click, wait_idle, qtbot):
     qtbot.waitUntil(lambda: ready.session.state.phase is Phase.RUNNING, timeout=5000)
     click(ready.pretrain.stop)
     wait_idle(ready)
-    run = ready.session.state.interrupted
-    assert run is not None
-    assert run.name == "pretrain-1"
+    assert ready.session.state.interrupted["pretrain"].name == "pretrain-1"
     config = engine.config
     engine.steps = 5
     assert ready.pretrain.pause.text() == "Resume"
@@ -90,7 +88,7 @@ def test_an_interrupted_run_is_taken_up(ready, engine, click, wait_idle, qtbot):
     wait_idle(ready)
     assert engine.calls == ["pretrain", "resume"]
     assert engine.config == config, "a run goes on with the settings it was started with"
-    assert ready.session.state.interrupted is None
+    assert not ready.session.state.interrupted
     click(ready.pretrain.start)
     wait_idle(ready)
     assert (ready.session.project / "pretrain-2").is_dir(), "a new run never writes into an old one"

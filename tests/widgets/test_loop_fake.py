@@ -115,3 +115,40 @@ def test_the_dock_answers_whether_pretraining_helped(make_dock, image_folder, en
     np.testing.assert_array_equal(engine.examples[0].labels, layer.data)
     assert dock.session.state.segmenter is None
     assert part.begin.isEnabled()
+
+
+def test_training_is_paused_stopped_and_taken_up(make_dock, image_folder, engine, click, wait_idle, qtbot):
+    dock = make_dock()
+    step2, step3 = dock.pretrain, dock.label
+    read_folder(dock, image_folder, click, wait_idle)
+    open_first(dock, qtbot)
+    paint(dock, click)
+    assert not step3.pause.isEnabled()
+    engine.steps, engine.step_seconds = 10_000, 0.01
+    step3.from_scratch.setChecked(True)
+    click(step3.train)
+    qtbot.waitUntil(lambda: step3.bar.value() > 0, timeout=5000)
+    assert not step2.pause.isEnabled(), "it pauses pretraining"
+    click(step3.pause)
+    assert step3.pause.text() == "Resume"
+    assert step2.pause.text() == "Pause"
+    qtbot.wait(200)
+    held = step3.bar.value()
+    qtbot.wait(300)
+    assert step3.bar.value() <= held + 1
+    click(step3.pause)
+    qtbot.waitUntil(lambda: step3.bar.value() > held + 1, timeout=5000)
+    click(step3.stop)
+    wait_idle(dock)
+    assert step3.pause.text() == "Resume"
+    assert "finetune-1" in step3.pause.toolTip()
+    step3.from_scratch.setChecked(False)
+    step3.minutes.setValue(77)
+    [config] = engine.finetune_configs
+    engine.steps = 5
+    click(step3.pause)
+    wait_idle(dock)
+    assert engine.calls == ["finetune scratch:tiny", "resume scratch:tiny"], "with what it was started from"
+    assert engine.finetune_configs == [config, config]
+    assert not step3.pause.isEnabled()
+    assert step3.pause.text() == "Pause"

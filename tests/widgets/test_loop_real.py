@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
@@ -9,8 +11,10 @@ from qtpy.QtCore import Qt
 from napari_affmae.data.scribbles import scribbles
 from napari_affmae.data.synthetic import SYNTHETIC_PAINT, SYNTHETIC_PIXEL_SIZE, synthetic_em
 from napari_affmae.data.write import write_labels_tiff
+from napari_affmae.model_places import runs
 from napari_affmae.widgets.dock import AffmaeDock
 from napari_affmae.widgets.kinds import KIND, Kind
+from napari_affmae.widgets.state import Phase
 
 SIDE = 96
 JOB = 120_000
@@ -81,3 +85,49 @@ def test_from_folder_to_segmentation(make_napari_viewer_proxy, folder, click, wa
     assert np.asarray(tokens.features["area"]).sum() == SIDE * SIDE
     assert viewer.layers["section_0.tif · PCA res3"].data.shape == (SIDE, SIDE, 3)
     dock.shut_down()
+
+
+@pytest.mark.slow
+def test_stopped_training_goes_on_where_it_was_unless_the_paint_is_another(
+    make_napari_viewer_proxy, folder, click, wait_idle, qtbot
+):
+    viewer = make_napari_viewer_proxy()
+    dock = AffmaeDock(viewer)
+    viewer.window.add_dock_widget(dock, name="AFFMAE", area="right")
+    dock.pretrain.preset.setCurrentIndex(dock.pretrain.preset.findData("tiny"))
+    dock.pretrain.device.setCurrentIndex(dock.pretrain.device.findData("cpu"))
+    dock.images.folder.set_text(str(folder))
+    click(dock.images.scan)
+    wait_idle(dock)
+    dock.session.opener.open(dock.session.state.images.records[0])
+    qtbot.waitUntil(lambda: dock.session.state.image is not None, timeout=5000)
+    dock.session.state.classes = SYNTHETIC_PAINT
+    click(dock.label.paint)
+    layer = viewer.layers["section_0.tif · paint"]
+    layer.data = scribbles(synthetic_em(SIDE, 0)[1], 0.1)
+    dock.label.from_scratch.setChecked(True)
+    qtbot.waitUntil(dock.label.train.isEnabled, timeout=2000)
+    dock.label.minutes.setValue(60)
+
+    def train_a_little(button) -> int:
+        click(button)
+        qtbot.waitUntil(lambda: dock.session.state.phase is Phase.RUNNING and dock.label.bar.value() > 0, timeout=JOB)
+        click(dock.label.stop)
+        wait_idle(dock, JOB)
+        return last_step(dock.session.project / "finetune-1")
+
+    first = train_a_little(dock.label.train)
+    second = train_a_little(dock.label.pause)
+    assert second > first
+    assert [one.name for one in runs(dock.session.project, "finetune")] == ["finetune-1"]
+
+    layer.paint((SIDE // 2, SIDE // 2), 1)
+    click(dock.label.pause)
+    wait_idle(dock, JOB)
+    assert "click Train to start anew" in dock.status.text()
+    assert last_step(dock.session.project / "finetune-1") == second, "nothing was done to the run"
+    dock.shut_down()
+
+
+def last_step(run) -> int:
+    return json.loads((run / "log.jsonl").read_text().splitlines()[-1])["step"]

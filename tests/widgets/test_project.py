@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from napari_affmae.config import Budget, PretrainConfig
+from napari_affmae.config import Budget, FinetuneConfig, PretrainConfig
 from napari_affmae.control import JobControl
 from napari_affmae.data.scan import scan
 from napari_affmae.data.synthetic import synthetic_em
@@ -37,7 +37,7 @@ def test_the_project_is_named_after_the_images():
 
 
 def write_run(path, step=3, seconds=30.0, config=CONFIG):
-    folder = RunFolder(path)
+    folder = RunFolder(path / "pretrain-1")
     folder.begin("pretrain", config, {})
     folder.append_log({"step": step, "elapsed_seconds": seconds})
     folder.checkpoint.touch()
@@ -45,23 +45,45 @@ def write_run(path, step=3, seconds=30.0, config=CONFIG):
 
 
 def test_an_interrupted_run_is_recognised_by_the_engine_s_own_files(tmp_path):
-    write_run(tmp_path / "half")
-    assert project.interrupted(tmp_path / "half") == CONFIG
+    half = write_run(tmp_path / "half")
+    assert project.interrupted(tmp_path / "half", "pretrain") == project.Interrupted(half.path, CONFIG)
     write_run(tmp_path / "whole", seconds=60.5)
-    assert project.interrupted(tmp_path / "whole") is None
+    assert project.interrupted(tmp_path / "whole", "pretrain") is None
     steps = CONFIG.replace(budget=Budget(steps=3))
     write_run(tmp_path / "steps", step=3, config=steps)
-    assert project.interrupted(tmp_path / "steps") is None
+    assert project.interrupted(tmp_path / "steps", "pretrain") is None
+
+
+def test_only_the_last_run_is_taken_up(tmp_path):
+    write_run(tmp_path)
+    later = RunFolder(tmp_path / "pretrain-2")
+    later.begin("pretrain", CONFIG, {})
+    assert project.interrupted(tmp_path, "pretrain") is None, "it ended before it saved anything"
+    later.append_log({"step": 1, "elapsed_seconds": 1.0})
+    later.checkpoint.touch()
+    assert project.interrupted(tmp_path, "pretrain").run == later.path
+
+
+def test_an_interrupted_training_run_knows_what_it_started_from(tmp_path):
+    config = FinetuneConfig(budget=Budget(minutes=1))
+    folder = RunFolder(tmp_path / "finetune-1")
+    folder.begin("finetune", config, {"start": "scratch:tiny"})
+    folder.append_log({"step": 2, "elapsed_seconds": 20.0})
+    folder.append_log({"step": 2, "miou": 0.5})
+    folder.checkpoint.touch()
+    assert project.interrupted(tmp_path, "finetune") == project.Interrupted(folder.path, config, "scratch:tiny")
+    assert project.interrupted(tmp_path, "pretrain") is None
 
 
 def test_what_is_no_run_is_not_resumed(tmp_path):
-    assert project.interrupted(tmp_path) is None
+    assert project.interrupted(tmp_path, "pretrain") is None
     write_run(tmp_path / "a").checkpoint.unlink()
-    assert project.interrupted(tmp_path / "a") is None
+    assert project.interrupted(tmp_path / "a", "pretrain") is None
     write_run(tmp_path / "b").config.write_text(json.dumps({"job": "finetune", "settings": {}}))
-    assert project.interrupted(tmp_path / "b") is None
-    write_run(tmp_path / "c").log.write_text("cut of")
-    assert project.interrupted(tmp_path / "c") is None
+    assert project.interrupted(tmp_path / "b", "pretrain") is None
+    for name, log in (("c", "cut of"), ("d", json.dumps({"step": 3, "miou": 0.5})), ("e", "")):
+        write_run(tmp_path / name).log.write_text(log)
+        assert project.interrupted(tmp_path / name, "pretrain") is None
 
 
 @pytest.mark.parametrize("changed", ["added", "edited"])

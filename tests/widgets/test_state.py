@@ -67,14 +67,24 @@ def test_one_job_blocks_the_others_until_it_ends(images):
 
 def test_pause_and_resume_follow_the_phase(images):
     state = LoopState(images=images, job="pretrain", phase=Phase.RUNNING)
-    assert why_not_pause(state) is None
+    assert why_not_pause(state, "pretrain") is None
+    assert why_not_pause(state, "finetune") is not None, "another step's job is paused there"
     state.phase = Phase.PAUSED
-    assert why_not_pause(state) is not None
-    assert why_not_resume(state) is None
+    assert why_not_pause(state, "pretrain") is not None
+    assert why_not_resume(state, "pretrain") is None
+    assert why_not_resume(state, "finetune") is not None
     state.job, state.phase = None, Phase.IDLE
-    assert "no interrupted run" in why_not_resume(state)
-    state.interrupted = Path("pretrain-1")
-    assert why_not_resume(state) is None
+    assert "no interrupted run" in why_not_resume(state, "pretrain")
+    state.interrupted = {"pretrain": Path("pretrain-1")}
+    assert why_not_resume(state, "pretrain") is None
+    assert "no interrupted run" in why_not_resume(state, "finetune")
+
+
+def test_a_training_run_is_taken_up_only_where_its_paint_is():
+    state = LoopState(interrupted={"finetune": Path("finetune-1")})
+    assert "Paint" in why_not_resume(state, "finetune")
+    state.painted = {1: 50, 2: 50}
+    assert why_not_resume(state, "finetune") is None, "what it started from stands in the run"
 
 
 def test_training_needs_paint_of_two_classes():

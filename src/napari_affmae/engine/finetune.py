@@ -137,7 +137,8 @@ def finetune(
         start.card if start is not None else started_card(network, table, collection, config.tile, config.seed, device)
     )
     config = config.replace(tile=config.tile or network.card.tile)
-    yield from take_up(folder, "finetune", config, fixed, data_of(collection.records, labelled), start)
+    facts = {**fixed, **({"start": _place(model)} if isinstance(model, str | Path) else {})}
+    yield from take_up(folder, "finetune", config, facts, data_of(collection.records, labelled), start)
     if skipped:
         yield Notice("finetune", f"skipped {listed(skipped)}")
     padded = padded_images(network.card.tile or default_tile(device), collection)
@@ -281,6 +282,11 @@ def _labelled(
         raise LabelError("no labelled images: paint on at least one image")
     majority, skipped = of_one_channel_count([example.record for example in given])
     return [example for example in given if example.record.channels == majority], skipped
+
+
+def _place(start: Path | str) -> str:
+    """Return what training starts from as it can be given again, from wherever that is done."""
+    return start if isinstance(start, str) and start.startswith(SCRATCH) else str(Path(start).absolute())
 
 
 def start_segmenter(model: Model | Path | str, classes: tuple[ClassInfo, ...], channels: int, seed: int) -> Segmenter:

@@ -13,7 +13,7 @@ from typing import Any
 from ..data.fingerprint import label_fingerprint
 from ..data.label_images import LabelledImage
 from ..data.records import ImageRecord
-from ..errors import ConfigError, StorageError
+from ..errors import OtherDataError, StorageError
 from ..events import Event, Job, Notice
 from ..settings import Settings
 from ..words import count, some_names
@@ -49,7 +49,7 @@ def take_up(
 
     Raises
     ------
-    ConfigError, StorageError
+    OtherDataError, StorageError
         As :func:`check_data` and :meth:`~napari_affmae.engine.run_folder.RunFolder.begin`.
     """
     if start is None:
@@ -74,7 +74,7 @@ def check_data(folder: RunFolder, data: RunData) -> bool:
 
     Raises
     ------
-    ConfigError
+    OtherDataError
         If images are missing, new, or have other pixels or labels; the message names the first.
     StorageError
         If the file is there and cannot be read.
@@ -89,7 +89,7 @@ def check_data(folder: RunFolder, data: RunData) -> bool:
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise StorageError(f"{path} cannot be read ({error}); start a new run in another folder") from error
     if difference:
-        raise ConfigError(
+        raise OtherDataError(
             f"the run in {folder.path} began with {images}, but {difference}: give what it began with (on the command "
             "line with --files, if that is a part of the folder), or start a new run in another folder"
         )

@@ -147,11 +147,12 @@ class QuickEngine(Engine):
         config: FinetuneConfig,
         *,
         classes: Sequence[ClassInfo],
+        resume: bool,
         control: JobControl,
     ) -> Iterator[Event]:
         """Finetune in small batches of small tiles."""
         quick = config.replace(tile=TILE, batch=FINETUNE_BATCH)
-        return super().finetune(model, examples, run, quick, classes=classes, control=control)
+        return super().finetune(model, examples, run, quick, classes=classes, resume=resume, control=control)
 
 
 class DemoLoop:

@@ -21,7 +21,7 @@ from ..card import ClassInfo, PixelSize
 from ..config import ApplyConfig, DeviceName, ExportConfig, FinetuneConfig, LiveConfig, PretrainConfig, Refinement, Views
 from ..control import JobControl
 from ..data.records import ImageCollection, ImageRecord, Skipped
-from ..errors import DataError
+from ..errors import DataError, OtherDataError
 from ..events import Event
 from .job_runner import SECONDS_BETWEEN_BATCHES, Job
 from .state import ModelOnDisk
@@ -97,12 +97,16 @@ class Engine:
         config: FinetuneConfig,
         *,
         classes: Sequence[ClassInfo],
+        resume: bool,
         control: JobControl,
     ) -> Iterator[Event]:
         """See :func:`napari_affmae.finetune`; paint is sparse."""
         from ..engine.finetune import finetune
 
-        return finetune(model, examples, run, config, classes=classes, sparse=True, control=control, threads=job_threads())
+        return finetune(
+            model, examples, run, config, classes=classes, sparse=True,
+            resume=resume, control=control, threads=job_threads(),
+        )  # fmt: skip
 
     def compare(
         self,
@@ -322,11 +326,18 @@ def finetune_job(
     run: Path,
     config: FinetuneConfig,
     classes: Sequence[ClassInfo],
+    resume: bool,
 ) -> Job:
     """Train on ``paint``: for each image its record and its painted labels ``[H, W]``, as a copy or as what reads them."""
 
     def job(control: JobControl) -> Iterator[object]:
-        yield from engine.finetune(model, _examples(paint), run, config, classes=classes, control=control)
+        try:
+            yield from engine.finetune(model, _examples(paint), run, config, classes=classes, resume=resume, control=control)
+        except OtherDataError as error:
+            raise OtherDataError(
+                f"{run.name} cannot go on, as the paint or the images have changed since it was stopped: click Train to start "
+                "anew with what there is now"
+            ) from error
 
     return job
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFileDialog, QPushButton, QSpinBox, QWidget
 
+from ..config import FinetuneConfig
 from ..errors import cannot_write
 from ..events import Done, PartBegun, Progress, Score
 from ..words import NOT_FITTED
@@ -21,7 +22,8 @@ from .image_bar import ImageBar
 from .jobs import finetune_job
 from .live import LiveMode
 from .next_part import NextPart
-from .project import next_run
+from .pause_button import PauseButton
+from .project import Interrupted, next_run
 from .recipe_section import RecipeSection
 from .refine_part import RefinePart
 from .section import Section
@@ -72,6 +74,7 @@ class LabelStep(QWidget):
         self.from_scratch.setToolTip("Train a new network of step 2's size on the paint alone, for comparison")
         self.recipe = RecipeSection(session)
         self.train = QPushButton("Train")
+        self.pause = PauseButton(session, "finetune")
         self.stop = QPushButton("Stop")
         self.live = QPushButton("Live")
         self.live.setCheckable(True)
@@ -117,7 +120,7 @@ class LabelStep(QWidget):
         layout.addLayout(form)
         layout.addWidget(self.from_scratch)
         layout.addWidget(self.recipe)
-        layout.addLayout(row(self.live, self.train, self.stop))
+        layout.addLayout(row(self.live, self.train, self.pause, self.stop))
         layout.addWidget(self.live_status)
         layout.addWidget(self.bar)
         layout.addWidget(self.score)
@@ -149,6 +152,7 @@ class LabelStep(QWidget):
         self.live_mode.ended.connect(self._end_live)
         session.closing.connect(self.live_mode.close)
         self.train.clicked.connect(self._train)
+        self.pause.take_up.connect(self._take_up)
         self.stop.clicked.connect(session.stop)
         self.segment.clicked.connect(self.segmenting.current)
         self.segment_visible.clicked.connect(self.segmenting.visible)
@@ -217,15 +221,22 @@ class LabelStep(QWidget):
 
     def _train(self) -> None:
         session = self._session
+        run = next_run(session.project, "finetune")
+        self._run(self._start_model(), run, session.settings.training(), resume=False)
+
+    def _take_up(self, found: Interrupted) -> None:
+        if isinstance(found.config, FinetuneConfig):
+            self._run(found.start, found.run, found.config, resume=True)
+
+    def _run(self, model: Path | str, run: Path, config: FinetuneConfig, resume: bool) -> None:
+        session = self._session
         material = session.training_material()
         if material is None:
             return
         paint, classes = material
-        model = self._start_model()
         self.bar.start()
         set_note(self.score, "")
-        run = next_run(session.project, "finetune")
-        session.start("finetune", finetune_job(session.engine, model, paint, run, session.settings.training(), classes))
+        session.start("finetune", finetune_job(session.engine, model, paint, run, config, classes, resume))
 
     def _start_model(self) -> Path | str:
         """Return what training starts from."""

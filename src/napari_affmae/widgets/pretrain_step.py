@@ -10,26 +10,25 @@ from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFileDialog, QPushButton, 
 from ..config import CARD_TILE, CPU_TILE, Budget, DeviceName, PretrainConfig
 from ..events import CheckpointSaved, Done, Preview, Progress
 from ..model_config import PRESETS, ModelConfig, PresetName, Selection
-from ..model_places import runs
 from .about_button import AboutButton
 from .forms import JobBar, PathField, form_layout, note, row, set_live, set_note, step_layout
 from .jobs import ModelRead, load_job, pretrain_job
 from .loss_curve import LossCurve
-from .project import interrupted, next_run
+from .pause_button import PauseButton
+from .project import Interrupted, next_run
 from .section import Section
 from .state import (
     ModelOnDisk,
     Phase,
     count,
-    why_not_pause,
     why_not_pretrain,
-    why_not_resume,
     why_not_scan,
     why_not_stop,
     with_painted,
 )
 
 if TYPE_CHECKING:
+    from ..data.records import ImageCollection
     from .session import Session
 
 PRESET_WORDS = {"tiny": "tiny – for CPUs", "small": "small – for graphics cards", "base": "base – for large graphics cards"}
@@ -80,7 +79,7 @@ class PretrainStep(QWidget):
         )
         self.more = Section("More settings", QWidget())
         self.start = QPushButton("Start")
-        self.pause = QPushButton("Pause")
+        self.pause = PauseButton(session, "pretrain")
         self.stop = QPushButton("Stop")
         self.bar = JobBar("tiles")
         self.curve = LossCurve()
@@ -117,7 +116,7 @@ class PretrainStep(QWidget):
         self.minutes.valueChanged.connect(self._remember)
         self.project.chosen.connect(self._remember)
         self.start.clicked.connect(self._start)
-        self.pause.clicked.connect(self._pause_or_resume)
+        self.pause.take_up.connect(self._take_up)
         self.stop.clicked.connect(self._session.stop)
         self.load.clicked.connect(self._choose_model)
         self._session.event.connect(self._on_event)
@@ -140,33 +139,21 @@ class PretrainStep(QWidget):
         self.refresh()
 
     def refresh(self) -> None:
-        """Look for an interrupted run in the project folder, and show where the project goes."""
+        """Show where the project goes."""
         self.project.line.setPlaceholderText(str(self._session.project))
-        existing = runs(self._session.project, "pretrain")
-        last = existing[-1] if existing else None
-        self._session.state.interrupted = last if last is not None and interrupted(last) is not None else None
         self._render()
 
     def _start(self) -> None:
-        self._run(next_run(self._session.project, "pretrain"), resume=False)
-
-    def _pause_or_resume(self) -> None:
-        state = self._session.state
-        if state.phase is Phase.PAUSED:
-            self._session.resume()
-        elif state.phase is Phase.RUNNING:
-            self._session.pause()
-        elif state.interrupted is not None:
-            self._run(state.interrupted, resume=True)
-
-    def _run(self, run: Path, resume: bool) -> None:
         images = self._session.state.images
-        if images is None:
-            return
-        config = interrupted(run) if resume else self._config(images.channels)
-        if config is None:
-            self.refresh()
-            return
+        if images is not None:
+            self._run(images, next_run(self._session.project, "pretrain"), self._config(images.channels), resume=False)
+
+    def _take_up(self, found: Interrupted) -> None:
+        images = self._session.state.images
+        if images is not None and isinstance(found.config, PretrainConfig):
+            self._run(images, found.run, found.config, resume=True)
+
+    def _run(self, images: ImageCollection, run: Path, config: PretrainConfig, resume: bool) -> None:
         self.curve.clear()
         self.bar.start()
         self._session.layers.reveal_preview()
@@ -234,10 +221,8 @@ class PretrainStep(QWidget):
                 state.classes = with_painted(model.card.classes, state.classes, state.painted)
 
     def _on_job_ended(self, name: str) -> None:
-        if name == "pretrain":
-            if self.bar.maximum() == 0:
-                self.bar.setVisible(False)
-            self.refresh()
+        if name == "pretrain" and self.bar.maximum() == 0:
+            self.bar.setVisible(False)
 
     def draw(self) -> None:
         """Draw what the last events brought; called once per batch."""
@@ -246,13 +231,6 @@ class PretrainStep(QWidget):
     def _render(self) -> None:
         state = self._session.state
         set_live(self.start, why_not_pretrain(state), "Pretrain a new network on the images of step 1")
-        resumes = state.phase is Phase.PAUSED or (state.idle and state.interrupted is not None)
-        self.pause.setText("Resume" if resumes else "Pause")
-        if resumes:
-            what = "Go on" if state.interrupted is None else f"Take up the interrupted run {state.interrupted.name}"
-            set_live(self.pause, why_not_resume(state), what)
-        else:
-            set_live(self.pause, why_not_pause(state), "Hold still after the current step")
         set_live(self.stop, why_not_stop(state, "pretrain"), "Save a checkpoint and end")
         set_live(self.load, why_not_scan(state), "Skip pretraining with a model that was trained before")
         self.more.set_summary("" if self.selection.currentData() == "global" else "1 changed")

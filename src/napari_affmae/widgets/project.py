@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from ..config import PretrainConfig
+from ..config import FinetuneConfig, PretrainConfig
 from ..data.project_folder import read_project
 from ..errors import ConfigError, StorageError
 from ..model_places import RunKind, runs
@@ -53,21 +54,46 @@ def next_run(project: Path, kind: RunKind) -> Path:
     return project / f"{kind}-{number}"
 
 
-def interrupted(run: Path) -> PretrainConfig | None:
-    """Return the settings of a pretraining run that was cut short and can go on, or None."""
+@dataclass(frozen=True)
+class Interrupted:
+    """A run that was cut short and can go on.
+
+    Attributes
+    ----------
+    run
+        Its folder.
+    config
+        The settings that it was started with.
+    start
+        What finetuning started from, as :func:`napari_affmae.finetune` takes it; empty for pretraining.
+    """
+
+    run: Path
+    config: PretrainConfig | FinetuneConfig
+    start: str = ""
+
+
+def interrupted(project: Path, kind: Literal["pretrain", "finetune"]) -> Interrupted | None:
+    """Return the last run of a kind in a project folder if it was cut short and can go on."""
+    existing = runs(project, kind)
+    if not existing:
+        return None
+    run = existing[-1]
     try:
         written = json.loads((run / CONFIG).read_bytes())
-        last = json.loads((run / LOG).read_text(encoding="utf-8").splitlines()[-1])
-        config = PretrainConfig(**written["settings"])
-        if written["job"] != "pretrain" or not (run / CHECKPOINT).is_file() or _is_over(config, last):
+        lines = (json.loads(line) for line in reversed((run / LOG).read_text(encoding="utf-8").splitlines()))
+        last = next(line for line in lines if "elapsed_seconds" in line)  # some are scores
+        config = (PretrainConfig if kind == "pretrain" else FinetuneConfig)(**written["settings"])
+        start = "" if kind == "pretrain" else str(written["start"])
+        if written["job"] != kind or not (run / CHECKPOINT).is_file() or _is_over(config, last):
             return None
-    except (OSError, ValueError, KeyError, IndexError, TypeError, ConfigError):
+    except (OSError, ValueError, KeyError, StopIteration, TypeError, ConfigError):
         # Not a run, or one that ended before its first checkpoint.
         return None
-    return config
+    return Interrupted(run, config, start)
 
 
-def _is_over(config: PretrainConfig, last: dict[str, Any]) -> bool:
+def _is_over(config: PretrainConfig | FinetuneConfig, last: dict[str, Any]) -> bool:
     """Whether the last logged step used up the budget. A run counted in epochs ends at once when it is taken up for nothing."""
     budget = config.budget
     if budget.steps is not None:

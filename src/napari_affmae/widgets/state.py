@@ -112,7 +112,7 @@ class LoopState:
     segmenter
         The network that segments, or None.
     interrupted
-        Run folder of a pretraining run that can be taken up again.
+        Run folders that can be taken up again, by what was done in them.
     classes
         The class table, in order.
     painted
@@ -128,7 +128,7 @@ class LoopState:
     image: CurrentImage | None = None
     pretrained: ModelOnDisk | None = None
     segmenter: ModelOnDisk | None = None
-    interrupted: Path | None = None
+    interrupted: Mapping[JobName, Path] = field(default_factory=dict)
     classes: tuple[ClassInfo, ...] = DEFAULT_CLASSES
     painted: Mapping[int, int] = field(default_factory=dict)
     job: JobName | None = None
@@ -163,22 +163,25 @@ def why_not_pretrain(state: LoopState) -> str | None:
     return _busy(state)
 
 
-def why_not_resume(state: LoopState) -> str | None:
+def is_paused(state: LoopState, job: JobName) -> bool:
+    """Whether one job is held still."""
+    return state.job == job and state.phase is Phase.PAUSED
+
+
+def why_not_resume(state: LoopState, job: JobName) -> str | None:
     """Ask about going on with the paused job or an interrupted run."""
-    if state.phase is Phase.PAUSED:
+    if is_paused(state, job):
         return None
-    if state.images is None:
-        return "Choose images in step 1 first."
-    if state.idle and state.interrupted is None:
-        return "The run folder holds no interrupted run."
-    return _busy(state)
+    if state.idle and job not in state.interrupted:
+        return "The project holds no interrupted run."
+    return why_not_pretrain(state) if job == "pretrain" else why_not_train(state, from_scratch=True)
 
 
-def why_not_pause(state: LoopState) -> str | None:
-    """Ask about pausing pretraining."""
-    if state.job == "pretrain" and state.phase is Phase.RUNNING:
+def why_not_pause(state: LoopState, job: JobName) -> str | None:
+    """Ask about pausing a job that trains."""
+    if state.job == job and state.phase is Phase.RUNNING:
         return None
-    return "Nothing is training now." if state.phase is not Phase.STARTING else "The job is still starting."
+    return "Nothing is training here now." if state.phase is not Phase.STARTING else "The job is still starting."
 
 
 def why_not_stop(state: LoopState, *jobs: JobName) -> str | None:
