@@ -297,6 +297,9 @@ def test_a_tile_that_was_left_open_is_that_of_the_pretrained_model(
     assert tile("unknown") == 256
     with pytest.raises(ConfigError, match=r"a multiple of 4 pixels .*, got 30: take 28 or 32"):
         list(finetune(mae, examples, tmp_path / "asked", left_open.replace(tile=30)))
+    with pytest.raises(ConfigError, match=r"a tile of 1024 pixels is more than twice as large"):
+        list(finetune(mae, examples, tmp_path / "asked", left_open.replace(tile=1024)))
+    assert not (tmp_path / "asked").exists()
 
 
 def test_resuming_keeps_the_tile_and_refuses_another(

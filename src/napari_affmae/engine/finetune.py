@@ -41,7 +41,7 @@ from .scoring import Scorer
 from .segment import check_channels, rescaling
 from .stroke_readout import are_strokes, stroke_readout
 from .task import Task
-from .tiling import check_tile, padded_images
+from .tiling import check_tile, check_tile_fits, padded_images
 
 SCRATCH = "scratch:"
 """Prefix of a preset's name, where a model is asked for, to start from nothing."""
@@ -133,6 +133,8 @@ def finetune(
     check_channels(network, collection.channels)
     if config.tile is not None:
         check_tile(config.tile, network.config.patch_size)
+        if not resume:
+            check_tile_fits(config.tile, collection, network.config.patch_size)
     network.card = (
         start.card if start is not None else started_card(network, table, collection, config.tile, config.seed, device)
     )
