@@ -58,7 +58,7 @@ def main() -> int:
     for trial in _trials(given):
         if identity(line(trial, {}, device, commit)) in known:
             continue
-        if given.until and (time.perf_counter() - start) / 60 + trial.expected_minutes > given.until:
+        if given.until and (time.perf_counter() - start) / 60 + methods.expected_minutes(trial) > given.until:
             print("the rest is left for another go", file=sys.stderr)
             break
         labels = trial.labels or ALL

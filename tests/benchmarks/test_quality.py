@@ -374,6 +374,17 @@ def test_each_set_is_a_variant() -> None:
     assert changed.chosen("finetune") == {"deform": 0.5}
 
 
+def test_a_model_that_is_pretrained_already_takes_no_minutes(root: Path, tmp_path: Path) -> None:
+    methods = module("comparison.methods").Methods(root, tmp_path, torch.device("cpu"), compiled=False)
+    trial = module("comparison.trial").Trial
+    ours = trial("affmae", "em_isbi2012", 4, "dense", 0, minutes=10, finetune_minutes=0.5)
+    assert methods.expected_minutes(ours) == 10.5
+    (tmp_path / methods._key(ours)).mkdir()
+    assert methods.expected_minutes(ours) == 0.5
+    assert methods.expected_minutes(trial("unet", "em_isbi2012", 4, "dense", 0, minutes=10, finetune_minutes=0.5)) == 10.5
+    assert methods.expected_minutes(trial("forest", "em_isbi2012", 4, "dense", 0, minutes=10)) == 0
+
+
 def test_a_trial_that_fails_leaves_the_others_their_turn(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

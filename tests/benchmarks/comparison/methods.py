@@ -40,7 +40,7 @@ from napari_affmae.model_config import ModelConfig
 from .datasets import labelled, painted, spread, unlabelled
 from .fit import fit, segmentation_loss
 from .networks import VitSegmenter, new_unet, new_vit_mae
-from .trial import VIT_USUAL, Trial
+from .trial import PRETRAINED, VIT_USUAL, Trial
 
 Predict = Callable[[npt.NDArray[Any]], npt.NDArray[np.int64]]
 """From an image to class indices ``[H, W]``."""
@@ -83,6 +83,13 @@ class Methods:
         self._compiled = compiled and device.type == "cuda"
         self._built: set[tuple[Any, ...]] = set()
         self._pool = cache(lambda dataset: unlabelled(root, dataset))
+
+    def expected_minutes(self, trial: Trial) -> float:
+        """Return the minutes of training that a trial takes now; a model that is pretrained already takes none."""
+        if trial.method == "forest":  # it has no clock
+            return 0.0
+        begins = trial.method in PRETRAINED and not (self._work / self._key(trial)).exists()
+        return trial.labelled_minutes + (trial.minutes if begins else 0.0)
 
     def learn(self, trial: Trial) -> Learned:
         """Train as a trial says."""

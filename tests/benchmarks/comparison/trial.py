@@ -72,11 +72,6 @@ class Trial:
         return self.finetune_minutes + (0.0 if self.method in PRETRAINED else self.minutes)
 
     @property
-    def expected_minutes(self) -> float:
-        """Return the minutes of training that the trial takes if nothing is reused; the forest has no clock."""
-        return 0.0 if self.method == "forest" else self.minutes + self.finetune_minutes
-
-    @property
     def views(self) -> Views:
         """Return how many views of a tile are averaged: ``segment.views`` of the settings."""
         views: Views = self.settings.get("segment.views", 1)
