@@ -60,6 +60,24 @@ def test_only_changed_chunks_are_written(tmp_path):
     np.testing.assert_array_equal(LabelArray(tmp_path / "a", "paint").read(), labels)
 
 
+def test_what_is_painted_while_a_chunk_is_written_goes_along_next_time(tmp_path, monkeypatch):
+    labels = random_labels((40, 50))
+    array = LabelArray(tmp_path / "a", "paint")
+    array.write(labels)
+    labels[0, 0] += 1
+    write = zarr.Array.__setitem__
+
+    def paint_meanwhile(*given):
+        write(*given)
+        labels[5, 5] += 1
+
+    monkeypatch.setattr(zarr.Array, "__setitem__", paint_meanwhile)
+    assert array.write(labels) == 1
+    monkeypatch.undo()
+    assert array.write(labels) == 1
+    np.testing.assert_array_equal(LabelArray(tmp_path / "a", "paint").read(), labels)
+
+
 def test_a_region_that_leaves_the_image_is_cut(tmp_path):
     labels = random_labels((40, 50))
     array = LabelArray(tmp_path / "a", "paint")

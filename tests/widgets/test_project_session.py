@@ -20,6 +20,7 @@ from napari_affmae.data.project_folder import read_project
 from napari_affmae.errors import StorageError
 from napari_affmae.widgets import keeper as keeper_module
 from napari_affmae.widgets.kinds import KIND, Kind
+from napari_affmae.widgets.project_writer import ProjectWriter
 from napari_affmae.widgets.session import QUIET_MILLISECONDS
 from napari_affmae.widgets.state import ModelOnDisk, Phase
 
@@ -626,6 +627,36 @@ def test_one_undo_puts_back_the_paint_and_the_class(three, click, qtbot, by, int
         key(dock, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier)
         assert shown(dock) == ["background", "structure"]
         np.testing.assert_array_equal(paint_of(dock).data, after)
+
+
+def test_undo_waits_for_paint_that_is_still_changed_on_disk(three, click, qtbot, monkeypatch):
+    dock, closed = three, on_disk(three, "em_1.png")
+    relabel = ProjectWriter.relabel
+
+    def slow(self, *given):
+        time.sleep(0.5)  # many images
+        return relabel(self, *given)
+
+    monkeypatch.setattr(ProjectWriter, "relabel", slow)
+    dock.label.classes.selectRow(2)
+    click(dock.label.panel.remove)
+    click(dock.label.panel.undo)
+    qtbot.waitUntil(lambda: not dock.session.keeper._waiting, timeout=5000)
+    np.testing.assert_array_equal(on_disk(dock, "em_1.png"), closed)
+
+
+def test_nothing_is_saved_between_a_restore_and_its_taking_up(dock, qtbot, monkeypatch):
+    keeper, order = dock.session.keeper, []
+    stroke(dock)
+    assert keeper.flush()
+    keeper.run(lambda writer: time.sleep(0.2), lambda _: order.append("something else"))
+    keeper.run(lambda writer: time.sleep(1.0), lambda _: order.append("restored"), alone=True)
+    save = ProjectWriter.save
+    monkeypatch.setattr(ProjectWriter, "save", lambda *given: (order.append("saved"), save(*given))[1])
+    qtbot.waitUntil(lambda: "something else" in order, timeout=3000)
+    stroke(dock, offset=40)
+    qtbot.waitUntil(lambda: "saved" in order, timeout=6000)
+    assert order == ["something else", "restored", "saved"]
 
 
 def test_undo_takes_strokes_and_classes_back_in_their_order(three, click):

@@ -10,6 +10,7 @@ import pytest
 import torch
 import zarr
 from napari.layers import Image
+from napari.utils.notifications import notification_manager
 
 from napari_affmae.card import ModelCard, Normalisation, PixelSize
 from napari_affmae.data.lazy_plane import LazyPlane
@@ -22,7 +23,7 @@ from napari_affmae.model_config import ModelConfig
 from napari_affmae.widgets import plane as plane_module
 from napari_affmae.widgets.image_jobs import Working
 from napari_affmae.widgets.jobs import Engine
-from napari_affmae.widgets.kinds import KIND, Kind
+from napari_affmae.widgets.kinds import GROUP, KIND, Kind
 from napari_affmae.widgets.large import LargeDone
 from napari_affmae.widgets.plane import Plane
 from napari_affmae.widgets.slices import slices_from
@@ -113,8 +114,7 @@ def test_a_large_ome_zarr_is_opened_from_the_list_without_reading_it(
     assert dock.session.state.image.height == 1200
 
 
-def test_the_result_for_a_large_image_stays_on_disk(make_dock, click, wait_idle, tmp_path, monkeypatch):
-    monkeypatch.setattr(plane_module, "LARGEST_IN_MEMORY", 1000)
+def make_segmenter(tmp_path):
     torch.manual_seed(0)
     config = ModelConfig(
         patch_size=4, embed_dims=(8, 8, 8, 8), depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1), neighbourhood=(16, 16, 16, 16),
@@ -123,7 +123,34 @@ def test_the_result_for_a_large_image_stays_on_disk(make_dock, click, wait_idle,
     network = Segmenter(config, 2)
     normalisation = Normalisation(low=(0,), high=(255,), mean=(120,), std=(60,))
     network.card = ModelCard(normalisation=normalisation, classes=DEFAULT_CLASSES, tile=64)
-    path = save_model(network, tmp_path / "model.safetensors")
+    return save_model(network, tmp_path / "model.safetensors")
+
+
+def test_all_visible_images_are_segmented_though_one_is_large(make_dock, click, wait_idle, tmp_path, monkeypatch):
+    monkeypatch.setattr(plane_module, "LARGEST_IN_MEMORY", 1000)
+    dock = make_dock(fake=False)
+    dock.session.settings = dock.session.settings.replace(project=str(tmp_path / "project"), device="cpu")
+    for name, shape in (("small", (20, 30)), ("large", (600, 70)), ("stack", (2, 600, 50))):
+        dock._viewer.add_image(RNG.integers(0, 255, shape, np.uint8), name=name)
+    dock.session.state.segmenter = Engine().read_model(make_segmenter(tmp_path))
+    click(dock.label.segment_visible)
+    wait_idle(dock, 120_000)
+
+    def made():
+        return {layer.metadata[GROUP]: layer for layer in dock._viewer.layers if layer.metadata.get(KIND) == Kind.SEGMENTATION}
+
+    assert {name: layer.multiscale for name, layer in made().items()} == {"small": False, "large": True, "stack": True}
+    dock._viewer.layers.selection.active = dock._viewer.layers["stack"]
+    click(dock.label.segment_slices)
+    wait_idle(dock, 120_000)
+    messages = [note.message for note in notification_manager.records]
+    assert any("only the shown one is segmented" in message for message in messages)
+    assert made().keys() == {"small", "large", "stack"}
+
+
+def test_the_result_for_a_large_image_stays_on_disk(make_dock, click, wait_idle, tmp_path, monkeypatch):
+    monkeypatch.setattr(plane_module, "LARGEST_IN_MEMORY", 1000)
+    path = make_segmenter(tmp_path)
     pixels = RNG.integers(0, 255, (600, 70), np.uint8)
     stored = zarr.create_array(str(tmp_path / "a.zarr"), shape=pixels.shape, chunks=(64, 64), dtype="u1")
     stored[...] = pixels

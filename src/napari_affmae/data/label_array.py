@@ -116,7 +116,8 @@ class LabelArray:
         try:
             self._describe(classes)
             for index, region in _chunks(labels.shape, regions):
-                chunk = np.ascontiguousarray(labels[region], np.uint8)
+                # A copy: somebody may paint while it is written, and then it is not what was noted.
+                chunk = np.array(labels[region], np.uint8, order="C")
                 if index not in self._signatures:
                     self._note(index, np.ascontiguousarray(array[region]))
                 if self._signatures[index] != _signature(chunk):

@@ -28,12 +28,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class ClassEdit:
-    """One change: the paint of ``source`` became ``target`` (0: not labelled)."""
+    """One change: the paint of ``source`` became ``target`` (0: not labelled).
+
+    ``places`` says where that was, in images that are ``closed`` as soon as the saving thread has been there.
+    """
 
     source: ClassInfo
     target: int
     before: tuple[ClassInfo, ...]
     places: Places = field(default_factory=dict)
+    closed: frozenset[str] = frozenset()
     depth: dict[int, int] = field(default_factory=dict)
 
     def describe(self) -> str:
@@ -101,13 +105,18 @@ class ClassEdits:
         names = {info.id for info in self._state.classes}
         if source not in names:
             self._state.classes = _put_back(self._state.classes, edit)
-        closed = dict(edit.places)
-        for where, layer in self._open().items():
-            places = closed.pop(where, None)
+        opened = self._open()
+        for where, layer in opened.items():
+            places = edit.places.get(where)  # whoever opened it waited for the saving thread
             if places is not None and len(places) and int(places[-1]) < layer.data.size:
                 relabel(layer.data, target, source, places)
                 layer.refresh()
-        self._in_closed(lambda writer: writer.restore(closed, source, target), closed)
+        closed = (edit.closed | edit.places.keys()) - opened.keys()
+
+        def restore(writer: ProjectWriter) -> None:
+            writer.restore({where: edit.places[where] for where in closed if where in edit.places}, source, target)
+
+        self._in_closed(restore, closed)
         self._undone.append(edit)
         self.changed.emit()
 
@@ -141,12 +150,12 @@ class ClassEdits:
             if len(edit.places[where]):
                 layer.refresh()
         edit.depth = {id(layer): self._strokes.get(id(layer), 0) for layer in opened.values()}
-        closed = {
+        edit.closed = frozenset(
             entry.labels
             for entry in self._keeper.file.images.values()
             if entry.pixels.get(source) and entry.labels not in opened
-        }
-        self._in_closed(lambda writer: edit.places.update(writer.relabel(sorted(closed), source, target)), closed)
+        )
+        self._in_closed(lambda writer: edit.places.update(writer.relabel(sorted(edit.closed), source, target)), edit.closed)
         self._state.classes = tuple(info for info in self._state.classes if info.id != source)
         self._done.append(edit)
         self.changed.emit()

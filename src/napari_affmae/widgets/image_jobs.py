@@ -48,36 +48,40 @@ class Working:
     count: int
 
 
-def segment_job(
-    engine: Engine,
-    model: Path,
-    images: Sequence[tuple[ImageRecord, PixelSize | None]],
-    device: DeviceName,
-    views: Views,
-) -> Job:
-    """Segment images one after the other; a pixel size rescales that image to the model's pixels.
+def one_after_the_other(jobs: Sequence[tuple[str, Job]]) -> Job:
+    """Do jobs on images, given by their names.
 
     With several images, one that fails is reported as :class:`ImageFailed` and the others go on.
     """
 
     def job(control: JobControl) -> Iterator[object]:
-        for place, (record, pixel_size) in enumerate(images, start=1):
+        for place, (name, part) in enumerate(jobs, start=1):
             if control.stop_requested:
                 return
-            yield Working(record.name, place, len(images))
+            yield Working(name, place, len(jobs))
             try:
-                events = engine.segment(
-                    model, record.read(), device=device, pixel_size=pixel_size, views=views, control=control
-                )
-                for event in events:
-                    if not isinstance(event, Done):
-                        yield event
-                    elif event.result is not None:
-                        yield ImageDone(record.name, event.result, engine.uncertainty(event.result.probabilities))
+                yield from part(control)
             except AffmaeError as error:
-                if len(images) == 1:
+                if len(jobs) == 1:
                     raise
-                yield ImageFailed(record.name, error)
+                yield ImageFailed(name, error)
+
+    return job
+
+
+def segment_job(
+    engine: Engine, model: Path, record: ImageRecord, pixel_size: PixelSize | None, device: DeviceName, views: Views
+) -> Job:
+    """Segment an image; a pixel size rescales it to the model's pixels."""
+
+    def job(control: JobControl) -> Iterator[object]:
+        for event in engine.segment(
+            model, record.read(), device=device, pixel_size=pixel_size, views=views, control=control
+        ):  # fmt: skip
+            if not isinstance(event, Done):
+                yield event
+            elif event.result is not None:
+                yield ImageDone(record.name, event.result, engine.uncertainty(event.result.probabilities))
 
     return job
 

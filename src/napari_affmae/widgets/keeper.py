@@ -50,6 +50,15 @@ class _Note:
     whole: bool = False
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What the saving thread does for somebody who waits; nothing is saved before one that is alone was taken up."""
+
+    future: Future[Any]
+    then: Callable[[Any], None]
+    alone: bool
+
+
 class ProjectKeeper:
     """The open project.
 
@@ -81,9 +90,8 @@ class ProjectKeeper:
         self._notes: dict[tuple[str, LabelKind], _Note] = {}
         self._file_changed = False
         self._saving: tuple[Future[dict[str, ImageEntry]], list[_Note]] | None = None
-        self._waiting: list[tuple[Future[Any], Callable[[Any], None]]] = []
+        self._waiting: list[_Work] = []
         self._rest_until = 0.0
-        self._held = False
         self._ignores = False
         self.why_not = ""
         self._timer = QTimer()
@@ -186,8 +194,7 @@ class ProjectKeeper:
         """
         future = self._submit(work)
         if future is not None:
-            self._held = self._held or alone
-            self._waiting.append((future, then))
+            self._waiting.append(_Work(future, then, alone))
             self._timer.start()
 
     def _submit(self, work: Callable[[ProjectWriter], _Result]) -> Future[_Result] | None:
@@ -251,15 +258,13 @@ class ProjectKeeper:
             failed = not self._end_saving()
             if not failed:
                 self._begin_saving()
-        for one in [one for one in self._waiting if one[0].done()]:
+        for one in [one for one in self._waiting if one.future.done()]:
             self._waiting.remove(one)
-            future, then = one
-            self._held = False
-            error = future.exception()
+            error = one.future.exception()
             if isinstance(error, Exception):
                 self.failed.emit(error)
             else:
-                then(future.result())
+                one.then(one.future.result())
         if self._saving is None and not self._waiting and (failed or (not self._notes and not self._file_changed)):
             # What failed is tried again with the next change.
             self._timer.stop()
@@ -268,7 +273,7 @@ class ProjectKeeper:
         if self._saving is not None and everything:
             self._saving[0].exception()
             self._end_saving()
-        if self._writer is None or self._saving is not None or self._held:
+        if self._writer is None or self._saving is not None or any(one.alone for one in self._waiting):
             return
         rests = not everything and time.monotonic() < self._rest_until
         taken = {}

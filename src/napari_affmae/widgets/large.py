@@ -17,7 +17,6 @@ from ..control import JobControl
 from ..data.classes import default_classes
 from ..data.records import ImageCollection, ImageRecord
 from ..events import ImageWritten
-from .image_jobs import Working
 from .job_runner import Job
 from .jobs import Engine
 from .state import ModelOnDisk
@@ -46,7 +45,6 @@ def large_job(engine: Engine, model: ModelOnDisk, record: ImageRecord, project: 
     """Segment one image into the project, tile by tile."""
 
     def job(control: JobControl) -> Iterator[object]:
-        yield Working(record.name, 1, 1)
         means = engine.uncertainty_means(record.height, record.width, STEP)
         images = ImageCollection((record,))
         for event in engine.apply(model.path, images, project / FOLDER, config, overwrite=True, control=control, also=means):

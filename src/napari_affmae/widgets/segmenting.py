@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from ..config import ApplyConfig
 from ..events import Progress
 from .forms import JobBar
-from .image_jobs import ImageDone, ImageFailed, Working, segment_job
+from .image_jobs import ImageDone, ImageFailed, Working, one_after_the_other, segment_job
 from .large import STEP, LargeDone, large_job, levels_of
 from .plane import is_large
 from .slices import slices_from
 
 if TYPE_CHECKING:
-    from ..card import PixelSize
+    from .job_runner import Job
     from .plane import Plane
     from .session import Session
     from .state import ModelOnDisk
@@ -55,10 +55,15 @@ class Segmenting:
         self._begin(self._session.layers.visible_planes())
 
     def slices(self) -> None:
-        """Segment every slice of the current image, outwards from the shown one."""
+        """Segment every slice of the current image, outwards from the shown one; of very large ones that alone."""
         plane = self._session.layers.current()
-        if plane is not None:
-            self._begin(slices_from(plane))
+        if plane is None:
+            return
+        if is_large(plane):
+            self._session.warn(
+                "slices of this size are not held in memory: only the shown one is segmented, use “Apply to all images” for all"
+            )
+        self._begin([plane] if is_large(plane) else slices_from(plane))
 
     def _begin(self, planes: list[Plane]) -> None:
         session = self._session
@@ -66,27 +71,21 @@ class Segmenting:
         if model is None or not planes:
             return
         self._planes = {plane.name: plane for plane in planes}
-        if any(is_large(plane) for plane in planes):
-            self._begin_large(planes[0], model)
-            return
-        images = []
-        for plane in planes:
-            record = plane.record()
-            session.restorer.restore(plane)
-            size: PixelSize | None = plane.current_image().pixel_size if self._rescale() else None
-            images.append((record, size))
+        jobs = [(plane.name, self._large(plane, model) if is_large(plane) else self._held(plane, model)) for plane in planes]
         session.layers.lay_down_brush()
         self._bar.start()
-        settings = session.settings
-        session.start("segment", segment_job(session.engine, model.path, images, settings.device, settings.views))
+        session.start("segment", one_after_the_other(jobs))
 
-    def _begin_large(self, plane: Plane, model: ModelOnDisk) -> None:
-        session = self._session
-        settings = session.settings
+    def _held(self, plane: Plane, model: ModelOnDisk) -> Job:
+        session, settings = self._session, self._session.settings
+        session.restorer.restore(plane)
+        size = plane.current_image().pixel_size if self._rescale() else None
+        return segment_job(session.engine, model.path, plane.record(), size, settings.device, settings.views)
+
+    def _large(self, plane: Plane, model: ModelOnDisk) -> Job:
+        session, settings = self._session, self._session.settings
         config = ApplyConfig(format="ome-zarr", device=settings.device, views=settings.views, rescale=self._rescale())
-        session.layers.lay_down_brush()
-        self._bar.start()
-        session.start("segment", large_job(session.engine, model, plane.record(), session.project, config))
+        return large_job(session.engine, model, plane.record(), session.project, config)
 
     # Reactions
 
