@@ -19,6 +19,8 @@ from napari_affmae.control import JobControl
 from napari_affmae.data.labels import LabelledImage
 from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.engine import finetune as finetune_module
+from napari_affmae.engine import loop
+from napari_affmae.engine import losses as losses_module
 from napari_affmae.engine.evaluate import evaluate
 from napari_affmae.engine.finetune import finetune
 from napari_affmae.errors import ConfigError, DataError, LabelError, ModelFileError
@@ -214,6 +216,22 @@ def test_the_paint_that_was_kept_back_chooses_between_heads_and_readout(
     [done] = [event for event in events if isinstance(event, Done)]
     assert done.summary["held_out_miou"] == 0.9
     assert [event.miou for event in events if isinstance(event, Score)][-1] == 0.9
+
+
+def test_the_score_of_heads_that_stay_is_told_where_training_was_stopped_between_scores(
+    tmp_path: Path, mae: MaskedAutoencoder, strokes: LabelledImage, finetuning: FinetuneConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def score(scorer: Any, step: int, predict: Any) -> Score:
+        return Score("finetune", step, 0.1 if predict._model.readout is not None else 0.9, {}, 1)
+
+    monkeypatch.setattr(finetune_module.Scorer, "score", score)
+    monkeypatch.setattr(finetune_module.Scorer, "__bool__", lambda scorer: True)
+    control, events = JobControl(), []
+    for event in finetune(mae, [strokes], tmp_path, finetuning.replace(budget=Budget(steps=50)), sparse=True, control=control):
+        events.append(event)
+        if isinstance(event, Progress) and event.step == 2:
+            control.stop()
+    assert [(event.step, event.miou) for event in events if isinstance(event, Score)] == [(2, 0.9)]
 
 
 def test_steps_are_saved_before_a_readout_that_fails(
@@ -492,9 +510,44 @@ def test_resuming_with_other_classes_is_refused(
     tmp_path: Path, mae: MaskedAutoencoder, examples: list[LabelledImage], finetuning: FinetuneConfig
 ) -> None:
     list(finetune(mae, examples, tmp_path, finetuning.replace(budget=Budget(steps=1))))
-    classes = (ClassInfo(id=0, name="x", color="#000000"), ClassInfo(id=1, name="y", color="#ffffff"))
+    classes = (ClassInfo(id=0, name="x", color="#000000"), ClassInfo(id=2, name="y", color="#ffffff"))
     with pytest.raises(ConfigError, match="was started with the classes"):
         list(finetune(mae, examples, tmp_path, finetuning, classes=classes, resume=True))
+
+
+def test_a_run_whose_classes_were_renamed_goes_on_and_takes_the_new_names(
+    tmp_path: Path, mae: MaskedAutoencoder, examples: list[LabelledImage], finetuning: FinetuneConfig
+) -> None:
+    list(finetune(mae, examples, tmp_path, finetuning.replace(budget=Budget(steps=1))))
+    classes = (ClassInfo(id=0, name="x", color="#000000"), ClassInfo(id=1, name="y", color="#ffffff"))
+    list(finetune(mae, examples, tmp_path, finetuning.replace(budget=Budget(steps=2)), classes=classes, resume=True))
+    assert load_model(tmp_path).card.classes == classes
+
+
+def test_a_run_knows_what_it_started_from_whatever_is_given_to_resume_it(
+    tmp_path: Path,
+    mae: MaskedAutoencoder,
+    examples: list[LabelledImage],
+    finetuning: FinetuneConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[float] = []
+    train = finetune_module.train
+    monkeypatch.setattr(
+        finetune_module,
+        "train",
+        lambda task, settings, *given: (seen.append(settings.optimizer.layer_decay), train(task, settings, *given))[1],
+    )
+    one, two = (finetuning.replace(budget=Budget(steps=steps)) for steps in (1, 2))
+    path = save_model(mae, tmp_path / "start.safetensors")
+    list(finetune(path, examples, tmp_path / "pretrained", one))
+    path.unlink()
+    list(finetune("scratch:tiny", examples, tmp_path / "pretrained", two, resume=True))
+    list(finetune("scratch:tiny", examples, tmp_path / "scratch", one))
+    list(finetune(mae, examples, tmp_path / "scratch", two, resume=True))
+    assert seen == [0.75, 0.75, 1.0, 1.0]
+    starts = {run: json.loads((tmp_path / run / "config.json").read_bytes())["start"] for run in ("pretrained", "scratch")}
+    assert starts == {"pretrained": str(path), "scratch": "scratch:tiny"}
 
 
 def test_learning_rates_fall_with_depth_unless_from_scratch(
@@ -534,3 +587,18 @@ def test_images_that_are_smaller_than_a_tile_are_told(
     mae.card = mae.card.replace(tile=128)
     told = messages(finetune(mae, examples, tmp_path / "padded", config))
     assert f"{len(examples)} of {len(examples)} images are smaller than the tile of 128 pixels and padded" in told
+
+
+def test_a_step_in_parts_divides_by_the_paint_of_the_whole_batch(
+    tmp_path: Path, mae: MaskedAutoencoder, strokes: LabelledImage, finetuning: FinetuneConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Dropout is random, and Dice no sum over tiles; the rest is.
+    forward = Segmenter.forward
+    monkeypatch.setattr(Segmenter, "forward", lambda self, *given: forward(self.eval(), *given))
+    monkeypatch.setattr(losses_module, "soft_dice_loss", lambda logits, targets: logits.sum() * 0)
+    config = finetuning.replace(budget=Budget(steps=3), held_out=0)
+    whole = losses(finetune(mae, [strokes], tmp_path / "whole", config, sparse=True))
+    start = loop.Progressed
+    monkeypatch.setattr(loop, "Progressed", lambda: start(passes=4))
+    parts = losses(finetune(mae, [strokes], tmp_path / "parts", config, sparse=True))
+    assert parts == pytest.approx(whole, rel=1e-4)

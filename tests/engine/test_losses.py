@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from napari_affmae.engine.losses import class_weights, finetune_loss, masked_cross_entropy, soft_dice_loss
+from napari_affmae.engine.losses import class_weights, finetune_loss, masked_cross_entropy, painted_per_tile, soft_dice_loss
 from napari_affmae.model.segmenter import SegmenterOutput
 
 
@@ -95,3 +95,21 @@ def test_focus_is_cross_entropy_at_zero_and_forgets_what_is_known() -> None:
     torch.testing.assert_close(focused, expected)
     (gradient,) = torch.autograd.grad(masked_cross_entropy(1e3 * logits, targets, weights, focus=2.0), logits)
     assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("focus", [0.0, 2.0])
+def test_the_cross_entropy_of_parts_adds_up_to_that_of_the_batch_however_paint_is_spread(focus: float) -> None:
+    torch.manual_seed(0)
+    logits, targets = torch.randn(4, 3, 8, 8, requires_grad=True), torch.randint(0, 3, (4, 8, 8))
+    targets[1:] = -1
+    targets[1, 0, 0], targets[2, :2] = 2, 1  # one tile is full, one has a pixel, one a bit, and one nothing
+    weights, per_tile = torch.tensor([1.0, 2.0, 0.5]), painted_per_tile(targets)
+    whole = masked_cross_entropy(logits, targets, weights, focus)
+    torch.testing.assert_close(masked_cross_entropy(logits, targets, weights, focus, per_tile), whole)
+    parts = [
+        masked_cross_entropy(logits[n : n + 1], targets[n : n + 1], weights, focus, per_tile[n : n + 1]) / 4 for n in range(4)
+    ]
+    torch.testing.assert_close(torch.stack(parts).sum(), whole)
+    (wanted,) = torch.autograd.grad(whole, logits, retain_graph=True)
+    (got,) = torch.autograd.grad(torch.stack(parts).sum(), logits)
+    torch.testing.assert_close(got, wanted)

@@ -26,6 +26,24 @@ def test_a_run_that_saved_nothing_can_be_begun_again(tmp_path: Path, pretraining
         folder.begin("pretrain", pretraining, {})
 
 
+def test_a_run_that_died_before_its_first_checkpoint_was_whole_can_be_begun_again(
+    tmp_path: Path, pretraining: PretrainConfig
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.begin("pretrain", pretraining, {})
+    folder.model.write_bytes(b"weights")
+    (folder.path / ".checkpoint.safetensors.123.partial").write_bytes(b"weig")
+    folder.begin("pretrain", pretraining, {})
+    assert [path.name for path in folder.path.iterdir()] == ["config.json"]
+
+
+def test_a_model_that_is_of_no_run_is_not_overwritten(tmp_path: Path, pretraining: PretrainConfig) -> None:
+    folder = RunFolder(tmp_path)
+    folder.model.write_bytes(b"of live mode")
+    with pytest.raises(StorageError, match="is not empty and holds no run"):
+        folder.begin("pretrain", pretraining, {})
+
+
 def test_a_folder_with_something_in_it_is_not_overwritten(tmp_path: Path, pretraining: PretrainConfig) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(StorageError, match=r"is not empty and holds no run: choose a new or an empty folder"):

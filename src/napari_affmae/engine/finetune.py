@@ -18,7 +18,7 @@ from ..data.fingerprint import label_fingerprint
 from ..data.labels import LabelledImage, LabelledSampler, class_table, pair_labels
 from ..data.normalisation import measure
 from ..data.records import ImageCollection, Skipped, of_one_channel_count
-from ..errors import ConfigError, DataError, LabelError
+from ..errors import ConfigError, DataError, LabelError, ModelFileError
 from ..events import Event, Notice, PartBegun, Score
 from ..model.mae import MaskedAutoencoder
 from ..model.model_file import load_model
@@ -30,7 +30,7 @@ from .checkpoint import Checkpoint, load_checkpoint
 from .described_paint import relayed
 from .device import default_batch, default_tile, device_errors, limited_threads, resolve_device, seeded
 from .loop import LoopSettings, train
-from .losses import class_weights, finetune_loss
+from .losses import class_weights, finetune_loss, painted_per_tile
 from .optimizer import OptimizerSettings
 from .predictor import Predictor
 from .provenance import describe_data, describe_run, listed
@@ -95,7 +95,8 @@ def finetune(
     sparse
         Whether 0 means not labelled. Only labelled pixels count.
     resume, control, threads
-        As in :func:`~napari_affmae.engine.pretrain.pretrain`; to resume, the labels must be those of before, too.
+        As in :func:`~napari_affmae.engine.pretrain.pretrain`; to resume, the labels must be those of before, too. The run knows
+        what it started from; ``model`` does not matter then, unless the model that it saved is lost.
 
     Yields
     ------
@@ -121,14 +122,16 @@ def finetune(
     table = tuple(classes) if classes is not None else class_table(labelled, sparse=sparse, num_classes=num_classes)
     folder = RunFolder(run)
     fixed = {"classes": [info.model_dump(mode="json") for info in table], "sparse": sparse}
-    start = None
+    start, origin = None, _place(model) if isinstance(model, str | Path) else None
     if resume:
         settings = config.model_dump(mode="json")
         names = ("seed", "held_out") if config.tile is None else ("seed", "held_out", "tile")
         folder.check_resumable("finetune", {**fixed, **{name: settings[name] for name in names}})
         start = load_checkpoint(folder.checkpoint, "finetune")
+        # What it began with may have been moved since, or another one may be given: the run knows.
+        origin = folder.fact("start") or origin
+        model = _saved(folder) or model
     collection = ImageCollection(tuple(example.record for example in labelled))
-    scratch = isinstance(model, str) and model.startswith(SCRATCH)
     network = start_segmenter(model, table, collection.channels, config.seed)
     check_channels(network, collection.channels)
     if config.tile is not None:
@@ -136,10 +139,12 @@ def finetune(
         if not resume:
             check_tile_fits(config.tile, collection, network.config.patch_size)
     network.card = (
-        start.card if start is not None else started_card(network, table, collection, config.tile, config.seed, device)
+        started_card(network, table, collection, config.tile, config.seed, device)
+        if start is None
+        else start.card.replace(classes=table)
     )
     config = config.replace(tile=config.tile or network.card.tile)
-    facts = {**fixed, **({"start": _place(model)} if isinstance(model, str | Path) else {})}
+    facts = fixed if origin is None else {**fixed, "start": origin}
     yield from take_up(folder, "finetune", config, facts, data_of(collection.records, labelled), start)
     if skipped:
         yield Notice("finetune", f"skipped {listed(skipped)}")
@@ -157,7 +162,11 @@ def finetune(
         loop = LoopSettings(
             schedule=Schedule(config.budget, config.warmup, task.sampler.tiles_per_epoch / task.batch),
             optimizer=OptimizerSettings(
-                config.learning_rate, _BETAS, config.weight_decay, config.clip, 1.0 if scratch else config.layer_decay
+                config.learning_rate,
+                _BETAS,
+                config.weight_decay,
+                config.clip,
+                1.0 if is_scratch(origin) else config.layer_decay,
             ),
             seed=config.seed,
             checkpoint_seconds=config.checkpoint_seconds,
@@ -207,11 +216,12 @@ class _Finetuning(Task):
 
     def prepare(self, tensors: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
         config = self._config
-        return augment(tensors[0], tensors[1], jitter=config.jitter, deform=config.deform, generator=generator)
+        images, targets = augment(tensors[0], tensors[1], jitter=config.jitter, deform=config.deform, generator=generator)
+        return images, targets, painted_per_tile(targets)
 
     def loss(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
-        images, targets = tensors
-        return finetune_loss(self.model(images), targets, self._weights, self._config.focus)
+        images, targets, per_tile = tensors
+        return finetune_loss(self.model(images), targets, self._weights, self._config.focus, per_tile)
 
     def after_step(self, step: int, before: float, after: float) -> Iterator[Event]:
         if self.scorer and int(after * _SCORES) > int(before * _SCORES):
@@ -225,6 +235,7 @@ class _Finetuning(Task):
         if not self._strokes:
             return
         yield PartBegun("finetune", _FITTING, 0.0)
+        told = self._score
         heads = self._scored(step)
         fitting = stroke_readout(self.model, self.sampler, self._normalisation, self._tile, self._config.seed, self._device)
         readout = yield from relayed(fitting, lambda done: PartBegun("finetune", _FITTING, done))
@@ -235,6 +246,8 @@ class _Finetuning(Task):
         if heads is not None and score is not None and score.miou < heads.miou:
             self.model.readout, self._classes_from, self._score = None, HEADS, heads
             yield Notice("finetune", "the network's heads do better than the readout on paint kept back, and stay")
+            if heads is not told:
+                yield heads
             return
         if score is not None:
             yield score
@@ -286,15 +299,28 @@ def _labelled(
     return [example for example in given if example.record.channels == majority], skipped
 
 
+def _saved(folder: RunFolder) -> Model | None:
+    """Return the model that a run saved last; None if that is lost."""
+    try:
+        return load_model(folder.model)
+    except ModelFileError:
+        return None
+
+
+def is_scratch(start: Path | str | None) -> bool:
+    """Whether training starts from a new network."""
+    return isinstance(start, str) and start.startswith(SCRATCH)
+
+
 def _place(start: Path | str) -> str:
     """Return what training starts from as it can be given again, from wherever that is done."""
-    return start if isinstance(start, str) and start.startswith(SCRATCH) else str(Path(start).absolute())
+    return str(start) if is_scratch(start) else str(Path(start).absolute())
 
 
 def start_segmenter(model: Model | Path | str, classes: tuple[ClassInfo, ...], channels: int, seed: int) -> Segmenter:
     """Return a new segmenter that starts from what was asked for; its card is that of the start, or empty."""
     with seeded(torch.device("cpu"), seed, 0):
-        if isinstance(model, str) and model.startswith(SCRATCH):
+        if isinstance(model, str) and is_scratch(model):
             name = model.removeprefix(SCRATCH)
             if name not in PRESETS:
                 raise ConfigError(

@@ -33,7 +33,7 @@ from ..model.segmenter import Segmenter
 from .class_heads import with_classes
 from .described_paint import DescribedPaint, Rows, Superseded, describe_pixels, result_of
 from .device import device_errors, limited_threads, resolve_device
-from .finetune import SCRATCH, Model, start_segmenter, started_card, statistics_of
+from .finetune import Model, is_scratch, start_segmenter, started_card, statistics_of
 from .fit_readout import STEPS, balanced_loss_on, fit_readout, loss_on
 from .image_source import ArraySource
 from .live_closed import ClosedPaint, Stored
@@ -119,9 +119,7 @@ class LiveSession:
         self.device = resolve_device(self.config.device)
         self._threads = threads
         with device_errors(self.device, ADVICE), limited_threads(threads):
-            source = (
-                load_model(model) if isinstance(model, Path) or (isinstance(model, str) and SCRATCH not in model) else model
-            )
+            source = load_model(model) if isinstance(model, str | Path) and not is_scratch(model) else model
             if not isinstance(source, Segmenter):
                 source = start_segmenter(source, tuple(classes), images.channels, self.config.seed)
             network = with_classes(source, classes, self.config.seed)

@@ -79,7 +79,7 @@ class Trainer:
     """One training run from its first or its next step to its end.
 
     Nothing is lost when something fails: a full disk only postpones a checkpoint, exhausted memory cuts batches into parts
-    whose gradients add up to the same step, and a step whose loss is not finite is left out.
+    whose gradients add up, and a step whose loss is not finite is left out.
     """
 
     def __init__(

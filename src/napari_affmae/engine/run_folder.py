@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.output_log import difference
-from ..errors import ConfigError, StorageError, cannot_write
+from ..errors import ConfigError, OtherDataError, StorageError, cannot_write
 from ..events import Job
 from ..model_header import DATA_FILE
 from ..model_places import MODEL_FILE
@@ -39,7 +39,7 @@ class RunFolder:
     def begin(self, job: Job, settings: Settings, extra: Mapping[str, Any]) -> None:
         """Make the folder for a new run and write its settings.
 
-        What a run left that ended before it saved anything is replaced: there is nothing in it to resume or to lose.
+        What a run left that ended before its first checkpoint is replaced: there is nothing in it to resume.
 
         Raises
         ------
@@ -47,13 +47,17 @@ class RunFolder:
             If something else is in the folder already, or it cannot be written.
         """
         with storage_errors(self.path):
+            there = list(self.path.iterdir()) if self.path.is_dir() else []
             remains = {self.config, self.data, self.log}
-            if self.path.is_dir() and any(item not in remains for item in self.path.iterdir()):
-                if self.config.is_file():
+            if self.config in there and self.checkpoint not in there:
+                remains.add(self.model)
+            if any(item not in remains and not _is_partial(item) for item in there):
+                if self.config in there:
                     raise StorageError(f"{self.path} holds a run: go on with it with --resume, or choose another folder")
                 raise StorageError(f"{self.path} is not empty and holds no run: choose a new or an empty folder")
             self.path.mkdir(parents=True, exist_ok=True)
-            self.log.unlink(missing_ok=True)
+            for item in there:
+                item.unlink()
         self.write_settings(job, settings, extra)
 
     def write_settings(self, job: Job, settings: Settings, extra: Mapping[str, Any]) -> None:
@@ -75,6 +79,8 @@ class RunFolder:
             If there is no run in the folder.
         ConfigError
             If there is a run of another kind, or with other fixed settings.
+        OtherDataError
+            If it has classes of other ids; names and colours may have changed.
         """
         if not self.config.is_file():
             raise StorageError(f"no run to resume in {self.path}: expected a file config.json; start it without --resume")
@@ -89,7 +95,9 @@ class RunFolder:
             if before.get(name) == now:
                 continue
             if name == "classes":
-                raise ConfigError(
+                if _ids(before.get(name)) == _ids(now):
+                    continue
+                raise OtherDataError(
                     f"the run in {self.path} was started with the classes {_listed(before.get(name))}, and now they are "
                     f"{_listed(now)}: resume it with the same labels, --sparse and --foreground as before, or start a new run "
                     "in another folder"
@@ -98,6 +106,10 @@ class RunFolder:
                 f"the run in {self.path} was started with {difference(name, before.get(name), now)}: "
                 "resume it with the same settings, or start a new run in another folder"
             )
+
+    def fact(self, name: str) -> Any:
+        """Return what the run was begun with, of what stands beside the settings; None if it does not say."""
+        return json.loads(self.config.read_bytes()).get(name)
 
     def require_space(self, parameters: int) -> None:
         """Raise :class:`StorageError` if the disk has no room for the files of a network with so many parameters."""
@@ -132,6 +144,15 @@ class RunFolder:
             except (ValueError, KeyError, TypeError):
                 continue  # A line that was cut when the process died.
         write_whole(self.log, "".join(line + "\n" for line in kept).encode())
+
+
+def _is_partial(path: Path) -> bool:
+    """Whether a file was being written when the process died."""
+    return path.name.startswith(".") and path.suffix == ".partial"
+
+
+def _ids(classes: Any) -> list[Any]:
+    return [info["id"] for info in classes or ()]
 
 
 def _listed(classes: Any) -> str:

@@ -61,7 +61,8 @@ class TrainingStep:
         Parameters
         ----------
         passes
-            Parts that the batch is cut into, one after the other, to fit into memory; the gradients add up to the same step.
+            Parts that the batch is cut into, one after the other, to fit into memory. Their gradients are added, each
+            by its share of the tiles, which is the same step for a loss that is a mean over tiles.
         """
         self._model.train()
         if passes != self._passes:
