@@ -7,6 +7,7 @@ import pytest
 from scipy import ndimage
 
 from napari_affmae.card import Normalisation
+from napari_affmae.data.classes import default_classes
 from napari_affmae.data.held_out import hold_out
 from napari_affmae.data.labels import LabelledImage, LabelledSampler, class_table
 from napari_affmae.data.scan import collection_from_arrays
@@ -52,6 +53,15 @@ def test_tiles_hold_paint_and_stay_aligned(shape: tuple[int, int]) -> None:
         assert (targets >= 0).any(axis=(1, 2)).all()
         known = targets >= 0
         np.testing.assert_array_equal(np.floor(images[:, 0])[known], targets[known] + 1)
+
+
+def test_a_class_beyond_the_hundredth_counts() -> None:
+    labels = np.zeros((64, 64), np.uint8)
+    labels[:8], labels[20:30] = 1, 150
+    table = default_classes(range(1, 201))
+    one = LabelledSampler([aligned(labels)], table, PLAIN, 32, 8, 0, sparse=True)
+    assert one.class_pixels[[0, 149]].tolist() == [8 * 64, 10 * 64]
+    assert one.class_pixels.sum() == 18 * 64
 
 
 def test_every_class_is_centred_on_equally_often_however_rare() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -119,3 +120,22 @@ def test_who_is_not_waited_for_stops_between_two_tiles_and_goes_on_where_it_was(
     rows = result_of(known.rows(images, MOST, network.opened, network))
     assert network.asked == 2 * tiles + 1
     assert same(rows, result_of(DescribedPaint(CLASSES, DEVICE).rows(images, MOST, network.opened, network)))
+
+
+def test_one_image_is_held_at_a_time(network: Network) -> None:
+    held: weakref.WeakSet[TiledImage] = weakref.WeakSet()
+    most = 0
+
+    def opened(name: str) -> TiledImage:
+        image = network.opened(name)
+        held.add(image)
+        return image
+
+    def describe(pixels: np.ndarray, background: np.ndarray) -> Description:
+        nonlocal most
+        most = max(most, len(held))
+        return network(pixels, background)
+
+    painted = [paint(name, seed) for seed, name in enumerate("abcde")]
+    result_of(describe_pixels(painted, CLASSES, MOST, opened, describe, DEVICE))
+    assert most <= 2, "the next one is opened before the last one is let go"

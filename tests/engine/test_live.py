@@ -332,10 +332,15 @@ def test_a_refinement_that_does_not_help_leaves_everything_as_it_was(open_sessio
 
 
 def test_a_stroke_that_comes_when_a_refinement_was_just_kept_is_learned_with_the_new_network(
-    open_session, images, strokes, monkeypatch
+    open_session, images, strokes, monkeypatch, tmp_path
 ):
     session, control = open_session(), LiveControl()
     list(session.round(request(images, strokes), control))
+
+    def saved():
+        return load_model(session.save(tmp_path / "model.safetensors")).state_dict()
+
+    before = saved()
     scores = iter((1.0, 0.5))
     monkeypatch.setattr(session, "_score", lambda *_, **__: next(scores))
     look, readout = session._all_rows, session.model.readout
@@ -347,11 +352,18 @@ def test_a_stroke_that_comes_when_a_refinement_was_just_kept_is_learned_with_the
     monkeypatch.setattr(session, "_all_rows", looked_at)
     assert not any(isinstance(event, LiveRound) for event in session.refine(request(images, strokes, 2), control))
     assert session.model.readout is readout
+    learned = {name: value.clone() for name, value in session.model.state_dict().items()}
+    now = saved()
+    assert all(torch.equal(value, now[name]) for name, value in before.items()), "what the readout was fitted to"
+    assert all(torch.equal(value, learned[name]) for name, value in session.model.state_dict().items())
+    assert not all(torch.equal(value, learned[name]) for name, value in before.items())
     monkeypatch.setattr(session, "_all_rows", look)
     found = done(list(session.round(request(images, strokes, 3), control)))
     assert found.steps > 0, "the same paint, but another network"
     assert session.model.readout is not readout
     assert done(list(session.round(request(images, strokes, 4), control))).steps == 0
+    ours = session.model.state_dict()
+    assert all(torch.equal(value, ours[name]) for name, value in saved().items())
 
 
 def test_a_round_looks_only_at_the_image_that_was_painted_on(open_session, images, paint):
@@ -620,6 +632,19 @@ def test_paint_knows_what_is_new(images, paint):
     assert known.counts.tolist() == [(more == 1).sum(), (more == 2).sum()]
     [found] = known.all
     np.testing.assert_array_equal(more[found.rows, found.columns], found.classes + 1)
+
+
+def test_paint_that_is_refused_leaves_what_was_known(images, paint):
+    record = images.records[0]
+    known = Paint(CLASSES)
+    first, last = (LabelledImage(replace(record, name=name), paint.copy()) for name in "ac")
+    known.update([first, last])
+    wrong = LabelledImage(replace(record, name="b"), np.full_like(paint, 9))
+    with pytest.raises(LabelError):
+        known.update([replace(first, labels=paint[::-1].copy()), wrong, last])
+    known.update([first, last])
+    assert [part.image for part in known.all] == ["a", "c"]
+    np.testing.assert_array_equal(known.all[0].rows, np.nonzero(paint)[0])
 
 
 def test_much_paint_is_thinned_out_evenly():

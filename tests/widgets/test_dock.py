@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from napari.utils.notifications import NotificationSeverity, notification_manager
 from qtpy.QtCore import QEvent, QObject
 from qtpy.QtTest import QTest
@@ -17,9 +18,14 @@ from qtpy.QtWidgets import QPushButton
 
 import napari_affmae
 from napari_affmae.card import ModelCard, PixelSize
+from napari_affmae.data.classes import default_classes
 from napari_affmae.data.label_array import LabelArray
-from napari_affmae.errors import DeviceError
+from napari_affmae.errors import DeviceError, ModelFileError
 from napari_affmae.events import CheckpointSaved, Done, PartBegun, Progress, Score
+from napari_affmae.model.model_file import save_model
+from napari_affmae.model.segmenter import Segmenter
+from napari_affmae.model_config import ModelConfig
+from napari_affmae.widgets.jobs import Engine
 from napari_affmae.widgets.kinds import KIND, Kind
 from napari_affmae.widgets.section import Section
 from napari_affmae.widgets.state import ModelOnDisk, Phase
@@ -321,6 +327,26 @@ def test_of_a_large_image_the_middle_of_the_view_is_looked_at(make_dock, engine,
     assert features.data.shape == (1536, 1536, 3)
     np.testing.assert_array_equal(features.scale, image.scale)
     np.testing.assert_array_equal(features.translate, (10 + 2 * 32, 20 + 2 * 432))
+
+
+def test_a_network_whose_file_is_gone_is_told(make_dock, engine, click, wait_idle):
+    dock = make_dock()
+    dock._viewer.add_image(np.zeros((40, 50), np.uint8), name="a")
+    give_network(dock, engine, dock.session.state.classes)
+    wait_idle(dock)
+    dock.session.state.model.path.unlink()
+    click(dock.look.pca)
+    assert "cannot be read" in dock.status.text()
+    assert "inspect" not in engine.calls
+
+
+def test_a_network_with_labels_that_layers_do_not_hold_is_refused(tmp_path):
+    torch.manual_seed(0)
+    network = Segmenter(ModelConfig.preset("tiny"), 2)
+    network.card = ModelCard(classes=default_classes((1, 300)))
+    path = save_model(network, tmp_path / "model.safetensors")
+    with pytest.raises(ModelFileError, match=r"by the label 300, and the dock holds labels up to 255"):
+        Engine().read_model(path)
 
 
 def test_a_loaded_segmenter_brings_its_classes(make_dock, engine, wait_idle):

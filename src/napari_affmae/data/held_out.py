@@ -24,7 +24,7 @@ from .classes import IGNORE
 
 Kind = Literal["images", "strokes", "blocks", "none"]
 Mask = npt.NDArray[np.bool_]
-Targets = npt.NDArray[np.int8]
+Targets = npt.NDArray[np.int16]
 
 WHOLE_IMAGES_FROM = 5
 BLOCKS_PER_SIDE = 8

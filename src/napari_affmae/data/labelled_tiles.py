@@ -75,7 +75,7 @@ class LabelledSampler:
     class_pixels
         int64 ``[K]``: pixels of each class to train on.
     targets
-        Per image, int8 ``[H, W]``: what there is to train on as class indices, -1 everywhere else.
+        Per image, int16 ``[H, W]``: what there is to train on as class indices, -1 everywhere else.
 
     Raises
     ------
@@ -104,7 +104,7 @@ class LabelledSampler:
         self._seed = seed
         self._records = [example.record for example in examples]
         self._cache = ImageCache(self._records, cache_bytes)
-        targets = [to_targets(example.labels, classes, sparse).astype(np.int8) for example in examples]
+        targets = [to_targets(example.labels, classes, sparse).astype(np.int16) for example in examples]
         masks, kind = hold_out(targets, len(classes), held_out, sparse, seed)
         self.held_out_kind: Kind = kind
         self.held_out: tuple[HeldOut, ...] = tuple(
@@ -112,7 +112,7 @@ class LabelledSampler:
             for record, target, mask in zip(self._records, targets, masks, strict=True)
             if mask.any()
         )
-        self.targets = [np.where(mask, np.int8(IGNORE), target) for target, mask in zip(targets, masks, strict=True)]
+        self.targets = [np.where(mask, np.int16(IGNORE), target) for target, mask in zip(targets, masks, strict=True)]
         counts = np.stack([np.bincount(t[t >= 0], minlength=len(classes)) for t in self.targets])
         self.class_pixels: npt.NDArray[np.int64] = counts.sum(axis=0)
         self._present = np.flatnonzero(self.class_pixels)
@@ -174,7 +174,7 @@ class LabelledSampler:
         return images, targets
 
 
-def _places(target: npt.NDArray[np.int8], num_classes: int, seed: int) -> list[npt.NDArray[np.int64]]:
+def _places(target: npt.NDArray[np.int16], num_classes: int, seed: int) -> list[npt.NDArray[np.int64]]:
     """Return flat indices of painted pixels per class, thinned out at random where there are very many."""
     rng = np.random.default_rng([seed, 1])
     places = []

@@ -97,15 +97,15 @@ def describe_pixels(
         What was found out, and of which pixels, in the same order, as if they were all of one image.
     """
     pixels = spread(painted, num_classes, most)
-    images = [opened(part.image) for part in pixels]
-    dealt = [list(image.by_tile(part.rows, part.columns)) for image, part in zip(images, pixels, strict=True)]
+    dealt = [list(opened(part.image).by_tile(part.rows, part.columns)) for part in pixels]
     total = sum(map(len, dealt))
     every = -(-total // _TILES)
     sampled = -(-total // every)
     generator = torch.Generator().manual_seed(seed)
     parts, order, features, others = [], [], [], []
     seen = 0
-    for image, part, places in zip(images, pixels, dealt, strict=True):
+    for part, places in zip(pixels, dealt, strict=True):
+        image = opened(part.image)  # one at a time: all of a folder may be more than memory holds
         for tile, chosen in places:
             description = describe(image.read(*tile), image.background)
             inside = [

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -139,6 +139,7 @@ class LiveSession:
     def _begin(self) -> None:
         self.paint = Paint(self.model.card.classes)
         self._unfitted = False
+        self._fitted_to: dict[str, torch.Tensor] | None = None
         self._described = DescribedPaint(self.model.num_classes, self.device)
         self._closed = ClosedPaint()
         self.features = FeatureCache(self.model, self.config.cache_bytes)
@@ -198,7 +199,7 @@ class LiveSession:
                     if stale():
                         return
                 readout = self.model.readout = result_of(fitting)
-                self._unfitted = False
+                self._unfitted, self._fitted_to = False, None
                 after = loss_on(readout, newest, self.model.num_classes)
                 self._record.round(balanced_loss_on(readout, rows, self.model.num_classes))
                 self.paint.caught_up()
@@ -281,13 +282,14 @@ class LiveSession:
                 if finished:
                     features.release()
                     self._heads_trained = self._unfitted = True
+                    self._fitted_to = saved if self._fitted_to is None else self._fitted_to
                     self._described = DescribedPaint(self.model.num_classes, self.device)
                     self._closed.put_all_back()
                     self._take(request)
                     yield from self._take_up(request, stale)
                     rows = self._all_rows(stale)
                     readout = self.model.readout = self._fitted(rows, heads_trained=True)
-                    self._unfitted = False
+                    self._unfitted, self._fitted_to = False, None
                     self._record.refined(balanced_loss_on(readout, rows, self.model.num_classes))
                     self.paint.caught_up()
                 else:
@@ -355,6 +357,8 @@ class LiveSession:
     def save(self, path: Path | str) -> Path:
         """Write the model as :func:`~napari_affmae.engine.finetune.finetune` does, to segment, evaluate and go on with.
 
+        After a refinement whose readout is still to be fitted, it is the network that there was before.
+
         Returns
         -------
         Path
@@ -369,10 +373,24 @@ class LiveSession:
         record = self._record.describe(learned, self.config, self.paint.counts.tolist())
         card = self.model.card
         try:
-            return save_model(self.model, path, **record)
+            with self._as_fitted():
+                return save_model(self.model, path, **record)
         finally:
             # The history gets one record per session, not one per save.
             self.model.card = card
+
+    @contextmanager
+    def _as_fitted(self) -> Iterator[None]:
+        """Give the network for a while the weights that its readout was fitted to."""
+        if self._fitted_to is None:
+            yield
+            return
+        now = self._fine.weights()
+        self._fine.restore(self._fitted_to)
+        try:
+            yield
+        finally:
+            self._fine.restore(now)
 
     @property
     def _tiled(self) -> dict[str, TiledImage]:

@@ -81,16 +81,17 @@ class Paint:
         Raises
         ------
         LabelError
-            If an id is not in the table.
+            If an id is not in the table; what was known before stays.
         """
-        before, known = self._labels, self._found
-        self._labels = {example.name: example.labels for example in examples}
-        self._found, self.new = {}, []
-        self.changed = self._labels.keys() != self._learned.keys()
-        for name, labels in sorted(self._labels.items()):
-            # Paint is sparse: everything but the search for it works on the painted pixels alone.
-            pixels = known[name] if before.get(name) is labels else self._pixels(name, labels, np.flatnonzero(labels))
-            self._found[name] = pixels
+        now = {example.name: example.labels for example in examples}
+        # Paint is sparse: everything but the search for it works on the painted pixels alone.
+        found = {
+            name: self._found[name] if self._labels.get(name) is labels else self._pixels(name, labels, np.flatnonzero(labels))
+            for name, labels in sorted(now.items())
+        }
+        self._labels, self._found, self.new = now, found, []
+        self.changed = now.keys() != self._learned.keys()
+        for name, labels in sorted(now.items()):
             learned = self._learned.get(name)
             if learned is labels:
                 continue

@@ -21,10 +21,10 @@ from ..card import ClassInfo, PixelSize
 from ..config import ApplyConfig, DeviceName, ExportConfig, FinetuneConfig, LiveConfig, PretrainConfig, Refinement, Views
 from ..control import JobControl
 from ..data.records import ImageCollection, ImageRecord, Skipped
-from ..errors import DataError, OtherDataError
+from ..errors import DataError, ModelFileError, OtherDataError
 from ..events import Event
 from .job_runner import SECONDS_BETWEEN_BATCHES, Job
-from .state import ModelOnDisk
+from .state import MOST_CLASS_ID, ModelOnDisk
 
 if TYPE_CHECKING:
     from ..data.label_images import LabelledImage
@@ -240,10 +240,21 @@ class Engine:
         return export(model, out, config, sample=sample, overwrite=True, control=control, threads=job_threads())
 
     def read_model(self, path: Path) -> ModelOnDisk:
-        """Read the header of a model file; see :func:`napari_affmae.model_header.read_card`."""
+        """Read the header of a model file; see :func:`napari_affmae.model_header.read_card`.
+
+        Raises
+        ------
+        ModelFileError
+            If it is no model, or one whose classes layers of labels do not hold.
+        """
         from ..model_header import read_card
 
         header = read_card(path)
+        if beyond := [info for info in header.card.classes if info.id > MOST_CLASS_ID]:
+            raise ModelFileError(
+                f"{path} knows the class “{beyond[0].name}” by the label {beyond[0].id}, and the dock holds labels up to "
+                f"{MOST_CLASS_ID}: use it on the command line, or train with smaller labels"
+            )
         return ModelOnDisk(Path(path), header.config.in_channels, header.num_classes or 0, header.card)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QComboBox, QPushButton, QWidget
 
+from ..errors import ModelFileError
 from .forms import JobBar, form_layout, note, row, set_live, set_note, step_layout
 from .image_jobs import ImageDone, inspect_job
 from .plane import Plane, full_resolution
@@ -82,7 +83,13 @@ class LookStep(QWidget):
         part = plane.part_around(session.layers.view_centre(plane), LARGEST_SIDE)
         if part is not None:
             plane = replace(plane, corner=(part[0].start, part[1].start))
-        key = (plane.name, plane.corner, model.path, model.path.stat().st_mtime_ns, id(full_resolution(plane.layer)))
+        try:
+            written = model.path.stat().st_mtime_ns
+        except OSError as error:
+            why = error.strerror or error
+            session.fail(ModelFileError(f"{model.path} cannot be read ({why}): load a network in step 2, or train again"))
+            return
+        key = (plane.name, plane.corner, model.path, written, id(full_resolution(plane.layer)))
         self._plane, self._wanted = plane, show
         if key == self._key and self._inspection is not None:
             show()

@@ -47,6 +47,9 @@ VIEWS = (*STAGE_NAMES, DECODER)
 PALETTE = ("#4c78a8", "#e45756", "#54a24b", "#eeca3b", "#b279a2", "#ff9da6", "#9d755d", "#72b7b2", "#f58518", "#bab0ac")
 """Colours of new classes, in order; after the last one they start over."""
 
+MOST_CLASS_ID = 255
+"""Layers of labels are uint8, here and on disk."""
+
 DEFAULT_CLASSES = (
     ClassInfo(id=1, name="background", color=PALETTE[0]),
     ClassInfo(id=2, name="structure", color=PALETTE[1]),
@@ -287,12 +290,12 @@ def add_class(classes: tuple[ClassInfo, ...], taken: Collection[int] = ()) -> tu
     Raises
     ------
     LabelError
-        If all 255 ids are in use.
+        If all ids up to :data:`MOST_CLASS_ID` are in use.
     """
     used = {info.id for info in classes}.union(taken)
-    if len(used) >= 255:
-        raise LabelError("there are 255 classes, more cannot be painted; merge or remove some")
-    new_id = next(number for number in range(1, 256) if number not in used)
+    new_id = next((number for number in range(1, MOST_CLASS_ID + 1) if number not in used), None)
+    if new_id is None:
+        raise LabelError(f"there are {MOST_CLASS_ID} classes, more cannot be painted; merge or remove some")
     return (*classes, ClassInfo(id=new_id, name=f"class {new_id}", color=PALETTE[(new_id - 1) % len(PALETTE)]))
 
 
