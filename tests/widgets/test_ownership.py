@@ -17,7 +17,7 @@ from napari_affmae.data.project_folder import read_project
 from napari_affmae.widgets.layer_identity import signature
 from napari_affmae.widgets.live_worker import LiveSaved, Training
 from napari_affmae.widgets.plane import Plane
-from napari_affmae.widgets.project import next_run
+from napari_affmae.widgets.project import new_run
 from napari_affmae.widgets.state import ModelOnDisk
 
 TWO = (ClassInfo(id=1, name="background", color="#ff0000"), ClassInfo(id=2, name="structure", color="#00ff00"))
@@ -57,8 +57,7 @@ def on_disk(dock, name):
 
 def network(engine, project, kind, classes=()):
     """Make a network that was trained in a project."""
-    run = next_run(project, kind)
-    run.mkdir(parents=True)
+    run = new_run(project, kind)
     path = run / "model.safetensors"
     path.touch()
     engine.models[path] = ModelOnDisk(path, 1, len(classes), ModelCard(classes=classes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -12,7 +13,7 @@ from napari_affmae.data.scan import scan
 from napari_affmae.data.synthetic import synthetic_em
 from napari_affmae.data.write import write_labels_tiff
 from napari_affmae.engine.run_folder import RunFolder
-from napari_affmae.errors import ConfigError
+from napari_affmae.errors import ConfigError, StorageError
 from napari_affmae.model_config import ModelConfig
 from napari_affmae.model_places import runs
 from napari_affmae.widgets import project
@@ -22,13 +23,22 @@ CONFIG = PretrainConfig(model=ModelConfig.preset("tiny"), budget=Budget(minutes=
 
 
 def test_runs_are_numbered_and_never_reused(tmp_path):
-    assert project.next_run(tmp_path / "new", "pretrain").name == "pretrain-1"
+    assert project.new_run(tmp_path / "new", "pretrain").name == "pretrain-1"
     for number in (2, 10):
         (tmp_path / f"pretrain-{number}").mkdir()
     (tmp_path / "pretrain-11").write_text("a file is no run")
     (tmp_path / "finetune-3").mkdir()
     assert [path.name for path in runs(tmp_path, "pretrain")] == ["pretrain-2", "pretrain-10"]
-    assert project.next_run(tmp_path, "pretrain").name == "pretrain-11"
+    assert project.new_run(tmp_path, "pretrain").name == "pretrain-12"
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="pretrain-1"):
+        project.new_run(tmp_path / "file", "pretrain")
+
+
+def test_nobody_gets_the_run_of_another(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: project.new_run(tmp_path, "finetune"), range(40)))
+    assert sorted(int(run.name.removeprefix("finetune-")) for run in made) == list(range(1, 41))
 
 
 def test_the_project_is_named_after_the_images():
@@ -56,7 +66,8 @@ def test_an_interrupted_run_is_recognised_by_the_engine_s_own_files(tmp_path):
 
 def test_only_the_last_run_is_taken_up(tmp_path):
     write_run(tmp_path)
-    later = RunFolder(tmp_path / "pretrain-2")
+    later = RunFolder(project.new_run(tmp_path, "pretrain"))
+    assert project.interrupted(tmp_path, "pretrain").run.name == "pretrain-1", "nothing was begun in the new one"
     later.begin("pretrain", CONFIG, {})
     assert project.interrupted(tmp_path, "pretrain") is None, "it ended before it saved anything"
     later.append_log({"step": 1, "elapsed_seconds": 1.0})

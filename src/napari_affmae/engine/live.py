@@ -421,10 +421,7 @@ class LiveSession:
 
     def _open(self, record: ImageRecord) -> TiledImage:
         check_channels(self.model, record.channels)
-        # Files are decoded once; arrays in memory, and dask and zarr, are read tile by tile.
-        whole = record.path is not None or record.chosen_channels is not None
-        pixels = record.read() if whole else record.array
-        source = ArraySource(pixels, statistics_of(self.model.card))
+        source = ArraySource(record.open(), statistics_of(self.model.card))
         return TiledImage(source, self.tile, self.overlap, self.model.config.patch_size)
 
 

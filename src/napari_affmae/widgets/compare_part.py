@@ -9,7 +9,6 @@ from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 from ..events import Done, Progress
 from .forms import JobBar, note, row, set_live, set_note
 from .jobs import compare_job
-from .project import next_run
 from .state import why_not_compare, why_not_stop
 
 if TYPE_CHECKING:
@@ -44,9 +43,11 @@ class ComparePart(QWidget):
         if model is None or material is None:
             return
         paint, classes = material
+        run = session.new_run("compare")
+        if run is None:
+            return
         self.bar.start()
         set_note(self.verdict, "")
-        run = next_run(session.project, "compare")
         session.start("compare", compare_job(session.engine, model.path, paint, run, session.settings.training(), classes))
 
     def _on_event(self, event: object) -> None:

@@ -92,6 +92,6 @@ def inspect_job(
     """Look inside the network at one image, or at a region of it."""
 
     def job(control: JobControl) -> Iterator[object]:
-        yield ImageDone(record.name, engine.inspect(model, record.read(), region=region, device=device))
+        yield ImageDone(record.name, engine.inspect(model, record.open(), region=region, device=device))
 
     return job

@@ -23,7 +23,7 @@ from .jobs import finetune_job
 from .live import LiveMode
 from .next_part import NextPart
 from .pause_button import PauseButton
-from .project import Interrupted, next_run
+from .project import Interrupted
 from .recipe_section import RecipeSection
 from .refine_part import RefinePart
 from .section import Section
@@ -220,23 +220,22 @@ class LabelStep(QWidget):
     # Jobs
 
     def _train(self) -> None:
-        session = self._session
-        run = next_run(session.project, "finetune")
-        self._run(self._start_model(), run, session.settings.training(), resume=False)
+        self._run(self._start_model(), None, self._session.settings.training())
 
     def _take_up(self, found: Interrupted) -> None:
         if isinstance(found.config, FinetuneConfig):
-            self._run(found.start, found.run, found.config, resume=True)
+            self._run(found.start, found.run, found.config)
 
-    def _run(self, model: Path | str, run: Path, config: FinetuneConfig, resume: bool) -> None:
+    def _run(self, model: Path | str, begun: Path | None, config: FinetuneConfig) -> None:
         session = self._session
         material = session.training_material()
-        if material is None:
+        run = begun if begun is not None or material is None else session.new_run("finetune")
+        if material is None or run is None:
             return
         paint, classes = material
         self.bar.start()
         set_note(self.score, "")
-        session.start("finetune", finetune_job(session.engine, model, paint, run, config, classes, resume))
+        session.start("finetune", finetune_job(session.engine, model, paint, run, config, classes, begun is not None))
 
     def _start_model(self) -> Path | str:
         """Return what training starts from."""

@@ -17,7 +17,7 @@ from ..data.records import ImageCollection, ImageRecord
 from ..events import LiveStep
 from ..model_places import MODEL_FILE
 from .job_runner import JobRunner
-from .project import next_run
+from .project import new_run
 
 if TYPE_CHECKING:
     from .session import Session
@@ -121,5 +121,5 @@ class LiveWorker:
                     trained = training
                 yield event
         if trained is not None:
-            trained.run = trained.run or next_run(trained.project, "finetune")
+            trained.run = trained.run or new_run(trained.project, "finetune")
             yield LiveSaved(trained, trained.live.save(trained.run / MODEL_FILE))

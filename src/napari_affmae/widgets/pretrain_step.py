@@ -15,7 +15,7 @@ from .forms import JobBar, PathField, form_layout, note, row, set_live, set_note
 from .jobs import ModelRead, load_job, pretrain_job
 from .loss_curve import LossCurve
 from .pause_button import PauseButton
-from .project import Interrupted, next_run
+from .project import Interrupted
 from .section import Section
 from .state import (
     ModelOnDisk,
@@ -145,8 +145,9 @@ class PretrainStep(QWidget):
 
     def _start(self) -> None:
         images = self._session.state.images
-        if images is not None:
-            self._run(images, next_run(self._session.project, "pretrain"), self._config(images.channels), resume=False)
+        run = None if images is None else self._session.new_run("pretrain")
+        if images is not None and run is not None:
+            self._run(images, run, self._config(images.channels), resume=False)
 
     def _take_up(self, found: Interrupted) -> None:
         images = self._session.state.images

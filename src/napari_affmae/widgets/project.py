@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from ..config import FinetuneConfig, PretrainConfig
 from ..data.project_folder import read_project
-from ..errors import ConfigError, StorageError
+from ..errors import ConfigError, StorageError, cannot_write
 from ..model_places import RunKind, runs
 
 CONFIG, LOG, CHECKPOINT = "config.json", "log.jsonl", "checkpoint.safetensors"
@@ -47,11 +47,26 @@ def _source_of(project: Path) -> str:
         return ""
 
 
-def next_run(project: Path, kind: RunKind) -> Path:
-    """Return a run folder that does not exist yet."""
+def new_run(project: Path, kind: RunKind) -> Path:
+    """Make a run folder and return it. Live mode and training may ask at the same moment, and never get the same one.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be made.
+    """
     existing = runs(project, kind)
-    number = int(existing[-1].name.rsplit("-", 1)[1]) + 1 if existing else 1
-    return project / f"{kind}-{number}"
+    number = int(existing[-1].name.rsplit("-", 1)[1]) if existing else 0
+    while True:
+        number += 1
+        run = project / f"{kind}-{number}"
+        try:
+            run.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise cannot_write(run, error) from error
+        return run
 
 
 @dataclass(frozen=True)
@@ -75,10 +90,10 @@ class Interrupted:
 
 def interrupted(project: Path, kind: Literal["pretrain", "finetune"]) -> Interrupted | None:
     """Return the last run of a kind in a project folder if it was cut short and can go on."""
-    existing = runs(project, kind)
-    if not existing:
+    begun = [run for run in runs(project, kind) if any(run.iterdir())]
+    if not begun:
         return None
-    run = existing[-1]
+    run = begun[-1]
     try:
         written = json.loads((run / CONFIG).read_bytes())
         lines = (json.loads(line) for line in reversed((run / LOG).read_text(encoding="utf-8").splitlines()))

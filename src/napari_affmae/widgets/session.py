@@ -22,7 +22,7 @@ from .keeper import ProjectKeeper
 from .layer_identity import LayerIdentity
 from .layers import OverlayLayers
 from .networks import Networks
-from .project import default_project, is_of_others
+from .project import default_project, is_of_others, new_run
 from .restorer import Restorer
 from .settings_store import SettingsStore
 from .state import JOB_WORDS, JobName, LoopState, Phase, lost_classes
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from ..data.records import ImageRecord
+    from ..model_places import RunKind
 
 SECONDS_TO_CLOSE = 10.0
 """How long closing the dock waits for a job to save and end."""
@@ -107,6 +108,14 @@ class Session:
         return Path(self.settings.project).expanduser() if self.settings.project else self._default_project
 
     # Jobs
+
+    def new_run(self, kind: RunKind) -> Path | None:
+        """Make a run folder in the project; None, and the reason is shown, if that cannot be."""
+        try:
+            return new_run(self.project, kind)
+        except StorageError as error:
+            self.fail(error)
+            return None
 
     def start(self, name: JobName, job: Job) -> None:
         """Start a job; the settings are kept first."""
