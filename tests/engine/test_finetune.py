@@ -24,7 +24,7 @@ from napari_affmae.engine import losses as losses_module
 from napari_affmae.engine.evaluate import evaluate
 from napari_affmae.engine.finetune import finetune
 from napari_affmae.errors import ConfigError, DataError, LabelError, ModelFileError
-from napari_affmae.events import Done, Event, Notice, PartBegun, Progress, Score, Started
+from napari_affmae.events import CheckpointSaved, Done, Event, Notice, PartBegun, Progress, Score, Started
 from napari_affmae.model.mae import MaskedAutoencoder
 from napari_affmae.model.model_file import load_model, save_model
 from napari_affmae.model.segmenter import Segmenter
@@ -134,6 +134,50 @@ def test_fitting_a_readout_can_be_stopped_and_leaves_the_heads(
     again = list(finetune(mae, [strokes], tmp_path, config, sparse=True, resume=True))
     assert not any(isinstance(event, PartBegun) for event in again), "it is done"
     assert again[-1].summary["classes_from"] == straight[-1].summary["classes_from"] == "readout"
+
+
+def test_a_finished_network_stays_until_the_run_that_goes_on_has_fitted_another_readout(
+    tmp_path: Path, mae: MaskedAutoencoder, strokes: LabelledImage, finetuning: FinetuneConfig
+) -> None:
+    four = finetuning.replace(budget=Budget(steps=4), held_out=0.0)
+    control = JobControl()
+    for event in finetune(mae, [strokes], tmp_path, four, sparse=True, control=control):
+        if isinstance(event, Progress) and event.step == 2:
+            control.stop()
+    finished = (tmp_path / "model.safetensors").read_bytes()
+    control = JobControl()
+    for event in finetune(mae, [strokes], tmp_path, four, sparse=True, resume=True, control=control):
+        if isinstance(event, PartBegun):
+            control.stop()
+    assert isinstance(event, Done)
+    assert (event.step, event.summary["classes_from"]) == (4, NOT_FITTED)
+    assert (tmp_path / "model.safetensors").read_bytes() == finished
+    resumed = list(finetune(mae, [strokes], tmp_path, four, sparse=True, resume=True))
+    assert not any(isinstance(event, Progress) for event in resumed), "nothing but the readout is left to do"
+    assert "finished already" not in messages(resumed)
+    list(finetune(mae, [strokes], tmp_path / "straight", four, sparse=True))
+    weights = load_model(tmp_path / "straight").state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in load_model(tmp_path).state_dict().items())
+    assert load_model(tmp_path).card.history[-1]["steps"] == 4
+
+
+def test_the_order_of_images_does_not_matter(
+    tmp_path: Path, mae: MaskedAutoencoder, examples: list[LabelledImage], finetuning: FinetuneConfig
+) -> None:
+    one = losses(finetune(mae, examples, tmp_path / "one", finetuning))
+    assert losses(finetune(mae, examples[::-1], tmp_path / "other", finetuning)) == one
+
+
+def test_the_first_checkpoint_comes_sooner_than_the_others(
+    tmp_path: Path,
+    mae: MaskedAutoencoder,
+    examples: list[LabelledImage],
+    finetuning: FinetuneConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loop, "FIRST_CHECKPOINT", 0.0)
+    events = list(finetune(mae, examples, tmp_path, finetuning))
+    assert [event.step for event in events if isinstance(event, CheckpointSaved)] == [1, 6]
 
 
 def test_fitting_a_readout_costs_none_of_the_minutes(

@@ -204,10 +204,34 @@ def test_what_comes_after_the_last_step_can_be_stopped_though_the_steps_were(rea
     assert not ready.label.stop.isEnabled()
     session._on_batch((PartBegun("finetune", "fitting a readout to the strokes", 0.0),))
     assert ready.label.stop.isEnabled()
+    assert not ready.label.pause.isEnabled(), "a job that was stopped is not held still"
     session.state.phase = Phase.STOPPING
     session._on_batch((PartBegun("finetune", "fitting a readout to the strokes", 0.3),))
     assert not ready.label.stop.isEnabled(), "it was asked to stop again"
     session.state.phase, session.state.job = Phase.IDLE, None
+
+
+def test_a_stop_before_the_first_step_leaves_the_networks_as_they_are(ready, engine, click, wait_idle):
+    session = ready.session
+    for job, said in (("pretrain", "nothing was learned"), ("finetune", "nothing was trained")):
+        session.state.job = job
+        session.event.emit(Done(job, 0, None, stopped=True, summary={"classes_from": NOT_FITTED}))
+        assert said in ready.status.text()
+    assert session.state.pretrained is session.state.segmenter is None
+    assert not ready.label.score.text()
+    session.state.job = None
+
+
+def test_a_run_that_vanished_is_told(ready, engine, click, wait_idle, qtbot):
+    engine.steps, engine.step_seconds = 10_000, 0.01
+    click(ready.pretrain.start)
+    qtbot.waitUntil(lambda: ready.session.state.phase is Phase.RUNNING, timeout=5000)
+    click(ready.pretrain.stop)
+    wait_idle(ready)
+    (ready.session.project / "pretrain-1" / "checkpoint.safetensors").unlink()
+    click(ready.pretrain.pause)
+    assert "no interrupted run" in ready.status.text()
+    assert not ready.pretrain.pause.isEnabled()
 
 
 def test_a_network_that_lacks_its_readout_replaces_none_that_is_in_use(ready, engine, tmp_path):

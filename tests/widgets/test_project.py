@@ -14,10 +14,13 @@ from napari_affmae.data.synthetic import synthetic_em
 from napari_affmae.data.write import write_labels_tiff
 from napari_affmae.engine.run_folder import RunFolder
 from napari_affmae.errors import ConfigError, StorageError
+from napari_affmae.model.model_file import save_model
+from napari_affmae.model.segmenter import Segmenter
 from napari_affmae.model_config import ModelConfig
 from napari_affmae.model_places import runs
 from napari_affmae.widgets import project
 from napari_affmae.widgets.jobs import Engine
+from napari_affmae.words import NOT_FITTED
 
 CONFIG = PretrainConfig(model=ModelConfig.preset("tiny"), budget=Budget(minutes=1))
 
@@ -84,6 +87,28 @@ def test_an_interrupted_training_run_knows_what_it_started_from(tmp_path):
     folder.checkpoint.touch()
     assert project.interrupted(tmp_path, "finetune") == project.Interrupted(folder.path, config, "scratch:tiny")
     assert project.interrupted(tmp_path, "pretrain") is None
+
+
+def test_a_run_is_found_behind_what_live_mode_saved_and_a_line_that_was_cut(tmp_path):
+    folder = write_run(tmp_path)
+    with folder.log.open("a") as log:
+        log.write('{"step": 4, "elapsed_sec')
+    (project.new_run(tmp_path, "pretrain") / "model.safetensors").touch()
+    assert project.interrupted(tmp_path, "pretrain").run == folder.path
+
+
+@pytest.mark.parametrize(
+    ("steps", "classes_from", "is_found"),
+    [(3, NOT_FITTED, True), (2, "readout", True), (3, "readout", False), (3, "heads", False)],
+)
+def test_a_run_whose_readout_is_still_to_be_fitted_is_taken_up(tmp_path, steps, classes_from, is_found):
+    config = FinetuneConfig(budget=Budget(steps=3))
+    folder = RunFolder(tmp_path / "finetune-1")
+    folder.begin("finetune", config, {"start": "scratch:tiny"})
+    folder.append_log({"step": 3, "elapsed_seconds": 20.0})
+    folder.checkpoint.touch()
+    save_model(Segmenter(CONFIG.model, 2), folder.model, steps=steps, figures={"classes_from": classes_from})
+    assert (project.interrupted(tmp_path, "finetune") is not None) == is_found
 
 
 def test_what_is_no_run_is_not_resumed(tmp_path):

@@ -119,6 +119,8 @@ def finetune(
     """
     device = resolve_device(config.device)
     labelled, skipped = _labelled(examples, sparse)
+    # What is drawn and kept back depends on the order, and that of layers in a viewer may be another when a run is resumed.
+    labelled.sort(key=lambda example: example.name)
     table = tuple(classes) if classes is not None else class_table(labelled, sparse=sparse, num_classes=num_classes)
     folder = RunFolder(run)
     fixed = {"classes": [info.model_dump(mode="json") for info in table], "sparse": sparse}
@@ -264,7 +266,16 @@ class _Finetuning(Task):
 
     @property
     def unfinished(self) -> bool:
-        return bool(self.earlier.get("figures", {}).get("classes_from") == NOT_FITTED)
+        return self._earlier_classes == NOT_FITTED
+
+    @property
+    def rough(self) -> bool:
+        return self._classes_from == NOT_FITTED and self._earlier_classes not in (None, NOT_FITTED)
+
+    @property
+    def _earlier_classes(self) -> str | None:
+        classes_from: str | None = self.earlier.get("figures", {}).get("classes_from")
+        return classes_from
 
     def figures(self) -> dict[str, Any]:
         pixels = [int(count) for count in self.sampler.class_pixels]

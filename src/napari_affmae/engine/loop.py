@@ -35,6 +35,9 @@ from .training_step import LEFT_OUT, Measured, TrainingStep
 READ_SECONDS = 0.1
 """Least time between two looks at the losses on a graphics card."""
 
+FIRST_CHECKPOINT = 1 / 6
+"""Part of the time between checkpoints after which there is a first one."""
+
 BAD_STEPS = 20
 """Steps in a row without a finite loss after which a run gives up. Float16 scaling may need a dozen to find its range."""
 
@@ -113,6 +116,8 @@ class Trainer:
         self.card = task.model.card
         if start is not None:
             task.earlier = _earlier_record(run, self.card)
+        # A run on strokes that was taken up and stopped again: its model is of fewer steps, see Task.rough.
+        self.unfinished = task.unfinished or task.earlier.get("steps", self.done.step) < self.done.step
         self.curve = Curve.resumed(task.earlier.get("curve"))
         self.clock = Clock(self.done.elapsed)
         self.health = Health(device, self.done.skipped)
@@ -139,7 +144,7 @@ class Trainer:
             parameters=sum(parameter.numel() for parameter in self.task.model.parameters()),
             start_step=self.done.step,
         )
-        if self.fraction >= 1:
+        if self.fraction >= 1 and not self.unfinished:
             done = count(self.done.step, "step")
             yield self._notice(f"this run is finished already, after {done}: give a larger --steps or --minutes to go on")
         first = self.done.step
@@ -155,18 +160,27 @@ class Trainer:
                 before = self.used
                 yield from self._step(batches)
                 yield from self._told(self.task.after_step(self.done.step, before, self.used))
-                if time.perf_counter() - self.saved_at >= self.settings.checkpoint_seconds:
+                if time.perf_counter() - self.saved_at >= self._checkpoint_seconds:
                     yield from self._save(final=False)
         stopped = self.used < 1
+        if self.done.step == 0:  # there is nothing to keep
+            yield Done(self.task.job, 0, None, stopped=stopped, summary=self._summary(False))
+            return
         # Before anything else: whatever finishing runs into, the steps are not lost.
         yield from self._save(final=True)
-        worked = self.done.step > first or self.task.unfinished
+        worked = self.done.step > first or self.unfinished
         if worked:
             stopped |= yield from self._finish()
             if self.task.unsaved:
                 self.saved_step = None
                 yield from self._save(final=True)
         yield Done(self.task.job, self.done.step, self.folder.model, stopped=stopped, summary=self._summary(worked))
+
+    @property
+    def _checkpoint_seconds(self) -> float:
+        """Seconds from one checkpoint to the next; the first comes sooner, as a run that dies before it is lost."""
+        seconds = self.settings.checkpoint_seconds
+        return seconds if self.saved_step is not None else FIRST_CHECKPOINT * seconds
 
     def _finish(self) -> Generator[Event, None, bool]:
         """Let the task do what is left to do; return whether it was asked to stop, or to stop again, meanwhile.
@@ -316,8 +330,9 @@ class Trainer:
         # Each save starts from the card that the run began with: the history gets one record per run, not one per save.
         model.card = self.card
         spent = {"steps": self.done.step, "seconds": round(self.clock.elapsed, 1)}
-        with self.task.result():
-            save_model(model, self.folder.model, **self.task.provenance(), curve=self.curve.record(), **spent)
+        if not (self.task.rough and self.folder.model.is_file()):
+            with self.task.result():
+                save_model(model, self.folder.model, **self.task.provenance(), curve=self.curve.record(), **spent)
         scaler = self.fabric.strategy.precision.state_dict() or None
         self.done = replace(self.done, elapsed=self.clock.elapsed, scaler=scaler)
         average = self.average.state() if self.average is not None else None

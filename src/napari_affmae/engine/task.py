@@ -71,6 +71,11 @@ class Task(ABC):
         """Whether the run that is resumed was stopped before :meth:`finish` had done its work."""
         return False
 
+    @property
+    def rough(self) -> bool:
+        """Whether the model that the run saved before it was resumed is to stay until :meth:`finish` has done its work."""
+        return False
+
     @abstractmethod
     def provenance(self) -> dict[str, Any]:
         """Return JSON-able facts for the history of the model."""

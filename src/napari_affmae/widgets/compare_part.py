@@ -58,6 +58,8 @@ class ComparePart(QWidget):
         elif isinstance(event, Done) and event.result is not None:
             set_note(self.verdict, event.result.verdict)
             self._session.inform(event.result.verdict)
+        elif isinstance(event, Done):
+            self._session.say("Stopped comparing; there is no verdict.")
 
     def _on_job_ended(self, name: str) -> None:
         if name == "compare":

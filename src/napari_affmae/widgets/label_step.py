@@ -31,6 +31,7 @@ from .segmenting import Segmenting
 from .shortcuts import HELP, Shortcuts
 from .snapshot_row import SnapshotRow
 from .state import (
+    Phase,
     count,
     pixel_size_mismatch,
     thousands,
@@ -282,7 +283,8 @@ class LabelStep(QWidget):
             self.bar.show_progress(event)
         elif isinstance(event, PartBegun):
             self.bar.show_part(event.fraction, f"{event.what} · {event.fraction:.0%}")
-            self._session.say(f"{event.what[0].upper()}{event.what[1:]} …")
+            if self._session.state.phase is not Phase.PAUSED:
+                self._session.say(f"{event.what[0].upper()}{event.what[1:]} …")
         elif isinstance(event, Score):
             each = ", ".join(f"{name} {value:.2f}" for name, value in event.iou.items())
             set_note(
@@ -298,15 +300,17 @@ class LabelStep(QWidget):
         stays = rough and self._session.state.segmenter is not None
         if done.path is not None and not stays:
             self._session.state.segmenter = self._session.engine.read_model(done.path)
-        if rough:
-            what = "the network that was in use stays" if stays else "classes are rough; train again to get it"
+        if done.path is None:
+            self._session.inform("Stopped before the first step: nothing was trained.")
+        elif rough:
+            what = "the network that was in use stays" if stays else "classes are rough; Resume fits it"
             self._session.inform(f"Stopped before a readout was fitted to the strokes: {what}.")
-        elif done.path is not None:
+        else:
             hint = "" if self.live_mode.on else " Now click Segment image."
             self._session.inform(f"{ended} training after {count(done.step, 'step')}.{hint}")
         if stays:
             set_note(self.score, "")  # it is that of the network that was not taken
-        elif not self.score.text():
+        elif not self.score.text() and not done.stopped:
             set_note(self.score, "No held-out score: paint a little more of every class to get one.")
 
     def _on_job_ended(self, name: str) -> None:

@@ -58,7 +58,9 @@ class PauseButton(QPushButton):
         else:
             found = interrupted(session.project, self._job)
             self.refresh()
-            if found is not None:
+            if found is None:
+                session.warn("there is no interrupted run in the project any more")
+            else:
                 self.take_up.emit(found)
 
     def _render(self) -> None:
@@ -67,6 +69,7 @@ class PauseButton(QPushButton):
         resumes = is_paused(state, job) or run is not None
         self.setText("Resume" if resumes else "Pause")
         if resumes:
-            set_live(self, why_not_resume(state, job), "Go on" if run is None else f"Take up the interrupted run {run.name}")
+            what = "Go on" if run is None else f"Take up the interrupted run {run.name}, with its own settings and time"
+            set_live(self, why_not_resume(state, job), what)
         else:
             set_live(self, why_not_pause(state, job), "Hold still after the current step")

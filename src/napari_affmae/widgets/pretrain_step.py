@@ -211,6 +211,8 @@ class PretrainStep(QWidget):
         if done.path is not None:
             self._take(self._session.engine.read_model(done.path))
             self._session.inform(f"{ended} pretraining after {count(done.step, 'step')}; the model is in {done.path}.")
+        else:
+            self._session.inform("Stopped before the first step: nothing was learned.")
 
     def _take(self, model: ModelOnDisk) -> None:
         """Use a model: any file can be finetuned further, one with classes can segment."""

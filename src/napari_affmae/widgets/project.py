@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ..config import FinetuneConfig, PretrainConfig
 from ..data.project_folder import read_project
-from ..errors import ConfigError, StorageError, cannot_write
+from ..errors import ConfigError, ModelFileError, StorageError, cannot_write
 from ..model_places import RunKind, runs
+from ..words import NOT_FITTED
 
 CONFIG, LOG, CHECKPOINT = "config.json", "log.jsonl", "checkpoint.safetensors"
 """Files of a run that are looked at here; the engine, which writes them, would bring torch along when the dock opens."""
@@ -90,22 +92,44 @@ class Interrupted:
 
 def interrupted(project: Path, kind: Literal["pretrain", "finetune"]) -> Interrupted | None:
     """Return the last run of a kind in a project folder if it was cut short and can go on."""
-    begun = [run for run in runs(project, kind) if any(run.iterdir())]
+    # What live mode saves is no run.
+    begun = [run for run in runs(project, kind) if (run / CONFIG).is_file()]
     if not begun:
         return None
     run = begun[-1]
     try:
         written = json.loads((run / CONFIG).read_bytes())
-        lines = (json.loads(line) for line in reversed((run / LOG).read_text(encoding="utf-8").splitlines()))
-        last = next(line for line in lines if "elapsed_seconds" in line)  # some are scores
+        last = _last_step(run / LOG)
         config = (PretrainConfig if kind == "pretrain" else FinetuneConfig)(**written["settings"])
         start = "" if kind == "pretrain" else str(written["start"])
-        if written["job"] != kind or not (run / CHECKPOINT).is_file() or _is_over(config, last):
-            return None
-    except (OSError, ValueError, KeyError, StopIteration, TypeError, ConfigError):
+        can_go_on = written["job"] == kind and (run / CHECKPOINT).is_file()
+    except (OSError, ValueError, KeyError, TypeError, ConfigError):
         # Not a run, or one that ended before its first checkpoint.
         return None
-    return Interrupted(run, config, start)
+    is_done = _is_over(config, last) and _is_whole(run, last)
+    return Interrupted(run, config, start) if can_go_on and not is_done else None
+
+
+def _last_step(log: Path) -> dict[str, Any]:
+    """Return the last step that was logged; raise KeyError if there is none. Some lines are scores, and one may be cut."""
+    for line in reversed(log.read_text(encoding="utf-8").splitlines()):
+        with suppress(ValueError):
+            logged = json.loads(line)
+            if "elapsed_seconds" in logged:
+                return dict(logged)
+    raise KeyError(log.name)
+
+
+def _is_whole(run: Path, last: dict[str, Any]) -> bool:
+    """Whether the model of a run is what its last step left, with a readout where the labels are strokes."""
+    from ..model_header import read_card  # brings libraries along that the dock does not open with
+
+    try:
+        record = read_card(run).card.history[-1]
+        return bool(record["steps"] >= last["step"]) and record.get("figures", {}).get("classes_from") != NOT_FITTED
+    except (ModelFileError, LookupError):
+        # A lost model is written again by whoever gives the run more time; it cannot be taken up for nothing.
+        return True
 
 
 def _is_over(config: PretrainConfig | FinetuneConfig, last: dict[str, Any]) -> bool:

@@ -313,8 +313,7 @@ class Session:
             elif isinstance(event, Notice):
                 self.warn(event.message)
             elif isinstance(event, PartBegun) and event.fraction == 0 and self.state.phase is Phase.STOPPING:
-                # The steps were stopped; what follows them can be, too.
-                self.state.phase = Phase.RUNNING
+                self.state.phase = Phase.FINISHING
             self.event.emit(event)
 
     def _on_failed(self, error: Exception) -> None:

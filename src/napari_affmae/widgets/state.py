@@ -64,6 +64,8 @@ class Phase(Enum):
     RUNNING = "running"
     PAUSED = "paused"
     STOPPING = "stopping"
+    FINISHING = "finishing"
+    """The steps were stopped; what follows them goes on, and can be stopped, too, but no longer held still."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,8 @@ def why_not_pause(state: LoopState, job: JobName) -> str | None:
     """Ask about pausing a job that trains."""
     if state.job == job and state.phase is Phase.RUNNING:
         return None
+    if state.job == job and state.phase is Phase.FINISHING:
+        return "It is ending; stop it once more to leave out what it does now."
     return "Nothing is training here now." if state.phase is not Phase.STARTING else "The job is still starting."
 
 
