@@ -187,7 +187,7 @@ class Done(Event):
     Attributes
     ----------
     path
-        The model file that the job wrote, if any.
+        What the job wrote, if anything: a model file, a folder of results, a package.
     stopped
         True if the job was asked to stop before its budget was used.
     result

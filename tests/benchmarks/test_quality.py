@@ -71,6 +71,7 @@ def test_labelled_images_lie_apart() -> None:
     assert spread(range(14), 4) == [0, 4, 8, 12]
     assert spread(range(14), 1) == [0]
     assert spread(range(3), None) == [0, 1, 2]
+    assert all(len(set(spread(range(n), count))) == count for n in range(1, 40) for count in range(1, n + 1))
 
 
 def test_strokes_leave_zero_for_nothing(root: Path) -> None:

@@ -23,6 +23,10 @@ CLASSES = (
 SIZE = 96
 
 
+def with_image(file, image, entry):
+    return file.model_copy(update={"images": {**file.images, image: entry}})
+
+
 def paint(project, image, stack, index, labels, shape):
     whole = np.zeros(shape, np.uint8)
     whole[index] = labels
@@ -30,7 +34,7 @@ def paint(project, image, stack, index, labels, shape):
     where = file.labels_of(stack)
     LabelArray(project / where, "paint").write(whole)
     pixels = {int(value): int((labels == value).sum()) for value in np.unique(labels) if value}
-    write_project(project, file.with_image(image, ImageEntry(labels=where, index=index).updated(pixels=pixels)))
+    write_project(project, with_image(file, image, ImageEntry(labels=where, index=index).updated(pixels=pixels)))
 
 
 @pytest.fixture
@@ -153,6 +157,6 @@ def test_painted_images_of_another_size_are_not_called_unpainted(affmae, images,
 def test_only_painted_images_are_named_as_painted(affmae, images, project, tmp_path):
     file = read_project(project)
     looked_at = ImageEntry(labels=file.labels_of("0.png"), index=()).updated(predicted=True)
-    write_project(project, file.with_image("0.png", looked_at))
+    write_project(project, with_image(file, "0.png", looked_at))
     result = affmae("finetune", "scratch:tiny", "--images", images / "b.png", "--labels", project, "--out", tmp_path / "run")
     assert "painted there: a.png, sub/c.png)" in result.err

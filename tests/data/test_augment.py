@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_affmae.data.augment import augment, jitter_intensity, turn, turn_back
+from napari_affmae.data.augment import augment, jitter_intensity, turn
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -22,13 +22,12 @@ def test_images_and_labels_stay_aligned() -> None:
     assert not torch.equal(moved, labels)
 
 
-def test_every_code_is_another_symmetry_and_can_be_undone() -> None:
+def test_every_code_is_another_symmetry() -> None:
     tile = torch.arange(25).reshape(1, 1, 5, 5).expand(8, 1, 5, 5)
     codes = torch.arange(8)
     turned = turn(tile, codes)
     assert len({tuple(t.flatten().tolist()) for t in turned}) == 8
     assert torch.equal(turned[0], tile[0])
-    assert torch.equal(turn_back(turned, codes), tile)
     quarter = torch.rot90(tile[0], 1, (-2, -1))
     assert any(torch.equal(t, quarter) for t in turned)
 

@@ -170,7 +170,7 @@ def test_the_project_comes_back(tmp_path):
     assert not is_project(tmp_path)
     assert read_project(tmp_path) == ProjectFile()
     project = ProjectFile(source="/images", classes=CLASSES, settings=ProjectSettings(image="a.png", brush=7))
-    project = project.with_image("a.png", ImageEntry(labels="labels/a", pixels={7: 3}, state="painted"))
+    project = project.model_copy(update={"images": {"a.png": ImageEntry(labels="labels/a", pixels={7: 3}, state="painted")}})
     write_project(tmp_path, project)
     assert is_project(tmp_path)
     assert read_project(tmp_path) == project
@@ -194,7 +194,7 @@ def painted(tmp_path):
     """A project with one painted image."""
     project = ProjectFile(classes=CLASSES)
     where = project.labels_of("a.png")
-    project = project.with_image("a.png", ImageEntry(labels=where).updated(pixels={1: 12}))
+    project = project.model_copy(update={"images": {"a.png": ImageEntry(labels=where).updated(pixels={1: 12})}})
     write_project(tmp_path, project)
     LabelArray(tmp_path / where, "paint").write(random_labels((30, 40)))
     (tmp_path / "model.safetensors").write_bytes(b"first")

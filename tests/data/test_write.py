@@ -13,7 +13,7 @@ import zarr
 
 from napari_affmae.card import ClassInfo, PixelSize
 from napari_affmae.data.scan import scan
-from napari_affmae.data.write import place_whole, write_labels_tiff, write_probabilities_tiff
+from napari_affmae.data.write import place_whole, write_labels_tiff
 from napari_affmae.data.write_ome_zarr import write_ome_zarr
 from napari_affmae.errors import StorageError
 
@@ -39,18 +39,6 @@ def test_label_tiff(tmp_path: Path, most: int, dtype: str, pixel_size: PixelSize
     else:
         assert collection.pixel_size is not None
         assert collection.pixel_size.nanometres() == pytest.approx(pixel_size.nanometres(), rel=1e-4)
-
-
-def test_probability_tiff(tmp_path: Path) -> None:
-    probabilities = RNG.random((3, 20, 30), np.float32)
-    collection = scan(write_probabilities_tiff(tmp_path / "p.tif", probabilities, NM))
-    np.testing.assert_array_equal(collection.records[0].read(), np.moveaxis(probabilities, 0, -1))
-    assert collection.pixel_size is not None
-    small = scan(write_probabilities_tiff(tmp_path / "p8.tif", probabilities, as_uint8=True)).records[0].read()
-    np.testing.assert_allclose(small / 255, np.moveaxis(probabilities, 0, -1), atol=0.5 / 255 + 1e-6)
-    with tifffile.TiffFile(tmp_path / "p.tif") as file:
-        assert file.is_imagej
-        assert file.series[0].axes == "CYX"
 
 
 @pytest.mark.parametrize("shape", [(20, 30), (1100, 700), (1, 600)])

@@ -38,13 +38,14 @@ def test_a_resumed_curve_goes_on() -> None:
     whole, part = Curve(), Curve()
     for step in range(400):
         whole.add(step, 1 / (step + 1))
-    for step in range(256):  # a whole number of points
+    for step in range(259):  # no whole number of points
         part.add(step, 1 / (step + 1))
-    resumed = Curve.resumed(part.record())
-    for step in range(256, 400):
+    resumed = Curve.resumed(json.loads(json.dumps(part.record())))
+    for step in range(259, 400):
         resumed.add(step, 1 / (step + 1))
     assert resumed.record()["steps"] == whole.record()["steps"]
     assert resumed.record()["losses"] == pytest.approx(whole.record()["losses"], rel=1e-3)
+    assert resumed.record()["rest"] == pytest.approx(whole.record()["rest"])
     assert Curve.resumed(None).record()["steps"] == []
 
 

@@ -61,12 +61,6 @@ def turn(batch: Tensor, codes: Tensor) -> Tensor:
     return torch.where((codes & 4).bool().view(shape), batch.transpose(-1, -2), batch)
 
 
-def turn_back(batch: Tensor, codes: Tensor) -> Tensor:
-    """Undo :func:`turn` with the same codes."""
-    swapped = (codes & 1) << 1 | (codes & 2) >> 1
-    return turn(batch, torch.where((codes & 4).bool(), swapped | 4, codes))
-
-
 def jitter_intensity(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     """Stretch each sample's contrast by ``1 ± strength`` and shift it by ``± strength``, jointly over channels."""
     if strength == 0:

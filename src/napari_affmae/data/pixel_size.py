@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Literal
 
 from ..card import PixelSize
+
+SCALE_TOLERANCE = 0.1
+"""Relative difference of pixel sizes up to which an image is taken as it is."""
 
 Unit = Literal["nanometer", "micrometer", "millimeter"]
 
@@ -54,7 +58,12 @@ def pixel_size_from_resolution(per_y: float, per_x: float, centimetre: float) ->
     return PixelSize(y=y, x=x, unit="micrometer")
 
 
-def same_pixel_size(first: PixelSize, second: PixelSize, tolerance: float = 1e-3) -> bool:
-    """Whether two pixel sizes agree within a relative tolerance, whatever their units."""
+def same_pixel_size(first: PixelSize, second: PixelSize) -> bool:
+    """Whether two pixel sizes agree to a thousandth, whatever their units."""
     pairs = zip(first.nanometres(), second.nanometres(), strict=True)
-    return all(math.isclose(a, b, rel_tol=tolerance) for a, b in pairs)
+    return all(math.isclose(a, b, rel_tol=1e-3) for a, b in pairs)
+
+
+def is_other_scale(factors: Iterable[float]) -> bool:
+    """Whether an image is to be rescaled by these factors, the quotients of its pixel size and a model's."""
+    return not all(1 / (1 + SCALE_TOLERANCE) <= factor <= 1 + SCALE_TOLERANCE for factor in factors)

@@ -117,10 +117,6 @@ class ProjectFile(Settings):
         entry = self.images.get(image)
         return "unlabelled" if entry is None else entry.state
 
-    def with_image(self, image: str, entry: ImageEntry) -> ProjectFile:
-        """Return the project with another entry for an image."""
-        return self.model_copy(update={"images": {**self.images, image: entry}})
-
     def labels_of(self, stack: str) -> str:
         """Return the OME-Zarr of an image or stack, relative to the project folder; each name has its own."""
         return f"{self.labels}/{quote(stack, safe=' +,=@()[]')}.ome.zarr"
@@ -179,6 +175,7 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
         partial.write_text(json.dumps(record, indent=1), encoding="utf-8")
         os.replace(partial, path)
     except OSError as error:
+        partial.unlink(missing_ok=True)
         raise cannot_save("the project", path.parent, error) from error
 
 

@@ -38,30 +38,6 @@ def write_labels_tiff(
     return _write_tiff(Path(path), labels.astype(dtype), pixel_size, overwrite)
 
 
-def write_probabilities_tiff(
-    path: Path | str,
-    probabilities: npt.NDArray[np.float32],
-    pixel_size: PixelSize | None = None,
-    *,
-    as_uint8: bool = False,
-    overwrite: bool = False,
-) -> Path:
-    """Write probabilities ``[K, H, W]``, 0 to 1, as an ImageJ TIFF with one channel per class.
-
-    Parameters
-    ----------
-    as_uint8
-        Write 0 to 255 in 8 bits, a quarter of the size, instead of float32.
-
-    Raises
-    ------
-    StorageError
-        As :func:`write_labels_tiff`.
-    """
-    pixels = np.rint(probabilities * 255).astype(np.uint8) if as_uint8 else probabilities.astype(np.float32)
-    return _write_tiff(Path(path), pixels, pixel_size, overwrite)
-
-
 def _write_tiff(path: Path, pixels: npt.NDArray[Any], pixel_size: PixelSize | None, overwrite: bool) -> Path:
     def write(place: Path) -> None:
         with TiffRows(place, pixels.shape, pixels.dtype, pixel_size) as rows:

@@ -53,7 +53,7 @@ class CheckResult:
     seconds: float
 
 
-def check_package(package: Path, control: JobControl, device: str = "cpu") -> CheckResult | None:
+def check_package(package: Path, control: JobControl) -> CheckResult | None:
     """Run the Zoo's test on a package; None if it was stopped.
 
     Raises
@@ -65,7 +65,7 @@ def check_package(package: Path, control: JobControl, device: str = "cpu") -> Ch
     with tempfile.TemporaryDirectory() as folder:
         report, complaints = Path(folder, "report.json"), Path(folder, "stderr.txt")
         # Isolated: neither the working directory nor PYTHONPATH may bring this package in.
-        command = [sys.executable, "-I", "-c", _SCRIPT, str(package.resolve()), str(report), device, *ABSENT]
+        command = [sys.executable, "-I", "-c", _SCRIPT, str(package.resolve()), str(report), "cpu", *ABSENT]
         with complaints.open("wb") as stderr:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, cwd=folder)
             try:

@@ -28,6 +28,7 @@ class Curve:
         if record is not None:
             curve._steps, curve._losses = list(record["steps"]), list(record["losses"])
             curve._each = int(record["readings_per_point"])
+            curve._sum, curve._count = record.get("rest", (0.0, 0))
         return curve
 
     def add(self, step: int, loss: float) -> None:
@@ -52,6 +53,10 @@ class Curve:
         return dict(zip(("mean_loss_first", "mean_loss_last"), curve_ends(losses), strict=True)) if losses else {}
 
     def record(self) -> dict[str, Any]:
-        """Return the curve as JSON values: at each of ``steps`` the mean of the readings since the step before."""
+        """Return the curve as JSON values: at each of ``steps`` the mean of the readings since the step before.
+
+        The ``rest`` is the sum and the number of those that no point stands for yet.
+        """
         losses = [float(f"{loss:.4g}") for loss in self._losses]
-        return {"steps": list(self._steps), "losses": losses, "readings_per_point": self._each}
+        rest = [self._sum, self._count]
+        return {"steps": list(self._steps), "losses": losses, "readings_per_point": self._each, "rest": rest}

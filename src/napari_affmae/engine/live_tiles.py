@@ -112,9 +112,9 @@ class TiledImage:
         """Return the windows of a tile along rows and columns; they end with the image where that is smaller than a tile."""
         return self._row_weights[top], self._column_weights[left]
 
-    def surroundings(self, visible: Region, classes: int, most_bytes: int = CANVAS_BYTES) -> Region:
+    def surroundings(self, visible: Region, classes: int) -> Region:
         """Return as much around a region as a float32 canvas of that many classes may hold: all of the image if it fits."""
-        side = max(self.tile, int((most_bytes / (4 * classes)) ** 0.5))
+        side = max(self.tile, int((CANVAS_BYTES / (4 * classes)) ** 0.5))
         if self.height * self.width <= side * side:
             return self.whole
         top, left = (

@@ -18,6 +18,7 @@ from ..card import ClassInfo, PixelSize
 from ..config import DeviceName, Views
 from ..control import JobControl
 from ..data.labels import default_classes
+from ..data.pixel_size import is_other_scale
 from ..errors import DataError, ModelFileError
 from ..events import Done, Event, Notice, Started
 from ..model.model_file import load_model
@@ -33,9 +34,6 @@ from .tiling import FloatArray, RowFunction, TiledPrediction, WholeImage, check_
 from .views import from_views
 
 _TILE = 512
-_PIXEL_SIZE_TOLERANCE = 0.1
-"""Relative difference of pixel sizes up to which an image is taken as it is."""
-
 _BAND = 256
 """Rows that are worked on at a time."""
 
@@ -259,7 +257,7 @@ def rescaling(model: Any, pixel_size: PixelSize | None) -> tuple[tuple[float, fl
         return None, None
     theirs, ours = pixel_size.nanometres(), own.nanometres()
     factors = theirs[0] / ours[0], theirs[1] / ours[1]
-    if all(1 / (1 + _PIXEL_SIZE_TOLERANCE) <= factor <= 1 + _PIXEL_SIZE_TOLERANCE for factor in factors):
+    if not is_other_scale(factors):
         return None, None
     return factors, (
         f"the image has {_in_words(theirs)} nm per pixel, the model was trained at {_in_words(ours)}: the image is scaled by "

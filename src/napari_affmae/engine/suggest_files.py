@@ -33,8 +33,6 @@ from .uncertainty import cell_means, uncertainty
 
 _SUFFIX = ".tif"
 
-"""What was predicted in a folder, and how."""
-
 
 @dataclass(frozen=True)
 class SuggestResult:

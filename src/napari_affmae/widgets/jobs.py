@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy.typing as npt
 from ..card import ClassInfo, PixelSize
 from ..config import ApplyConfig, DeviceName, ExportConfig, FinetuneConfig, LiveConfig, PretrainConfig, Refinement, Views
 from ..control import JobControl
-from ..data.records import ImageCollection, ImageRecord, Skipped
+from ..data.records import ImageCollection, ImageRecord, Skipped, of_one_channel_count
 from ..errors import DataError, ModelFileError, OtherDataError
 from ..events import Event
 from .job_runner import SECONDS_BETWEEN_BATCHES, Job
@@ -303,11 +302,9 @@ def layers_job(engine: Engine, layers: Sequence[OpenLayer]) -> Job:
         if not records:
             reasons = "; ".join(f"{one.name}: {one.reason}" for one in skipped) or "there are none"
             raise DataError(f"no usable image among the open layers ({reasons}); open an image or choose a folder")
-        [(channels, _)] = Counter(record.channels for record in records).most_common(1)
-        for record in records:
-            if record.channels != channels:
-                skipped.append(Skipped(record.name, f"has {record.channels} channels, most have {channels}"))
-        yield ScanDone(ImageCollection(tuple(one for one in records if one.channels == channels), tuple(skipped)))
+        channels, others = of_one_channel_count(records)
+        kept = tuple(record for record in records if record.channels == channels)
+        yield ScanDone(ImageCollection(kept, (*skipped, *others)))
 
     return job
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from psygnal import SignalGroupDescriptor
 
 from ..card import ClassInfo, ModelCard, PixelSize
+from ..data.pixel_size import is_other_scale
 from ..errors import LabelError
 from ..model_config import STAGE_NAMES
 from ..words import count as count  # the forms say numbers as the command line does
@@ -339,11 +340,10 @@ def describe_pixel_size(size: PixelSize | None) -> str:
     return "unknown" if size is None else size.in_words()
 
 
-def pixel_size_mismatch(image: PixelSize | None, model: PixelSize | None, tolerance: float = 0.1) -> str | None:
-    """Return a sentence if both sizes are known and differ by more than ``tolerance`` (relative), else None."""
+def pixel_size_mismatch(image: PixelSize | None, model: PixelSize | None) -> str | None:
+    """Return a sentence if both sizes are known and an image would be rescaled, else None."""
     if image is None or model is None:
         return None
-    ratios = [here / there for here, there in zip(image.nanometres(), model.nanometres(), strict=True)]
-    if all(1 / (1 + tolerance) <= ratio <= 1 + tolerance for ratio in ratios):
+    if not is_other_scale(here / there for here, there in zip(image.nanometres(), model.nanometres(), strict=True)):
         return None
     return f"Image pixels are {describe_pixel_size(image)}, the model was trained on {describe_pixel_size(model)}."

@@ -104,7 +104,9 @@ def spread(images: Sequence[LabelledImage], count: int | None) -> list[LabelledI
     """Choose ``count`` images far apart from each other in the order they are in; None for all."""
     if count is None or count >= len(images):
         return list(images)
-    return list(images[:: math.ceil(len(images) / count)][:count])
+    chosen = list(images[:: math.ceil(len(images) / count)][:count])
+    # With 10 images a step of two would leave five of eight.
+    return chosen if len(chosen) == count else [images[place * len(images) // count] for place in range(count)]
 
 
 def painted(images: Sequence[LabelledImage], paint: Paint, seed: int) -> list[LabelledImage]:
