@@ -283,7 +283,7 @@ class LabelStep(QWidget):
             self.bar.show_progress(event)
         elif isinstance(event, PartBegun):
             self.bar.show_part(event.fraction, f"{event.what} · {event.fraction:.0%}")
-            if self._session.state.phase is not Phase.PAUSED:
+            if self._session.state.phase not in (Phase.PAUSED, Phase.STOPPING):
                 self._session.say(f"{event.what[0].upper()}{event.what[1:]} …")
         elif isinstance(event, Score):
             each = ", ".join(f"{name} {value:.2f}" for name, value in event.iou.items())
