@@ -44,6 +44,7 @@ LEAVES = {
     "model_report",
     "report_text",
     "settings",
+    "whole_file",
     "words",
     "zoo",
 }

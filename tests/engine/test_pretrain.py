@@ -24,7 +24,7 @@ from napari_affmae.control import JobControl
 from napari_affmae.data.fingerprint import fingerprint
 from napari_affmae.data.records import ImageCollection
 from napari_affmae.data.scan import collection_from_arrays
-from napari_affmae.engine import loop, run_folder
+from napari_affmae.engine import loop
 from napari_affmae.engine.clock import Clock
 from napari_affmae.engine.pretrain import pretrain
 from napari_affmae.errors import AffmaeError, ConfigError, DataError, DeviceError, ModelFileError, StorageError
@@ -474,7 +474,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(run_folder.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
 
 
 def test_a_disk_that_fills_up_only_postpones_checkpoints(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -192,12 +193,10 @@ def test_a_full_disk_keeps_the_old_file(segmenter: Segmenter, tmp_path: Path, mo
     path = save_model(segmenter, tmp_path / "m.safetensors")
     before = path.read_bytes()
 
-    def full(self: Path, data: bytes) -> int:
-        with self.open("wb") as file:
-            file.write(data[:100])
+    def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match=r"No space left on device; free some space"):
         save_model(segmenter, path, note="again")
     assert path.read_bytes() == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import time
 
 import numpy as np
@@ -14,7 +15,6 @@ from qtpy.QtTest import QTest
 from skimage.io import imsave
 
 from napari_affmae.card import ClassInfo, ModelCard
-from napari_affmae.data import project_folder
 from napari_affmae.data.label_array import LabelArray
 from napari_affmae.data.project_folder import read_project
 from napari_affmae.errors import StorageError
@@ -195,7 +195,7 @@ def test_closing_says_that_paint_is_not_saved_and_why(dock, qtbot, monkeypatch):
     def fail(*words):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(project_folder.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     stroke(dock)
     dock.session.status.connect(lambda text, is_error: pytest.fail("the forms may be gone"))
     notification_manager.records.clear()
@@ -214,7 +214,7 @@ def test_a_click_says_why_paint_cannot_be_saved(dock, click, qtbot, monkeypatch)
     def fail(*words):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(project_folder.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     paint_of(dock).paint((40, 20), 2)
     click(dock.label.train)
     assert dock.session.state.job is None

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,6 +20,7 @@ from ..card import ClassInfo
 from ..errors import ConfigError, StorageError, cannot_save
 from ..model_places import PROJECT_FILE
 from ..settings import Settings
+from ..whole_file import replace_file
 from .suggestions import KeptSuggestions
 
 ImageState = Literal["unlabelled", "painted", "predicted", "accepted"]
@@ -169,13 +169,9 @@ def write_project(folder: Path, project: ProjectFile) -> None:
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """Write a JSON file whole or not at all; raise :class:`StorageError` if it cannot be written."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(record, indent=1), encoding="utf-8")
-        os.replace(partial, path)
+        replace_file(path, json.dumps(record, indent=1).encode())
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise cannot_save("the project", path.parent, error) from error
 
 

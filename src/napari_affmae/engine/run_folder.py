@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from ..events import Job
 from ..model_header import DATA_FILE
 from ..model_places import MODEL_FILE
 from ..settings import Settings
+from ..whole_file import replace_file
 
 
 class RunFolder:
@@ -161,23 +161,9 @@ def _listed(classes: Any) -> str:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that the old or the new one is there, whole, whatever happens in between.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with storage_errors(path):
-            with partial.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Replace a file of a run whole; raise :class:`StorageError` if it cannot be written."""
+    with storage_errors(path):
+        replace_file(path, data)
 
 
 @contextmanager

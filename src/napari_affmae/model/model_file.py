@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from .. import __version__
 from ..errors import ModelFileError, cannot_write
 from ..model_header import FORMAT, KEY, read_card
 from ..model_places import MODEL_FILE, locate_model
+from ..whole_file import replace_file
 from .joined_layers import join_layers
 from .mae import MaskedAutoencoder
 from .readout import Readout
@@ -64,14 +64,10 @@ def save_model(model: MaskedAutoencoder | Segmenter, path: str | Path, **provena
         "card": model.card.model_dump(mode="json"),
     }
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         # Serialised in memory first: safetensors' own writer reports a full disk as a bare I/O error of its Rust core.
-        partial.write_bytes(safetensors.torch.save(weights, metadata={KEY: json.dumps(header)}))
-        os.replace(partial, path)
+        replace_file(path, safetensors.torch.save(weights, metadata={KEY: json.dumps(header)}))
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise cannot_write(path, error) from error
     return path
 

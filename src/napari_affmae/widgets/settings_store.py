@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +14,7 @@ from ..config import Average, Budget, Deform, DeviceName, FinetuneConfig, Focus,
 from ..errors import ConfigError
 from ..model_config import PresetName, Selection
 from ..settings import Settings
+from ..whole_file import replace_file
 from .state import DEFAULT_CLASSES
 
 logger = logging.getLogger(__name__)
@@ -88,10 +88,7 @@ class SettingsStore:
 
     def save(self, settings: DockSettings) -> None:
         """Write the settings whole or not at all; a read-only home is no reason to disturb anybody."""
-        partial = self.path.with_suffix(".tmp")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(settings.to_json(), encoding="utf-8")
-            os.replace(partial, self.path)
+            replace_file(self.path, settings.to_json().encode())
         except OSError as error:
             logger.warning("settings could not be kept in %s: %s", self.path, error)
