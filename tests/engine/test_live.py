@@ -108,6 +108,12 @@ def test_events_come_in_order_and_cover_the_image(open_session, images, paint):
     assert shown.all(), "every pixel was handed out"
 
 
+def test_with_the_image_out_of_sight_all_of_it_is_predicted(open_session, images, paint):
+    events, shown = collected(open_session().round(request(images, paint, visible=Region(500, 500, 600, 600)), LiveControl()))
+    assert done(events)
+    assert (shown > 0).all()
+
+
 def test_what_the_visible_tiles_show_besides_is_handed_out_too(open_session, images, paint):
     _, shown = collected(open_session().round(request(images, paint, visible=Region(1, 1, 95, 79)), LiveControl()))
     assert shown.all()

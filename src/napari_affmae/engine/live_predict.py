@@ -34,13 +34,15 @@ def predict_outwards(
     name
         Of the image.
     visible
-        What is predicted first; None for all of it.
+        What is predicted first; None, or a region beside the image, for all of it.
     ids
         Id of each class.
     predict
         From a tile ``[C, T, T]`` and the background ``[C]`` of its image to probabilities ``[K, T, T]``.
     """
     visible = (visible or image.whole).within(image.whole)
+    if 0 in visible.shape:
+        visible = image.whole
     extent = image.surroundings(visible, len(ids))
     visible = visible.within(extent)
     canvas = Canvas(image, extent)
