@@ -6,17 +6,19 @@ OUT ?= demo-out
 
 # Qt needs a screen; where there is none, a virtual one does.
 SCREEN := $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname -s)))
-VIRTUAL_SCREEN := $(if $(SCREEN),,xvfb-run -a -s "-screen 0 1920x1200x24")
+virtual_screen = $(if $(SCREEN),,xvfb-run -a -n $(1) -s "-screen 0 1920x1200x24")
+VIRTUAL_SCREEN := $(call virtual_screen,99)
 # Small tensors in several threads mostly wait for each other, on a busy machine for minutes.
 THREADS ?= 1
 TEST_ENVIRONMENT := NAPARI_ENSURE_PLUGIN_MAIN_THREAD=1 OMP_NUM_THREADS=$(THREADS) MKL_NUM_THREADS=$(THREADS) QT_API=pyqt6
+in_screen = $(TEST_ENVIRONMENT) $(call virtual_screen,$(1))
 PYTEST_ARGUMENTS ?=
 QUALITY_ARGUMENTS ?=
 FIGURES_ARGUMENTS ?=
 SMALL := --device cpu --dataset em_isbi2012 --labels 2 --seed 0 --preset tiny --tile 128 --pretrain-batch 8 --batch 4 \
     --minutes 0.6 --finetune-minutes 0.6
 
-.PHONY: help demo test lint format typecheck pytest bench quality quality-small results figures tutorial install clean
+.PHONY: help demo test lint format typecheck pytest pytest-widgets pytest-rest bench quality quality-small results figures tutorial install clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -35,8 +37,15 @@ lint: install ## style, formatting and the plugin manifest
 typecheck: install ## mypy, strict
 	$(BIN)/mypy
 
-pytest: install ## the tests; PYTEST_ARGUMENTS="-k word" runs some of them
-	$(TEST_ENVIRONMENT) $(VIRTUAL_SCREEN) $(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
+pytest: install ## the tests, in two processes; PYTEST_ARGUMENTS="-k word" runs some of them, in one
+	$(if $(PYTEST_ARGUMENTS),$(call in_screen,99) $(BIN)/python -m pytest $(PYTEST_ARGUMENTS), \
+	    $(MAKE) --no-print-directory -j2 pytest-widgets pytest-rest)
+
+pytest-widgets:
+	$(call in_screen,99) $(BIN)/python -m pytest tests/widgets
+
+pytest-rest:
+	$(call in_screen,199) $(BIN)/python -m pytest tests --ignore=tests/widgets
 
 bench: install ## steps of this machine against a compiled ViT-MAE; figures go to bench.json, too
 	$(BIN)/napari-affmae bench --out bench.json
