@@ -17,6 +17,7 @@ from skimage.io import imsave
 from napari_affmae.data.synthetic import synthetic_em
 from napari_affmae.widgets.kinds import KIND, Kind
 from napari_affmae.widgets.live import REDRAWN_MILLISECONDS, TURN_MILLISECONDS
+from napari_affmae.widgets.state import Phase
 
 SIDE = 128
 ROUND = 120_000
@@ -180,6 +181,17 @@ def test_switched_off_it_is_quiet(dock, layer, click, qtbot):
     qtbot.wait(300)
     assert live._generation == generation
     assert not live.runner.running
+
+
+def test_a_line_says_when_live_waits_and_when_it_goes_on(dock, layer, qtbot):
+    paint_two_classes(dock, layer)
+    qtbot.waitUntil(lambda: len(rounds(dock)) >= 1 and settled(dock), timeout=ROUND)
+    state, status = dock.session.state, dock.label.live_status
+    state.job, state.phase = "suggest", Phase.RUNNING
+    assert status.text() == "Live waits while looking for places to paint is under way."
+    state.phase, state.job = Phase.IDLE, None
+    assert status.text() == "Live goes on …"
+    qtbot.waitUntil(lambda: "Round" in status.text() or "Up to date" in status.text(), timeout=ROUND)
 
 
 def test_the_model_that_is_saved_after_switching_off_is_the_one_that_is_used(dock, layer, click, qtbot):

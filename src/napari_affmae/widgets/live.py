@@ -159,6 +159,7 @@ class LiveMode:
         """Make room for another job, and come back after it."""
         job = self._session.state.job
         if job is None:
+            self.said.emit("Live goes on …")
             self._latest = None
             self._on_redrawn()
         else:
