@@ -136,6 +136,14 @@ def test_one_image_is_held_at_a_time(network: Network) -> None:
         most = max(most, len(held))
         return network(pixels, background)
 
+    asked: list[str] = []
+
+    def counted(name: str) -> TiledImage:
+        asked.append(name)
+        return opened(name)
+
     painted = [paint(name, seed) for seed, name in enumerate("abcde")]
+    result_of(describe_pixels(painted[:1], CLASSES, MOST, counted, describe, DEVICE))
+    assert asked == ["a"], "a single image is read once"
     result_of(describe_pixels(painted, CLASSES, MOST, opened, describe, DEVICE))
     assert most <= 2, "the next one is opened before the last one is let go"

@@ -568,7 +568,7 @@ def test_a_run_whose_classes_were_renamed_goes_on_and_takes_the_new_names(
     assert load_model(tmp_path).card.classes == classes
 
 
-def test_a_run_knows_what_it_started_from_whatever_is_given_to_resume_it(
+def test_learning_rates_fall_with_depth_unless_a_run_began_from_scratch_whatever_is_given_to_resume_it(
     tmp_path: Path,
     mae: MaskedAutoencoder,
     examples: list[LabelledImage],
@@ -592,25 +592,6 @@ def test_a_run_knows_what_it_started_from_whatever_is_given_to_resume_it(
     assert seen == [0.75, 0.75, 1.0, 1.0]
     starts = {run: json.loads((tmp_path / run / "config.json").read_bytes())["start"] for run in ("pretrained", "scratch")}
     assert starts == {"pretrained": str(path), "scratch": "scratch:tiny"}
-
-
-def test_learning_rates_fall_with_depth_unless_from_scratch(
-    tmp_path: Path,
-    mae: MaskedAutoencoder,
-    examples: list[LabelledImage],
-    finetuning: FinetuneConfig,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    seen: list[float] = []
-
-    def watched(task: Any, settings: Any, *_: Any) -> Iterable[Event]:
-        seen.append(settings.optimizer.layer_decay)
-        return iter(())
-
-    monkeypatch.setattr(finetune_module, "train", watched)
-    for number, start in enumerate((mae, "scratch:tiny")):
-        list(finetune(start, examples, tmp_path / str(number), finetuning))
-    assert seen == [0.75, 1.0]
 
 
 def test_started_names_what_runs(

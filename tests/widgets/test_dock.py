@@ -80,12 +80,19 @@ def test_pause_resume_stop(ready, engine, click, wait_idle, qtbot):
     assert ready.session.state.pretrained is not None, "what was learned can be used"
 
 
-def test_an_interrupted_run_is_taken_up(ready, engine, click, wait_idle, qtbot):
+@pytest.fixture
+def stopped(ready, engine, click, wait_idle, qtbot):
+    """A dock in which pretraining was stopped."""
     engine.steps, engine.step_seconds = 10_000, 0.01
     click(ready.pretrain.start)
     qtbot.waitUntil(lambda: ready.session.state.phase is Phase.RUNNING, timeout=5000)
     click(ready.pretrain.stop)
     wait_idle(ready)
+    return ready
+
+
+def test_an_interrupted_run_is_taken_up(stopped, engine, click, wait_idle):
+    ready = stopped
     assert ready.session.state.interrupted["pretrain"].name == "pretrain-1"
     config = engine.config
     engine.steps = 5
@@ -222,16 +229,11 @@ def test_a_stop_before_the_first_step_leaves_the_networks_as_they_are(ready, eng
     session.state.job = None
 
 
-def test_a_run_that_vanished_is_told(ready, engine, click, wait_idle, qtbot):
-    engine.steps, engine.step_seconds = 10_000, 0.01
-    click(ready.pretrain.start)
-    qtbot.waitUntil(lambda: ready.session.state.phase is Phase.RUNNING, timeout=5000)
-    click(ready.pretrain.stop)
-    wait_idle(ready)
-    (ready.session.project / "pretrain-1" / "checkpoint.safetensors").unlink()
-    click(ready.pretrain.pause)
-    assert "no interrupted run" in ready.status.text()
-    assert not ready.pretrain.pause.isEnabled()
+def test_a_run_that_vanished_is_told(stopped, click):
+    (stopped.session.project / "pretrain-1" / "checkpoint.safetensors").unlink()
+    click(stopped.pretrain.pause)
+    assert "no interrupted run" in stopped.status.text()
+    assert not stopped.pretrain.pause.isEnabled()
 
 
 def test_a_network_that_lacks_its_readout_replaces_none_that_is_in_use(ready, engine, tmp_path):

@@ -91,6 +91,8 @@ def test_an_interrupted_training_run_knows_what_it_started_from(tmp_path):
 
 def test_a_run_is_found_behind_what_live_mode_saved_and_a_line_that_was_cut(tmp_path):
     folder = write_run(tmp_path)
+    before = folder.log.read_text()
+    folder.log.write_text(10_000 * '{"step": 1, "elapsed_seconds": 1.0}\n' + before)
     with folder.log.open("a") as log:
         log.write('{"step": 4, "elapsed_sec')
     (project.new_run(tmp_path, "pretrain") / "model.safetensors").touch()

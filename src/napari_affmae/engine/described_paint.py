@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -97,6 +98,7 @@ def describe_pixels(
         What was found out, and of which pixels, in the same order, as if they were all of one image.
     """
     pixels = spread(painted, num_classes, most)
+    opened = lru_cache(maxsize=1)(opened)  # one at a time: all of a folder may be more than memory holds
     dealt = [list(opened(part.image).by_tile(part.rows, part.columns)) for part in pixels]
     total = sum(map(len, dealt))
     every = -(-total // _TILES)
@@ -105,7 +107,7 @@ def describe_pixels(
     parts, order, features, others = [], [], [], []
     seen = 0
     for part, places in zip(pixels, dealt, strict=True):
-        image = opened(part.image)  # one at a time: all of a folder may be more than memory holds
+        image = opened(part.image)
         for tile, chosen in places:
             description = describe(image.read(*tile), image.background)
             inside = [

@@ -8,7 +8,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QPushButton
 
 from .forms import set_live
-from .project import interrupted
+from .project import Interrupted, interrupted
 from .state import Phase, is_paused, why_not_pause, why_not_resume
 
 if TYPE_CHECKING:
@@ -41,13 +41,14 @@ class PauseButton(QPushButton):
         if name == self._job:
             self.refresh()
 
-    def refresh(self) -> None:
-        """Look for an interrupted run in the project folder."""
+    def refresh(self) -> Interrupted | None:
+        """Look for an interrupted run in the project folder, and return it."""
         state = self._session.state
         found = interrupted(self._session.project, self._job)
         others = {job: run for job, run in state.interrupted.items() if job != self._job}
         state.interrupted = others if found is None else {**others, self._job: found.run}
         self._render()
+        return found
 
     def _on_click(self) -> None:
         session = self._session
@@ -56,8 +57,7 @@ class PauseButton(QPushButton):
         elif session.state.phase is Phase.RUNNING:
             session.pause()
         else:
-            found = interrupted(session.project, self._job)
-            self.refresh()
+            found = self.refresh()
             if found is None:
                 session.warn("there is no interrupted run in the project any more")
             else:

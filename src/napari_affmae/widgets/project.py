@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from ..words import NOT_FITTED
 
 CONFIG, LOG, CHECKPOINT = "config.json", "log.jsonl", "checkpoint.safetensors"
 """Files of a run that are looked at here; the engine, which writes them, would bring torch along when the dock opens."""
+
+LOOKED_AT = 1 << 16
+"""Bytes at the end of a log that hold its last step."""
 
 
 def default_project(source: str) -> Path:
@@ -112,7 +116,11 @@ def interrupted(project: Path, kind: Literal["pretrain", "finetune"]) -> Interru
 
 def _last_step(log: Path) -> dict[str, Any]:
     """Return the last step that was logged; raise KeyError if there is none. Some lines are scores, and one may be cut."""
-    for line in reversed(log.read_text(encoding="utf-8").splitlines()):
+    with log.open("rb") as file:
+        # This is the window's thread, and the log of a night is long.
+        file.seek(max(0, file.seek(0, os.SEEK_END) - LOOKED_AT))
+        lines = file.read().splitlines()
+    for line in reversed(lines):
         with suppress(ValueError):
             logged = json.loads(line)
             if "elapsed_seconds" in logged:
