@@ -42,6 +42,7 @@ LEAVES = {
     "model_header",
     "model_places",
     "model_report",
+    "palette",
     "report_text",
     "settings",
     "whole_file",

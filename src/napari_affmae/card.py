@@ -65,8 +65,6 @@ class ModelCard(Settings):
         Statistics to apply before the network, or None if the model has seen no data.
     pixel_size
         Pixel size of the training images, if known.
-    channel_names
-        Names of the image channels in order, if known.
     classes
         The class table of a segmenter; logit ``k`` belongs to ``classes[k]``. Empty for a pretrained network.
     tile
@@ -77,7 +75,6 @@ class ModelCard(Settings):
 
     normalisation: Normalisation | None = None
     pixel_size: PixelSize | None = None
-    channel_names: tuple[str, ...] = ()
     classes: tuple[ClassInfo, ...] = ()
     tile: Annotated[int, Field(gt=0)] | None = None
     history: tuple[dict[str, Any], ...] = ()

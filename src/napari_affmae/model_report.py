@@ -150,8 +150,7 @@ def _title(header: ModelFileHeader) -> str:
 def _facts(header: ModelFileHeader, parameters: int) -> tuple[tuple[str, str], ...]:
     card = header.card
     facts = [("network", f"{parameters / 1e6:.1f} million parameters, patches of {header.config.patch_size} pixels")]
-    channels = count(header.config.in_channels, "channel")
-    facts.append(("images", f"{channels}: {', '.join(card.channel_names)}" if card.channel_names else channels))
+    facts.append(("images", count(header.config.in_channels, "channel")))
     facts.append(("pixel size", "unknown" if card.pixel_size is None else card.pixel_size.in_words()))
     if card.tile is not None:
         facts.append(("tiles", f"{card.tile} × {card.tile} pixels"))

@@ -74,6 +74,13 @@ class FakeEngine(Engine):
         self.missing: str | None = None
         self.exported: list[Any] = []
 
+    def _leave_run(self, job, run, config, step, facts):
+        """Write the files that tell whether a run can go on."""
+        (run / "config.json").write_text(json.dumps({"job": job, "settings": config.model_dump(mode="json"), **facts}))
+        spent = 60 * config.budget.minutes * step / self.steps
+        (run / "log.jsonl").write_text(json.dumps({"step": step, "elapsed_seconds": spent}) + "\n")
+        (run / "checkpoint.safetensors").touch()
+
     def _train(self, job, run, control, channels):
         run.mkdir(parents=True, exist_ok=True)
         yield Started(job, self.steps, "cpu (fake)", "Plain PyTorch runs.")
@@ -100,9 +107,7 @@ class FakeEngine(Engine):
         self.config = config
         step, path = yield from self._train("pretrain", run, control, images.channels)
         self.models[path] = ModelOnDisk(path, images.channels, 0, ModelCard(pixel_size=self.model_pixel_size))
-        (run / "config.json").write_text(json.dumps({"job": "pretrain", "settings": config.model_dump(mode="json")}))
-        (run / "log.jsonl").write_text(json.dumps({"step": step, "elapsed_seconds": 60 * 10 * step / self.steps}) + "\n")
-        (run / "checkpoint.safetensors").touch()
+        self._leave_run("pretrain", run, config, step, {})
         yield Done("pretrain", step, path, stopped=control.stop_requested)
 
     def finetune(self, model, examples, run, config, *, classes, resume, control):
@@ -113,11 +118,7 @@ class FakeEngine(Engine):
         step, path = yield from self._train("finetune", run, control, 1)
         card = ModelCard(classes=tuple(classes), pixel_size=self.model_pixel_size)
         self.models[path] = ModelOnDisk(path, 1, len(classes), card)
-        facts = {"job": "finetune", "settings": config.model_dump(mode="json"), "start": str(model)}
-        (run / "config.json").write_text(json.dumps(facts))
-        spent = 60 * config.budget.minutes * step / self.steps
-        (run / "log.jsonl").write_text(json.dumps({"step": step, "elapsed_seconds": spent}) + "\n")
-        (run / "checkpoint.safetensors").touch()
+        self._leave_run("finetune", run, config, step, {"start": str(model)})
         yield Score("finetune", step, 0.71, {info.name: 0.7 for info in classes}, 1234)
         yield Done("finetune", step, path, stopped=control.stop_requested)
 

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import QPushButton
 
 import napari_affmae
 from napari_affmae.card import ModelCard, PixelSize
+from napari_affmae.config import Budget
 from napari_affmae.data.classes import default_classes
 from napari_affmae.data.label_array import LabelArray
 from napari_affmae.errors import DeviceError, ModelFileError
@@ -93,7 +94,7 @@ def stopped(ready, engine, click, wait_idle, qtbot):
 
 def test_an_interrupted_run_is_taken_up(stopped, engine, click, wait_idle):
     ready = stopped
-    assert ready.session.state.interrupted["pretrain"].name == "pretrain-1"
+    assert ready.session.state.last_runs["pretrain"].run.name == "pretrain-1"
     config = engine.config
     engine.steps = 5
     assert ready.pretrain.pause.text() == "Resume"
@@ -101,10 +102,29 @@ def test_an_interrupted_run_is_taken_up(stopped, engine, click, wait_idle):
     wait_idle(ready)
     assert engine.calls == ["pretrain", "resume"]
     assert engine.config == config, "a run goes on with the settings it was started with"
-    assert not ready.session.state.interrupted
+    assert ready.session.state.last_runs["pretrain"].is_over
     click(ready.pretrain.start)
     wait_idle(ready)
     assert (ready.session.project / "pretrain-2").is_dir(), "a new run never writes into an old one"
+
+
+def test_a_finished_run_is_given_more_time(ready, engine, click, wait_idle):
+    engine.steps = 5
+    step2 = ready.pretrain
+    assert not step2.pause.isEnabled()
+    step2.minutes.setValue(10)
+    click(step2.start)
+    wait_idle(ready)
+    assert step2.pause.text() == "Train longer"
+    step2.minutes.setValue(2.5)
+    step2.preset.setCurrentIndex(1 - step2.preset.currentIndex())
+    before = engine.config
+    click(step2.pause)
+    wait_idle(ready)
+    assert engine.calls == ["pretrain", "resume"]
+    assert engine.config == before.replace(budget=Budget(minutes=12.5)), "ten minutes are over, and the rest stays as it was"
+    assert step2.pause.text() == "Train longer"
+    assert not (ready.session.project / "pretrain-2").exists()
 
 
 def test_the_tile_is_left_open_unless_chosen(ready, engine, click, wait_idle):
@@ -232,7 +252,7 @@ def test_a_stop_before_the_first_step_leaves_the_networks_as_they_are(ready, eng
 def test_a_run_that_vanished_is_told(stopped, click):
     (stopped.session.project / "pretrain-1" / "checkpoint.safetensors").unlink()
     click(stopped.pretrain.pause)
-    assert "no interrupted run" in stopped.status.text()
+    assert "not in the project any more" in stopped.status.text()
     assert not stopped.pretrain.pause.isEnabled()
 
 

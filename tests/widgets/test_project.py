@@ -57,25 +57,27 @@ def write_run(path, step=3, seconds=30.0, config=CONFIG):
     return folder
 
 
-def test_an_interrupted_run_is_recognised_by_the_engine_s_own_files(tmp_path):
+def test_what_is_left_of_a_run_is_seen_by_the_engine_s_own_files(tmp_path):
     half = write_run(tmp_path / "half")
-    assert project.interrupted(tmp_path / "half", "pretrain") == project.Interrupted(half.path, CONFIG)
+    assert project.last_run(tmp_path / "half", "pretrain") == project.LastRun(half.path, CONFIG, "", 30.0, is_over=False)
     write_run(tmp_path / "whole", seconds=60.5)
-    assert project.interrupted(tmp_path / "whole", "pretrain") is None
+    whole = project.last_run(tmp_path / "whole", "pretrain")
+    assert whole.is_over
+    assert whole.seconds == 60.5
     steps = CONFIG.replace(budget=Budget(steps=3))
     write_run(tmp_path / "steps", step=3, config=steps)
-    assert project.interrupted(tmp_path / "steps", "pretrain") is None
+    assert project.last_run(tmp_path / "steps", "pretrain").is_over
 
 
 def test_only_the_last_run_is_taken_up(tmp_path):
     write_run(tmp_path)
     later = RunFolder(project.new_run(tmp_path, "pretrain"))
-    assert project.interrupted(tmp_path, "pretrain").run.name == "pretrain-1", "nothing was begun in the new one"
+    assert project.last_run(tmp_path, "pretrain").run.name == "pretrain-1", "nothing was begun in the new one"
     later.begin("pretrain", CONFIG, {})
-    assert project.interrupted(tmp_path, "pretrain") is None, "it ended before it saved anything"
+    assert project.last_run(tmp_path, "pretrain") is None, "it ended before it saved anything"
     later.append_log({"step": 1, "elapsed_seconds": 1.0})
     later.checkpoint.touch()
-    assert project.interrupted(tmp_path, "pretrain").run == later.path
+    assert project.last_run(tmp_path, "pretrain").run == later.path
 
 
 def test_an_interrupted_training_run_knows_what_it_started_from(tmp_path):
@@ -85,8 +87,8 @@ def test_an_interrupted_training_run_knows_what_it_started_from(tmp_path):
     folder.append_log({"step": 2, "elapsed_seconds": 20.0})
     folder.append_log({"step": 2, "miou": 0.5})
     folder.checkpoint.touch()
-    assert project.interrupted(tmp_path, "finetune") == project.Interrupted(folder.path, config, "scratch:tiny")
-    assert project.interrupted(tmp_path, "pretrain") is None
+    assert project.last_run(tmp_path, "finetune") == project.LastRun(folder.path, config, "scratch:tiny", 20.0, is_over=False)
+    assert project.last_run(tmp_path, "pretrain") is None
 
 
 def test_a_run_is_found_behind_what_live_mode_saved_and_a_line_that_was_cut(tmp_path):
@@ -96,32 +98,32 @@ def test_a_run_is_found_behind_what_live_mode_saved_and_a_line_that_was_cut(tmp_
     with folder.log.open("a") as log:
         log.write('{"step": 4, "elapsed_sec')
     (project.new_run(tmp_path, "pretrain") / "model.safetensors").touch()
-    assert project.interrupted(tmp_path, "pretrain").run == folder.path
+    assert project.last_run(tmp_path, "pretrain").run == folder.path
 
 
 @pytest.mark.parametrize(
-    ("steps", "classes_from", "is_found"),
+    ("steps", "classes_from", "is_cut_short"),
     [(3, NOT_FITTED, True), (2, "readout", True), (3, "readout", False), (3, "heads", False)],
 )
-def test_a_run_whose_readout_is_still_to_be_fitted_is_taken_up(tmp_path, steps, classes_from, is_found):
+def test_a_run_whose_readout_is_still_to_be_fitted_is_taken_up(tmp_path, steps, classes_from, is_cut_short):
     config = FinetuneConfig(budget=Budget(steps=3))
     folder = RunFolder(tmp_path / "finetune-1")
     folder.begin("finetune", config, {"start": "scratch:tiny"})
     folder.append_log({"step": 3, "elapsed_seconds": 20.0})
     folder.checkpoint.touch()
     save_model(Segmenter(CONFIG.model, 2), folder.model, steps=steps, figures={"classes_from": classes_from})
-    assert (project.interrupted(tmp_path, "finetune") is not None) == is_found
+    assert project.last_run(tmp_path, "finetune").is_over != is_cut_short
 
 
 def test_what_is_no_run_is_not_resumed(tmp_path):
-    assert project.interrupted(tmp_path, "pretrain") is None
+    assert project.last_run(tmp_path, "pretrain") is None
     write_run(tmp_path / "a").checkpoint.unlink()
-    assert project.interrupted(tmp_path / "a", "pretrain") is None
+    assert project.last_run(tmp_path / "a", "pretrain") is None
     write_run(tmp_path / "b").config.write_text(json.dumps({"job": "finetune", "settings": {}}))
-    assert project.interrupted(tmp_path / "b", "pretrain") is None
+    assert project.last_run(tmp_path / "b", "pretrain") is None
     for name, log in (("c", "cut of"), ("d", json.dumps({"step": 3, "miou": 0.5})), ("e", "")):
         write_run(tmp_path / name).log.write_text(log)
-        assert project.interrupted(tmp_path / name, "pretrain") is None
+        assert project.last_run(tmp_path / name, "pretrain") is None
 
 
 @pytest.mark.parametrize("changed", ["added", "edited"])

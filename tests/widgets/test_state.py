@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from napari_affmae.card import ModelCard, PixelSize
+from napari_affmae.config import FinetuneConfig
+from napari_affmae.data.classes import default_classes
 from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.errors import LabelError
 from napari_affmae.widgets.class_balance import few_pixels_warning, starved
+from napari_affmae.widgets.project import LastRun
 from napari_affmae.widgets.state import (
     DEFAULT_CLASSES,
     CurrentImage,
@@ -30,6 +33,7 @@ from napari_affmae.widgets.state import (
     why_not_segment,
     why_not_stop,
     why_not_train,
+    with_lost,
 )
 
 NANO = PixelSize(y=4, x=4, unit="nanometer")
@@ -38,6 +42,10 @@ NANO = PixelSize(y=4, x=4, unit="nanometer")
 @pytest.fixture
 def images():
     return collection_from_arrays({"a": np.random.default_rng(0).random((8, 8, 3))}, rgb=True)
+
+
+def last_run(name):
+    return LastRun(Path(name), FinetuneConfig(), "", 1.0, is_over=False)
 
 
 def network(classes=0):
@@ -74,14 +82,14 @@ def test_pause_and_resume_follow_the_phase(images):
     assert why_not_resume(state, "pretrain") is None
     assert why_not_resume(state, "finetune") is not None
     state.job, state.phase = None, Phase.IDLE
-    assert "no interrupted run" in why_not_resume(state, "pretrain")
-    state.interrupted = {"pretrain": Path("pretrain-1")}
+    assert "no run" in why_not_resume(state, "pretrain")
+    state.last_runs = {"pretrain": last_run("pretrain-1")}
     assert why_not_resume(state, "pretrain") is None
-    assert "no interrupted run" in why_not_resume(state, "finetune")
+    assert "no run" in why_not_resume(state, "finetune")
 
 
 def test_a_training_run_is_taken_up_only_where_its_paint_is():
-    state = LoopState(interrupted={"finetune": Path("finetune-1")})
+    state = LoopState(last_runs={"finetune": last_run("finetune-1")})
     assert "Paint" in why_not_resume(state, "finetune")
     state.painted = {1: 50, 2: 50}
     assert why_not_resume(state, "finetune") is None, "what it started from stands in the run"
@@ -116,10 +124,20 @@ def test_classes_are_added_and_renamed():
     assert [info.id for info in classes] == [1, 2, 3]
     assert add_class((classes[0], classes[2]))[-1].id == 2, "ids of removed classes are used again"
     assert edit_class(classes, 2, " glia ", "#112233")[2].name == "glia"
+    assert [info.id for info in with_lost(classes, {9, 4})] == [1, 2, 3, 4, 9]
     with pytest.raises(LabelError, match="already a class"):
         edit_class(classes, 2, "background", "#112233")
     with pytest.raises(LabelError, match="needs a name"):
         edit_class(classes, 2, "  ", "#112233")
+
+
+def test_classes_get_the_colours_that_they_have_on_the_command_line():
+    table = with_lost(add_class(DEFAULT_CLASSES), {4})
+    assert [info.color for info in table] == [info.color for info in default_classes(range(4))]
+    without = (table[0], *table[2:])
+    assert add_class(without)[-1].color == table[1].color, (
+        "the colour of a removed class is free again, and none is there twice"
+    )
 
 
 def test_channels_are_chosen_without_another_scan(images):

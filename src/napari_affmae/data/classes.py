@@ -10,16 +10,8 @@ import numpy.typing as npt
 
 from ..card import ClassInfo
 from ..errors import LabelError
+from ..palette import BACKGROUND_COLOR, next_color
 from .label_images import LabelledImage
-
-PALETTE = (
-    "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#cc79a7", "#0072b2", "#b2df8a", "#fb9a99", "#cab2d6",
-)  # fmt: skip
-"""Okabe and Ito's colours for people with and without colour blindness, without black, and three light ones to go on with.
-None is a grey, so that all show on electron micrographs, and the strongest come first. https://jfly.uni-koeln.de/color/"""
-
-BACKGROUND_COLOR = "#0072b2"
-"""Class 0 and whatever is called background recede, but must stay visible as paint."""
 
 MOST_CLASSES = 64
 IGNORE = -1
@@ -45,17 +37,12 @@ def default_classes(ids: Sequence[int], *, foreground: bool = False) -> tuple[Cl
     ordered = sorted(set(ids))
     two = foreground or ordered == [0, 1]
     table: list[ClassInfo] = []
-    bright = [color for color in PALETTE if color != BACKGROUND_COLOR]
     for place, class_id in enumerate(ordered):
         if two and len(ordered) == 2:
             name = ("background", "foreground")[place]
         else:
             name = "background" if class_id == 0 else f"class {class_id}"
-        if name == "background":
-            color = BACKGROUND_COLOR
-        else:
-            colors = bright if table and table[0].name == "background" else PALETTE
-            color = colors[(place - (colors is bright)) % len(colors)]
+        color = BACKGROUND_COLOR if name == "background" else next_color([info.color for info in table])
         table.append(ClassInfo(id=class_id, name=name, color=color))
     return tuple(table)
 

@@ -142,9 +142,8 @@ def package_name(class_names: Sequence[str], config: ExportConfig) -> str:
 
 
 def _image(zoo: Any, model: Segmenter, test: Path, tile: int) -> Any:
-    card = model.card
-    channels = card.channel_names or tuple(f"channel {number}" for number in range(1, model.config.in_channels + 1))
-    size = card.pixel_size
+    channels = [f"channel {number}" for number in range(1, model.config.in_channels + 1)]
+    size = model.card.pixel_size
 
     def axis(name: str) -> Any:
         physical = {} if size is None else {"unit": size.unit, "scale": getattr(size, name)}
@@ -153,7 +152,7 @@ def _image(zoo: Any, model: Segmenter, test: Path, tile: int) -> Any:
     return zoo.InputTensorDescr(
         id="image",
         description=f"Raw intensities, tiles of {tile} x {tile} pixels; clipped and normalised inside",
-        axes=[zoo.BatchAxis(size=1), zoo.ChannelAxis(channel_names=list(channels)), axis("y"), axis("x")],
+        axes=[zoo.BatchAxis(size=1), zoo.ChannelAxis(channel_names=channels), axis("y"), axis("x")],
         test_tensor=zoo.FileDescr(source=test),
         data=zoo.IntervalOrRatioDataDescr(type="float32"),
         pad=zoo.ReflectPadding(),

@@ -23,7 +23,7 @@ from .jobs import finetune_job
 from .live import LiveMode
 from .next_part import NextPart
 from .pause_button import PauseButton
-from .project import Interrupted
+from .project import LastRun
 from .recipe_section import RecipeSection
 from .refine_part import RefinePart
 from .section import Section
@@ -223,9 +223,9 @@ class LabelStep(QWidget):
     def _train(self) -> None:
         self._run(self._start_model(), None, self._session.settings.training())
 
-    def _take_up(self, found: Interrupted) -> None:
-        if isinstance(found.config, FinetuneConfig):
-            self._run(found.start, found.run, found.config)
+    def _take_up(self, last: LastRun) -> None:
+        if isinstance(last.config, FinetuneConfig):
+            self._run(last.start, last.run, last.config)
 
     def _run(self, model: Path | str, begun: Path | None, config: FinetuneConfig) -> None:
         session = self._session

@@ -1,4 +1,4 @@
-"""The button that holds training still, lets it go on, and takes up a run that was cut short."""
+"""The button that holds training still, lets it go on, and goes on with the last run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QPushButton
 
 from .forms import set_live
-from .project import Interrupted, interrupted
+from .project import LastRun, last_run
 from .state import Phase, is_paused, why_not_pause, why_not_resume
 
 if TYPE_CHECKING:
@@ -16,20 +16,28 @@ if TYPE_CHECKING:
 
 
 class PauseButton(QPushButton):
-    """*Pause* while the job of its step runs, *Resume* while it is held still or where a run of it was cut short.
+    """*Pause* while the job of its step runs, *Resume* while it is held still or where the last run was cut short.
+
+    Parameters
+    ----------
+    job
+        What the step does.
+    lengthens
+        Whether a last run that came to its end can be given more time, by *Train longer*.
 
     Signals
     -------
-    take_up(interrupted)
-        An :class:`~napari_affmae.widgets.project.Interrupted` run is to go on.
+    take_up(last_run)
+        A :class:`~napari_affmae.widgets.project.LastRun` is to go on.
     """
 
     take_up = Signal(object)
 
-    def __init__(self, session: Session, job: Literal["pretrain", "finetune"]) -> None:
+    def __init__(self, session: Session, job: Literal["pretrain", "finetune"], *, lengthens: bool = False) -> None:
         super().__init__("Pause")
         self._session = session
         self._job = job
+        self._lengthens = lengthens
         self.clicked.connect(self._on_click)
         session.state.events.connect(self._render)
         session.state.events.source.connect(self.refresh)
@@ -41,12 +49,14 @@ class PauseButton(QPushButton):
         if name == self._job:
             self.refresh()
 
-    def refresh(self) -> Interrupted | None:
-        """Look for an interrupted run in the project folder, and return it."""
+    def refresh(self) -> LastRun | None:
+        """Look for a run in the project folder that can go on, and return it."""
         state = self._session.state
-        found = interrupted(self._session.project, self._job)
-        others = {job: run for job, run in state.interrupted.items() if job != self._job}
-        state.interrupted = others if found is None else {**others, self._job: found.run}
+        found = last_run(self._session.project, self._job)
+        if found is not None and found.is_over and not self._lengthens:
+            found = None
+        others = {job: run for job, run in state.last_runs.items() if job != self._job}
+        state.last_runs = others if found is None else {**others, self._job: found}
         self._render()
         return found
 
@@ -59,17 +69,24 @@ class PauseButton(QPushButton):
         else:
             found = self.refresh()
             if found is None:
-                session.warn("there is no interrupted run in the project any more")
+                session.warn("the run is not in the project any more")
             else:
                 self.take_up.emit(found)
 
     def _render(self) -> None:
         state, job = self._session.state, self._job
-        run = state.interrupted.get(job) if state.idle else None
-        resumes = is_paused(state, job) or run is not None
-        self.setText("Resume" if resumes else "Pause")
-        if resumes:
-            what = "Go on" if run is None else f"Take up the interrupted run {run.name}, with its own settings and time"
+        last = state.last_runs.get(job) if state.idle else None
+        if last is not None:
+            name = last.run.name
+            self.setText("Train longer" if last.is_over else "Resume")
+            if last.is_over:
+                what = f"Give {name}, which is finished, the time above once more; its other settings stay"
+            else:
+                what = f"Take up the interrupted run {name}, with its own settings and time"
             set_live(self, why_not_resume(state, job), what)
+        elif is_paused(state, job):
+            self.setText("Resume")
+            set_live(self, None, "Go on")
         else:
+            self.setText("Pause")
             set_live(self, why_not_pause(state, job), "Hold still after the current step")

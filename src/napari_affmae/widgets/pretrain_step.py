@@ -15,7 +15,7 @@ from .forms import JobBar, PathField, form_layout, note, row, set_live, set_note
 from .jobs import ModelRead, load_job, pretrain_job
 from .loss_curve import LossCurve
 from .pause_button import PauseButton
-from .project import Interrupted
+from .project import LastRun
 from .section import Section
 from .state import (
     ModelOnDisk,
@@ -79,7 +79,7 @@ class PretrainStep(QWidget):
         )
         self.more = Section("More settings", QWidget())
         self.start = QPushButton("Start")
-        self.pause = PauseButton(session, "pretrain")
+        self.pause = PauseButton(session, "pretrain", lengthens=True)
         self.stop = QPushButton("Stop")
         self.bar = JobBar("tiles")
         self.curve = LossCurve()
@@ -149,10 +149,13 @@ class PretrainStep(QWidget):
         if images is not None and run is not None:
             self._run(images, run, self._config(images.channels), resume=False)
 
-    def _take_up(self, found: Interrupted) -> None:
-        images = self._session.state.images
-        if images is not None and isinstance(found.config, PretrainConfig):
-            self._run(images, found.run, found.config, resume=True)
+    def _take_up(self, last: LastRun) -> None:
+        images, config = self._session.state.images, last.config
+        if images is None or not isinstance(config, PretrainConfig):
+            return
+        if last.is_over:
+            config = config.replace(budget=Budget(minutes=last.seconds / 60 + self.minutes.value()))
+        self._run(images, last.run, config, resume=True)
 
     def _run(self, images: ImageCollection, run: Path, config: PretrainConfig, resume: bool) -> None:
         self.curve.clear()

@@ -76,8 +76,8 @@ def new_run(project: Path, kind: RunKind) -> Path:
 
 
 @dataclass(frozen=True)
-class Interrupted:
-    """A run that was cut short and can go on.
+class LastRun:
+    """The last run of its kind in a project, which can go on.
 
     Attributes
     ----------
@@ -87,18 +87,24 @@ class Interrupted:
         The settings that it was started with.
     start
         What finetuning started from, as :func:`napari_affmae.finetune` takes it; empty for pretraining.
+    seconds
+        What it has spent of its time.
+    is_over
+        Whether it came to its end; otherwise it was cut short.
     """
 
     run: Path
     config: PretrainConfig | FinetuneConfig
-    start: str = ""
+    start: str
+    seconds: float
+    is_over: bool
 
 
-def interrupted(project: Path, kind: Literal["pretrain", "finetune"]) -> Interrupted | None:
-    """Return the last run of a kind in a project folder if it was cut short and can go on."""
+def last_run(project: Path, kind: Literal["pretrain", "finetune"]) -> LastRun | None:
+    """Return the last run of a kind in a project folder, or None if there is none or it cannot go on."""
     # What live mode saves is no run.
     begun = [run for run in runs(project, kind) if (run / CONFIG).is_file()]
-    if not begun:
+    if not begun or not (begun[-1] / CHECKPOINT).is_file():
         return None
     run = begun[-1]
     try:
@@ -106,12 +112,13 @@ def interrupted(project: Path, kind: Literal["pretrain", "finetune"]) -> Interru
         last = _last_step(run / LOG)
         config = (PretrainConfig if kind == "pretrain" else FinetuneConfig)(**written["settings"])
         start = "" if kind == "pretrain" else str(written["start"])
-        can_go_on = written["job"] == kind and (run / CHECKPOINT).is_file()
+        seconds = float(last["elapsed_seconds"])
+        if written["job"] != kind:
+            return None
     except (OSError, ValueError, KeyError, TypeError, ConfigError):
         # Not a run, or one that ended before its first checkpoint.
         return None
-    is_done = _is_over(config, last) and _is_whole(run, last)
-    return Interrupted(run, config, start) if can_go_on and not is_done else None
+    return LastRun(run, config, start, seconds, _is_over(config, last) and _is_whole(run, last))
 
 
 def _last_step(log: Path) -> dict[str, Any]:

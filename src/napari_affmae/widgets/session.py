@@ -25,7 +25,7 @@ from .networks import Networks
 from .project import default_project, is_of_others, new_run
 from .restorer import Restorer
 from .settings_store import SettingsStore
-from .state import JOB_WORDS, JobName, LoopState, Phase, lost_classes
+from .state import JOB_WORDS, JobName, LoopState, Phase, with_lost
 from .take_up import take_up
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ class Session:
         self.state.painted = painted
         if unnamed:
             # napari's own controls choose any label, and a project can be cut off between its labels and its classes.
-            self.state.classes = (*self.state.classes, *lost_classes(unnamed))
+            self.state.classes = with_lost(self.state.classes, unnamed)
 
     def painted_examples(self) -> list[tuple[ImageRecord, Any]]:
         """Return every image that has paint, each with a copy of it, or, if it is not open, with what reads it from disk."""

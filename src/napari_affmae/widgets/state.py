@@ -18,11 +18,13 @@ from ..card import ClassInfo, ModelCard, PixelSize
 from ..data.pixel_size import is_other_scale
 from ..errors import LabelError
 from ..model_config import STAGE_NAMES
+from ..palette import BACKGROUND_COLOR, next_color
 from ..words import count as count  # the forms say numbers as the command line does
 from ..words import thousands as thousands
 
 if TYPE_CHECKING:
     from ..data.records import ImageCollection, ImageRecord
+    from .project import LastRun
 
 JobName = Literal["scan", "load", "pretrain", "finetune", "compare", "segment", "apply", "suggest", "inspect", "export"]
 
@@ -45,15 +47,12 @@ DECODER = "decoder"
 
 VIEWS = (*STAGE_NAMES, DECODER)
 
-PALETTE = ("#4c78a8", "#e45756", "#54a24b", "#eeca3b", "#b279a2", "#ff9da6", "#9d755d", "#72b7b2", "#f58518", "#bab0ac")
-"""Colours of new classes, in order; after the last one they start over."""
-
 MOST_CLASS_ID = 255
 """Layers of labels are uint8, here and on disk."""
 
 DEFAULT_CLASSES = (
-    ClassInfo(id=1, name="background", color=PALETTE[0]),
-    ClassInfo(id=2, name="structure", color=PALETTE[1]),
+    ClassInfo(id=1, name="background", color=BACKGROUND_COLOR),
+    ClassInfo(id=2, name="structure", color=next_color([BACKGROUND_COLOR])),
 )
 
 
@@ -117,8 +116,8 @@ class LoopState:
         The network that finetuning starts from, or None.
     segmenter
         The network that segments, or None.
-    interrupted
-        Run folders that can be taken up again, by what was done in them.
+    last_runs
+        The last run of each kind in the project, if it can go on.
     classes
         The class table, in order.
     painted
@@ -134,7 +133,7 @@ class LoopState:
     image: CurrentImage | None = None
     pretrained: ModelOnDisk | None = None
     segmenter: ModelOnDisk | None = None
-    interrupted: Mapping[JobName, Path] = field(default_factory=dict)
+    last_runs: Mapping[JobName, LastRun] = field(default_factory=dict)
     classes: tuple[ClassInfo, ...] = DEFAULT_CLASSES
     painted: Mapping[int, int] = field(default_factory=dict)
     job: JobName | None = None
@@ -175,11 +174,11 @@ def is_paused(state: LoopState, job: JobName) -> bool:
 
 
 def why_not_resume(state: LoopState, job: JobName) -> str | None:
-    """Ask about going on with the paused job or an interrupted run."""
+    """Ask about going on with the paused job or the last run."""
     if is_paused(state, job):
         return None
-    if state.idle and job not in state.interrupted:
-        return "The project holds no interrupted run."
+    if state.idle and job not in state.last_runs:
+        return "The project holds no run that could go on."
     return why_not_pretrain(state) if job == "pretrain" else why_not_train(state, from_scratch=True)
 
 
@@ -301,12 +300,14 @@ def add_class(classes: tuple[ClassInfo, ...], taken: Collection[int] = ()) -> tu
     new_id = next((number for number in range(1, MOST_CLASS_ID + 1) if number not in used), None)
     if new_id is None:
         raise LabelError(f"there are {MOST_CLASS_ID} classes, more cannot be painted; merge or remove some")
-    return (*classes, ClassInfo(id=new_id, name=f"class {new_id}", color=PALETTE[(new_id - 1) % len(PALETTE)]))
+    return (*classes, ClassInfo(id=new_id, name=f"class {new_id}", color=next_color([info.color for info in classes])))
 
 
-def lost_classes(ids: Collection[int]) -> tuple[ClassInfo, ...]:
-    """Return classes for ids that labels hold but no table names."""
-    return tuple(ClassInfo(id=one, name=f"label {one}", color=PALETTE[(one - 1) % len(PALETTE)]) for one in sorted(ids))
+def with_lost(classes: tuple[ClassInfo, ...], ids: Collection[int]) -> tuple[ClassInfo, ...]:
+    """Return the table with classes for ids that labels hold but it does not name."""
+    for lost in sorted(ids):
+        classes = (*classes, ClassInfo(id=lost, name=f"label {lost}", color=next_color([info.color for info in classes])))
+    return classes
 
 
 def with_painted(

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Literal
 
 from napari_affmae.card import ClassInfo
-from napari_affmae.data.classes import PALETTE
 from napari_affmae.data.label_images import LabelledImage, pair_labels
 from napari_affmae.data.records import ImageCollection
 from napari_affmae.data.scan import scan
 from napari_affmae.data.scribbles import scribbles
+from napari_affmae.palette import PALETTE
 
 Paint = Literal["dense", "scribbles"]
 Part = Literal["train", "val", "test"]
