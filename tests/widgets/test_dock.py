@@ -23,6 +23,7 @@ from napari_affmae.data.classes import default_classes
 from napari_affmae.data.label_array import LabelArray
 from napari_affmae.errors import DeviceError, ModelFileError
 from napari_affmae.events import CheckpointSaved, Done, PartBegun, Progress, Score
+from napari_affmae.model.mae import MaskedAutoencoder
 from napari_affmae.model.model_file import save_model
 from napari_affmae.model.segmenter import Segmenter
 from napari_affmae.model_config import ModelConfig
@@ -119,9 +120,12 @@ def test_a_finished_run_is_given_more_time(ready, engine, click, wait_idle):
     step2.minutes.setValue(2.5)
     step2.preset.setCurrentIndex(1 - step2.preset.currentIndex())
     before = engine.config
+    behind = {"steps": [300, 600], "losses": [2.0, 1.0]}
+    save_model(MaskedAutoencoder(ModelConfig.preset("tiny")), ready.session.project / "pretrain-1", curve=behind)
     click(step2.pause)
     wait_idle(ready)
     assert engine.calls == ["pretrain", "resume"]
+    assert step2.curve.points()[0][:3] == [300, 600, 1], "the curve goes on"
     assert engine.config == before.replace(budget=Budget(minutes=12.5)), "ten minutes are over, and the rest stays as it was"
     assert step2.pause.text() == "Train longer"
     assert not (ready.session.project / "pretrain-2").exists()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFileDialog, QPushButton, QWidget
 
 from ..config import CARD_TILE, CPU_TILE, Budget, DeviceName, PretrainConfig
+from ..errors import ModelFileError
 from ..events import CheckpointSaved, Done, Preview, Progress
 from ..model_config import PRESETS, ModelConfig, PresetName, Selection
 from .about_button import AboutButton
@@ -156,12 +158,22 @@ class PretrainStep(QWidget):
         if last.is_over:
             config = config.replace(budget=Budget(minutes=last.seconds / 60 + self.minutes.value()))
         self._run(images, last.run, config, resume=True)
+        self._show_earlier(last.run)
 
     def _run(self, images: ImageCollection, run: Path, config: PretrainConfig, resume: bool) -> None:
         self.curve.clear()
         self.bar.start()
         self._session.layers.reveal_preview()
         self._session.start("pretrain", pretrain_job(self._session.engine, images, run, config, resume))
+
+    def _show_earlier(self, run: Path) -> None:
+        """Begin the curve with the steps that a run has behind it."""
+        from ..model_report import report  # brings libraries along that the dock does not open with
+
+        with suppress(ModelFileError):
+            for trained in report(run).trainings[-1:]:
+                for step, loss in zip(trained.steps, trained.losses, strict=True):
+                    self.curve.add(step, loss)
 
     def _config(self, channels: int) -> PretrainConfig:
         preset = cast(PresetName, self.preset.currentData())
