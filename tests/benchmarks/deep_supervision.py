@@ -20,7 +20,7 @@ from comparison.datasets import DATASETS, data_folder, unlabelled
 from comparison.fit import Loss, fit
 from torch import Tensor
 
-from napari_affmae.config import Budget
+from napari_affmae.config import Budget, PretrainConfig
 from napari_affmae.data.augment import augment
 from napari_affmae.data.normalisation import measure
 from napari_affmae.data.tiles import TileSampler
@@ -33,8 +33,8 @@ from napari_affmae.model_config import ModelConfig
 VARIANTS: Mapping[str, Mapping[str, float]] = {"with": LOSS_WEIGHTS, "without": {"res2": LOSS_WEIGHTS["res2"]}}
 """Weights of the losses that a network learns from."""
 
-JITTER, RATE, BETAS, WARMUP = 0.1, 5e-4, (0.9, 0.95), 0.05
-"""Defaults of pretraining."""
+SETTINGS = PretrainConfig(model=ModelConfig())
+"""Of them the defaults of pretraining are taken: learning rate, betas, warm-up and jitter."""
 
 
 def main() -> int:
@@ -58,9 +58,9 @@ def main() -> int:
             lambda step: (sampler.batch(step),),
             partial(prepare, model.config),
             budget=Budget(steps=given.steps),
-            rate=RATE,
-            betas=BETAS,
-            warmup=WARMUP,
+            rate=SETTINGS.learning_rate,
+            betas=SETTINGS.betas,
+            warmup=SETTINGS.warmup,
             seed=given.seed,
             device=device,
         )
@@ -81,7 +81,7 @@ def weighted(model: MaskedAutoencoder, weights: Mapping[str, float]) -> Loss:
 
 def prepare(config: ModelConfig, tensors: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
     """Augment and mask a batch as pretraining does."""
-    images = augment(tensors[0], jitter=JITTER, generator=generator)[0]
+    images = augment(tensors[0], jitter=SETTINGS.jitter, generator=generator)[0]
     grid = config.grid(*images.shape[-2:])
     return images, *draw_mask(len(images), grid, config.mask_ratio, config.mask_kind, images.device, generator)
 
