@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
+from napari_affmae.card import PixelSize
 from napari_affmae.data.image_file import open_image_file
 from napari_affmae.data.scan import scan
 from napari_affmae.errors import DataError
@@ -125,11 +127,59 @@ def test_ome_axes_in_any_order(tmp_path: Path, axes: str) -> None:
         np.testing.assert_array_equal(record.read(), image)
 
 
+def test_each_of_several_files_of_one_stack_holds_its_own_plane(tmp_path: Path) -> None:
+    stack = noise((3, 13, 17))
+    for number, plane in enumerate(stack):
+        places = "".join(
+            f'<TiffData FirstZ="{z}" IFD="0" PlaneCount="1"><UUID FileName="{z}.ome.tif">urn:uuid:{z}</UUID></TiffData>'
+            for z in range(len(stack))
+        )
+        xml = (
+            f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{number}"><Image ID="Image:0">'
+            '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="17" SizeY="13" SizeZ="3" SizeC="1" SizeT="1" '
+            'PhysicalSizeX="4" PhysicalSizeY="4" PhysicalSizeXUnit="nm" PhysicalSizeYUnit="nm">'
+            f'<Channel ID="Channel:0:0" SamplesPerPixel="1"/>{places}</Pixels></Image></OME>'
+        )
+        tifffile.imwrite(tmp_path / f"{number}.ome.tif", plane, description=xml, metadata=None, photometric="minisblack")
+    records = scan(tmp_path).records
+    assert [record.name for record in records] == ["0.ome.tif", "1.ome.tif", "2.ome.tif"]
+    for record, plane in zip(records, stack, strict=True):
+        np.testing.assert_array_equal(record.read()[..., 0], plane)
+        assert record.pixel_size == PixelSize(y=4, x=4, unit="nanometer")
+
+
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits", "group4"])
 def test_compressed_tiff_of_other_programs(tmp_path: Path, compression: str) -> None:
     image = noise((40, 50)) > 127 if compression == "group4" else noise((40, 50))
     Image.fromarray(image).save(tmp_path / "a.tif", compression=compression)
     np.testing.assert_array_equal(read_only(tmp_path / "a.tif")[..., 0], image)
+
+
+@pytest.mark.parametrize("compression", ["lzw", "zstd", "packbits"])
+@pytest.mark.parametrize("kind", ["planar", "16-bit colours", "white is zero", "five samples"])
+def test_compressed_tiff_holds_what_an_uncompressed_one_holds(tmp_path: Path, kind: str, compression: str) -> None:
+    image, settings = {
+        "planar": (noise((3, 13, 17)), {"photometric": "rgb", "planarconfig": "separate"}),
+        "16-bit colours": (noise((13, 17, 3), "uint16"), {"photometric": "rgb"}),
+        "white is zero": (noise((13, 17)), {"photometric": "miniswhite"}),
+        "five samples": (noise((13, 17, 5)), {"photometric": "minisblack", "planarconfig": "contig"}),
+    }[kind]
+    tifffile.imwrite(tmp_path / "plain.tif", image, **settings)
+    tifffile.imwrite(tmp_path / "packed.tif", image, compression=compression, **settings)
+    np.testing.assert_array_equal(read_only(tmp_path / "packed.tif"), read_only(tmp_path / "plain.tif"))
+
+
+def test_a_compression_that_nobody_reads_costs_its_own_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", noise((13, 17)))
+    tifffile.imwrite(tmp_path / "b.tif", noise((13, 17)), compression="zstd")
+
+    def missing(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError("No module named 'compression'")
+
+    monkeypatch.setattr(tifffile.TiffFile, "asarray", missing)
+    collection = scan(tmp_path)
+    assert [record.name for record in collection.records] == ["a.tif"]
+    assert "compression ZSTD cannot be read" in collection.skipped[0].reason
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3), ("RGBA", 3), ("LA", 1), ("P", 3), ("1", 1), ("I;16", 1)])
@@ -151,6 +201,13 @@ def test_png_modes(tmp_path: Path, mode: str, channels: int) -> None:
         np.testing.assert_array_equal(pixels, np.asarray(picture)[..., :channels])
     if mode == "P":
         np.testing.assert_array_equal(pixels, np.asarray(picture.convert("RGB")))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_png_of_16_bits_keeps_them(tmp_path: Path, channels: int) -> None:
+    image = noise((13, 17, channels), "uint16")
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(image))
+    np.testing.assert_array_equal(read_only(tmp_path / "a.png"), image[..., : {2: 1, 4: 3}.get(channels)])
 
 
 def test_palette_ids_are_kept_for_labels(tmp_path: Path) -> None:
@@ -286,6 +343,18 @@ def test_a_good_page_survives_its_bad_neighbour(tmp_path: Path) -> None:
     collection = scan(tmp_path)
     assert [record.name for record in collection.records] == ["s.tif[0]", "s.tif[2]"]
     assert collection.skipped[0].name == "s.tif[1]"
+
+
+def test_what_a_cut_stack_has_lost_is_told(tmp_path: Path) -> None:
+    stack = noise((6, 40, 50))
+    tifffile.imwrite(tmp_path / "s.tif", stack, compression="zlib", photometric="minisblack")
+    whole = (tmp_path / "s.tif").read_bytes()
+    for part in (0.4, 0.66, 0.9):
+        (tmp_path / "s.tif").write_bytes(whole[: int(part * len(whole))])
+        collection = scan(tmp_path)
+        assert collection.skipped[-1].reason.startswith("truncated"), part
+        for record in collection.records:
+            assert any(np.array_equal(record.read()[..., 0], plane) for plane in stack)
 
 
 def test_reading_a_file_that_vanished_or_changed(tmp_path: Path) -> None:

@@ -39,6 +39,22 @@ def test_ome(tmp_path: Path, unit: str, nanometres: float) -> None:
     assert stated(tmp_path) == pytest.approx((0.25 * nanometres, 0.5 * nanometres))
 
 
+def test_a_number_that_is_none_costs_the_size_and_not_the_image(tmp_path: Path) -> None:
+    metadata = {"axes": "YX", "PhysicalSizeX": "0,325", "PhysicalSizeY": "0,325"}
+    tifffile.imwrite(tmp_path / "a.ome.tif", IMAGE, metadata=metadata)
+    assert b"0,325" in (tmp_path / "a.ome.tif").read_bytes()
+    assert stated(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("unit", "nanometres"), [("picometer", 1e-3), ("angstrom", 0.1), ("nanometer", 1.0), ("centimeter", 1e7), ("meter", 1e9)]
+)
+def test_units_of_ome_zarr(unit: str, nanometres: float) -> None:
+    size = pixel_size(2, 3, unit)
+    assert size is not None
+    assert size.nanometres() == pytest.approx((2 * nanometres, 3 * nanometres))
+
+
 def test_plain_resolution_in_centimetres(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", IMAGE, resolution=(1e4 / 0.02, 1e4 / 0.02), resolutionunit="CENTIMETER")
     assert stated(tmp_path) == pytest.approx((20, 20))
@@ -49,7 +65,10 @@ def test_printers_are_not_believed(tmp_path: Path, dpi: int) -> None:
     tifffile.imwrite(tmp_path / "a.tif", IMAGE, resolution=(dpi, dpi), resolutionunit="INCH")
     Image.fromarray(IMAGE).save(tmp_path / "a.png", dpi=(dpi, dpi))
     Image.fromarray(IMAGE).save(tmp_path / "a.jpg", dpi=(dpi, dpi))
-    assert [record.pixel_size for record in scan(tmp_path).records] == [None] * 3
+    for unit, side in (("inch", 1.0), ("cm", 2.54)):
+        per = dpi / side
+        tifffile.imwrite(tmp_path / f"{unit}.tif", IMAGE, imagej=True, resolution=(per, per), metadata={"unit": unit})
+    assert [record.pixel_size for record in scan(tmp_path).records] == [None] * 5
 
 
 def test_png_that_means_it(tmp_path: Path) -> None:

@@ -14,23 +14,13 @@ SCALE_TOLERANCE = 0.1
 Unit = Literal["nanometer", "micrometer", "millimeter"]
 
 _UNITS: dict[str, tuple[float, Unit]] = {
-    "pm": (1e-3, "nanometer"),
-    "å": (0.1, "nanometer"),
-    "nm": (1.0, "nanometer"),
-    "nanometer": (1.0, "nanometer"),
-    "nanometre": (1.0, "nanometer"),
-    "um": (1.0, "micrometer"),
-    "µm": (1.0, "micrometer"),
-    "μm": (1.0, "micrometer"),
-    "micron": (1.0, "micrometer"),
-    "microns": (1.0, "micrometer"),
-    "micrometer": (1.0, "micrometer"),
-    "micrometre": (1.0, "micrometer"),
-    "mm": (1.0, "millimeter"),
-    "millimeter": (1.0, "millimeter"),
-    "millimetre": (1.0, "millimeter"),
-    "cm": (10.0, "millimeter"),
-    "m": (1e3, "millimeter"),
+    **dict.fromkeys(("pm", "picometer", "picometre"), (1e-3, "nanometer")),
+    **dict.fromkeys(("å", "angstrom", "ångström"), (0.1, "nanometer")),
+    **dict.fromkeys(("nm", "nanometer", "nanometre"), (1.0, "nanometer")),
+    **dict.fromkeys(("um", "µm", "μm", "micron", "microns", "micrometer", "micrometre"), (1.0, "micrometer")),
+    **dict.fromkeys(("mm", "millimeter", "millimetre"), (1.0, "millimeter")),
+    **dict.fromkeys(("cm", "centimeter", "centimetre"), (10.0, "millimeter")),
+    **dict.fromkeys(("m", "meter", "metre"), (1e3, "millimeter")),
     "inch": (25.4, "millimeter"),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,7 +12,6 @@ from xml.etree import ElementTree
 import numpy as np
 import numpy.typing as npt
 import tifffile
-from PIL import Image
 
 from ..card import PixelSize
 from ..errors import DataError
@@ -20,25 +20,35 @@ from .pixel_size import pixel_size, pixel_size_from_resolution
 
 Pixels = npt.NDArray[Any]
 
+PRINTERS = {"inch": 2.54, "cm": 1.0}
+"""Units of ImageJ that come from the resolution of a printer or screen, in centimetres."""
+
 
 class TiffFile:
     """An open TIFF file. Every plane along time, depth or an unnamed axis is a page; a channel axis stays with its page."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         self._tiff = tifffile.TiffFile(path)
         try:
-            self._planes = [(series, plane) for series in self._tiff.series for plane in range(_plane_count(series))]
             self.pixel_size = _stated_pixel_size(self._tiff)
+            if any(series.is_multifile for series in self._tiff.series):
+                # Each of several files describes the stack that they make together. Its planes are read from the file that
+                # holds them, or every file would hold all of them.
+                self._tiff.close()
+                self._tiff = tifffile.TiffFile(path, is_ome=False)
+            self._planes = [(series, plane) for series in self._tiff.series for plane in range(_plane_count(series))]
+            # What a cut file has lost is one more page, which cannot be read.
+            self.pages = len(self._planes) + _is_cut(self._tiff)
         except BaseException:
             self._tiff.close()
             raise
-        self.pages = len(self._planes)
 
     def read(self, page: int) -> Pixels:
         """Return page ``page`` as ``[H, W, C]`` in native byte order."""
         if not 0 <= page < self.pages:
             raise DataError(f"page {page} was asked for, but the file has {self.pages}")
+        if page == len(self._planes):
+            raise DataError("truncated: the file ends before this page, and whatever follows it")
         with broken_file_as_data_error():
             series, plane = self._planes[page]
             pixels = self._plane(series, plane)
@@ -77,19 +87,11 @@ class TiffFile:
                 self._check_length(max((o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0))
         try:
             return np.asarray(self._tiff.asarray(key=number, series=series))
-        except ValueError as error:
-            if number is None or "imagecodecs" not in str(error):
+        except (ImportError, ValueError) as error:
+            if isinstance(error, ValueError) and "imagecodecs" not in str(error):
                 raise
-            return self._decode_with_pillow(series.pages[number])
-
-    def _decode_with_pillow(self, page: Any) -> Pixels:
-        """Read a page whose compression tifffile leaves to an optional package (LZW, JPEG): Pillow knows the common ones."""
-        with Image.open(self._path, formats=("TIFF",)) as picture:
-            picture.seek(page.index)
-            pixels = np.array(picture)
-        if pixels.size != math.prod(page.shape):
-            raise DataError(f"compression {page.compression.name} needs a package: pip install imagecodecs")
-        return pixels.reshape(page.shape).astype(page.dtype, copy=False)
+            name = tifffile.COMPRESSION(series.keyframe.compression).name
+            raise DataError(f"compression {name} cannot be read: save the image without compression, or as LZW") from error
 
     def _check_length(self, end: int) -> None:
         size = self._tiff.filehandle.size
@@ -101,6 +103,16 @@ class TiffFile:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._tiff.close()
+
+
+def _is_cut(tiff: tifffile.TiffFile) -> bool:
+    """Whether the last page that is there points to one behind the end of the file."""
+    place, form = tiff.pages.next_page_offset, tiff.tiff
+    if not place:
+        return False
+    tiff.filehandle.seek(place)
+    pointer = tiff.filehandle.read(form.offsetsize)
+    return len(pointer) < form.offsetsize or struct.unpack(form.offsetformat, pointer)[0] >= tiff.filehandle.size
 
 
 def _plane_count(series: tifffile.TiffPageSeries) -> int:
@@ -133,13 +145,13 @@ def _stated_pixel_size(tiff: tifffile.TiffFile) -> PixelSize | None:
     per_x, per_y = (_ratio(page.tags.get(name)) for name in ("XResolution", "YResolution"))
     if not (per_x and per_y):
         return None
-    if tiff.is_imagej:
-        unit = str((tiff.imagej_metadata or {}).get("unit", ""))
-        stated = pixel_size(1 / per_y, 1 / per_x, unit)
-        if stated is not None or unit:
-            return stated
     tag = page.tags.get("ResolutionUnit")
     centimetre = {2: 2.54, 3: 1.0}.get(int(tag.value)) if tag is not None else None
+    if tiff.is_imagej:
+        unit = str((tiff.imagej_metadata or {}).get("unit", ""))
+        if unit and unit not in PRINTERS:
+            return pixel_size(1 / per_y, 1 / per_x, unit)
+        centimetre = PRINTERS.get(unit, centimetre)
     return pixel_size_from_resolution(per_y, per_x, centimetre) if centimetre else None
 
 
@@ -173,5 +185,13 @@ def _ome_pixel_size(text: str) -> PixelSize | None:
             y, x = element.get("PhysicalSizeY"), element.get("PhysicalSizeX")
             unit = element.get("PhysicalSizeXUnit", "µm")
             if y and x and unit == element.get("PhysicalSizeYUnit", "µm"):
-                return pixel_size(float(y), float(x), unit)
+                return pixel_size(_number(y), _number(x), unit)
     return None
+
+
+def _number(text: str) -> float:
+    """Return a number, NaN for what is none, such as ``0,325``."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
