@@ -14,6 +14,7 @@ from napari_affmae.data.synthetic import synthetic_em
 from napari_affmae.data.write import write_labels_tiff
 from napari_affmae.engine.run_folder import RunFolder
 from napari_affmae.errors import ConfigError, StorageError
+from napari_affmae.model.mae import MaskedAutoencoder
 from napari_affmae.model.model_file import save_model
 from napari_affmae.model.segmenter import Segmenter
 from napari_affmae.model_config import ModelConfig
@@ -67,6 +68,13 @@ def test_what_is_left_of_a_run_is_seen_by_the_engine_s_own_files(tmp_path):
     steps = CONFIG.replace(budget=Budget(steps=3))
     write_run(tmp_path / "steps", step=3, config=steps)
     assert project.last_run(tmp_path / "steps", "pretrain").is_over
+
+
+def test_time_after_the_last_step_counts(tmp_path):
+    run = write_run(tmp_path, seconds=59.0)
+    assert not project.last_run(tmp_path, "pretrain").is_over
+    save_model(MaskedAutoencoder(CONFIG.model), run.model, steps=3, seconds=63.2)
+    assert project.last_run(tmp_path, "pretrain") == project.LastRun(run.path, CONFIG, "", 63.2, is_over=True)
 
 
 def test_only_the_last_run_is_taken_up(tmp_path):

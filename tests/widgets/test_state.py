@@ -34,6 +34,7 @@ from napari_affmae.widgets.state import (
     why_not_stop,
     why_not_train,
     with_lost,
+    with_painted,
 )
 
 NANO = PixelSize(y=4, x=4, unit="nanometer")
@@ -134,10 +135,25 @@ def test_classes_are_added_and_renamed():
 def test_classes_get_the_colours_that_they_have_on_the_command_line():
     table = with_lost(add_class(DEFAULT_CLASSES), {4})
     assert [info.color for info in table] == [info.color for info in default_classes(range(4))]
-    without = (table[0], *table[2:])
-    assert add_class(without)[-1].color == table[1].color, (
-        "the colour of a removed class is free again, and none is there twice"
-    )
+
+
+def test_a_new_class_takes_nothing_of_others():
+    table = add_class(DEFAULT_CLASSES)
+    without = (table[0], table[2])
+    assert add_class(without)[-1] == table[1].replace(name="class 2"), "what a removed class had is free again"
+    back = add_class(without, [table[1]])[-1]
+    assert (back.id, back.name) == (4, "class 4")
+    assert back.color not in {info.color for info in table}, "unless it may come back"
+    renamed = edit_class(DEFAULT_CLASSES, 1, "class 3", "#112233")
+    assert add_class(renamed)[-1].name == "class 4"
+
+
+def test_classes_that_are_kept_differ_from_those_of_a_network():
+    network = default_classes((1, 2))
+    before = (DEFAULT_CLASSES[0], network[1].replace(id=3))
+    kept = with_painted(network, before, {1: 5, 3: 5})
+    assert [info.id for info in kept] == [1, 2, 3]
+    assert len({info.color for info in kept}) == len({info.name for info in kept}) == 3
 
 
 def test_channels_are_chosen_without_another_scan(images):

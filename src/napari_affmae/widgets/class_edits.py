@@ -74,9 +74,9 @@ class ClassEdits:
         return self._done[-1] if self._done else None
 
     @property
-    def taken(self) -> set[int]:
-        """Ids of classes that undo or redo can bring back."""
-        return {edit.source.id for edit in (*self._done, *self._undone)}
+    def taken(self) -> tuple[ClassInfo, ...]:
+        """Classes that undo or redo can bring back."""
+        return tuple(edit.source for edit in (*self._done, *self._undone))
 
     def remove(self, info: ClassInfo) -> None:
         """Take a class out of the table; its paint becomes not labelled."""

@@ -71,9 +71,9 @@ class ClassPanel(QWidget):
     def _add(self) -> None:
         state = self._session.state
         # The network may still know a class that was removed: what it predicts as that one must not become the new one.
-        known = set() if state.segmenter is None else {info.id for info in state.segmenter.card.classes}
+        known = () if state.segmenter is None else state.segmenter.card.classes
         try:
-            state.classes = add_class(state.classes, self._session.class_edits.taken | known)
+            state.classes = add_class(state.classes, (*known, *self._session.class_edits.taken))
         except LabelError as error:
             self._session.fail(error)
             return

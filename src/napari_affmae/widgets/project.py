@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,13 +113,16 @@ def last_run(project: Path, kind: Literal["pretrain", "finetune"]) -> LastRun | 
         last = _last_step(run / LOG)
         config = (PretrainConfig if kind == "pretrain" else FinetuneConfig)(**written["settings"])
         start = "" if kind == "pretrain" else str(written["start"])
-        seconds = float(last["elapsed_seconds"])
+        step, logged = int(last["step"]), float(last["elapsed_seconds"])
         if written["job"] != kind:
             return None
     except (OSError, ValueError, KeyError, TypeError, ConfigError):
         # Not a run, or one that ended before its first checkpoint.
         return None
-    return LastRun(run, config, start, seconds, _is_over(config, last) and _is_whole(run, last))
+    record = _model_record(run)
+    # The checkpoint knows what the log does not: the time after the last step.
+    seconds = max(logged, record.get("seconds", 0.0))
+    return LastRun(run, config, start, seconds, _is_over(config, step, seconds) and _is_whole(record, step))
 
 
 def _last_step(log: Path) -> dict[str, Any]:
@@ -135,23 +139,27 @@ def _last_step(log: Path) -> dict[str, Any]:
     raise KeyError(log.name)
 
 
-def _is_whole(run: Path, last: dict[str, Any]) -> bool:
-    """Whether the model of a run is what its last step left, with a readout where the labels are strokes."""
+def _model_record(run: Path) -> Mapping[str, Any]:
+    """Return what the model of a run says of its training; empty if it is lost: a run that goes on writes it again."""
     from ..model_header import read_card  # brings libraries along that the dock does not open with
 
     try:
-        record = read_card(run).card.history[-1]
-        return bool(record["steps"] >= last["step"]) and record.get("figures", {}).get("classes_from") != NOT_FITTED
-    except (ModelFileError, LookupError):
-        # A lost model is written again by whoever gives the run more time; it cannot be taken up for nothing.
+        return read_card(run).card.history[-1]
+    except (ModelFileError, IndexError):
+        return {}
+
+
+def _is_whole(record: Mapping[str, Any], step: int) -> bool:
+    """Whether a model is what the last step of its run left, with a readout where the labels are strokes."""
+    if not record:
+        # Lost, and it cannot be taken up for nothing.
         return True
+    return bool(record["steps"] >= step) and record.get("figures", {}).get("classes_from") != NOT_FITTED
 
 
-def _is_over(config: PretrainConfig | FinetuneConfig, last: dict[str, Any]) -> bool:
-    """Whether the last logged step used up the budget. A run counted in epochs ends at once when it is taken up for nothing."""
+def _is_over(config: PretrainConfig | FinetuneConfig, step: int, seconds: float) -> bool:
+    """Whether a run has used up its budget. One that is counted in epochs ends at once when it is taken up for nothing."""
     budget = config.budget
     if budget.steps is not None:
-        return bool(last["step"] >= budget.steps)
-    if budget.minutes is not None:
-        return bool(last["elapsed_seconds"] >= 60 * budget.minutes)
-    return False
+        return step >= budget.steps
+    return budget.minutes is not None and seconds >= 60 * budget.minutes

@@ -6,6 +6,7 @@ action makes sense now, or one sentence for the button's tooltip.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -288,19 +289,28 @@ def choose_channels(found: ImageCollection, chosen: Sequence[int]) -> ImageColle
     return replace(found, records=records)
 
 
-def add_class(classes: tuple[ClassInfo, ...], taken: Collection[int] = ()) -> tuple[ClassInfo, ...]:
-    """Return the table with one more class: the smallest id from 1 that is free and not taken, a colour, a name to be changed.
+def add_class(classes: tuple[ClassInfo, ...], others: Collection[ClassInfo] = ()) -> tuple[ClassInfo, ...]:
+    """Return the table with one more class: the smallest free id from 1, a free colour, and a free name to be changed.
+
+    Parameters
+    ----------
+    classes
+        The table.
+    others
+        Classes that are not, or no longer, in it, and whose ids, colours and names are not free either.
 
     Raises
     ------
     LabelError
         If all ids up to :data:`MOST_CLASS_ID` are in use.
     """
-    used = {info.id for info in classes}.union(taken)
+    used = {info.id: info for info in (*others, *classes)}
     new_id = next((number for number in range(1, MOST_CLASS_ID + 1) if number not in used), None)
     if new_id is None:
         raise LabelError(f"there are {MOST_CLASS_ID} classes, more cannot be painted; merge or remove some")
-    return (*classes, ClassInfo(id=new_id, name=f"class {new_id}", color=next_color([info.color for info in classes])))
+    names = {info.name for info in used.values()}
+    name = next(name for name in (f"class {number}" for number in itertools.count(new_id)) if name not in names)
+    return (*classes, ClassInfo(id=new_id, name=name, color=next_color([info.color for info in used.values()])))
 
 
 def with_lost(classes: tuple[ClassInfo, ...], ids: Collection[int]) -> tuple[ClassInfo, ...]:
@@ -314,9 +324,14 @@ def with_painted(
     classes: tuple[ClassInfo, ...], before: tuple[ClassInfo, ...], painted: Mapping[int, int]
 ) -> tuple[ClassInfo, ...]:
     """Return another class table with those of the one before that it lacks and that something is painted in."""
-    ids, names = {info.id for info in classes}, {info.name for info in classes}
-    kept = [info for info in before if info.id not in ids and painted.get(info.id)]
-    return (*classes, *(one.replace(name=f"{one.name} (label {one.id})") if one.name in names else one for one in kept))
+    for kept in before:
+        if kept.id in {info.id for info in classes} or not painted.get(kept.id):
+            continue
+        if kept.name in {info.name for info in classes}:
+            kept = kept.replace(name=f"{kept.name} (label {kept.id})")
+        colors = [info.color for info in classes]
+        classes = (*classes, kept.replace(color=next_color(colors)) if kept.color in colors else kept)
+    return classes
 
 
 def edit_class(classes: tuple[ClassInfo, ...], row: int, name: str, color: str) -> tuple[ClassInfo, ...]:
