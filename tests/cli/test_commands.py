@@ -198,6 +198,30 @@ def test_inspect_writes_pictures_of_the_image_size_and_numbers(affmae, images, t
         assert positions.max() <= 96
 
 
+def test_a_page_of_a_stack_is_the_one_that_was_asked_for_whichever_others_are_usable(affmae, pretrained, tmp_path):
+    pages = np.random.default_rng(0).integers(0, 255, (3, 32, 32), np.uint8)
+    pages[1] = 7
+    stack, out = tmp_path / "stack.tif", tmp_path / "out"
+    tifffile.imwrite(stack, pages, photometric="minisblack")
+    for page in (0, 2):
+        result = affmae("inspect", pretrained, stack, "--page", page, "--out", out, "--overwrite")
+        assert result.code == 0, result.err
+        assert f"stack.tif has 3 pages; this is page {page}" in result.err
+        assert json.loads((out / "inspection.json").read_bytes())["image"] == f"stack.tif[{page}]"
+    refused = affmae("inspect", pretrained, stack, "--page", 1, "--out", tmp_path / "other")
+    assert refused.code == 1
+    assert "page 1 of stack.tif cannot be used (constant: every value is 7)" in refused.err
+    refused = affmae("inspect", pretrained, stack, "--page", 3, "--out", tmp_path / "other")
+    assert refused.code == 2
+    assert "--page 3 was asked for, but stack.tif has 3 pages" in refused.err
+
+
+def test_a_folder_is_not_inspected_for_one_of_its_images(affmae, pretrained, images, tmp_path):
+    refused = affmae("inspect", pretrained, images, "--out", tmp_path / "out")
+    assert refused.code == 1
+    assert "is a folder; give one of its images" in refused.err
+
+
 def test_import_checkpoint_of_the_golden_model(affmae, tmp_path):
     golden = Path(__file__).parents[3] / "shared" / "golden" / "seg_cluster.npz"
     if not golden.is_file():

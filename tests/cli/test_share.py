@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from skimage.io import imread
 
 from napari_affmae.engine import export as export_module
+from napari_affmae.errors import AffmaeError
 from napari_affmae.zoo import why_not_export
 
 
@@ -86,6 +89,20 @@ def test_a_page_that_is_not_there(affmae, finetuned, images, tmp_path):
     result = affmae("export", finetuned, "--out", tmp_path / "m.zip", "--image", images / "a.png", "--page", 3)
     assert result.code == 2
     assert "--page 3" in result.err
+
+
+def test_the_page_that_is_given_away_is_the_one_that_was_asked_for(affmae, finetuned, tmp_path, monkeypatch):
+    pages = np.random.default_rng(0).integers(0, 255, (3, 32, 32), np.uint8)
+    pages[1] = 7
+    tifffile.imwrite(tmp_path / "stack.tif", pages, photometric="minisblack")
+
+    def told(*_, sample, **__):
+        raise AffmaeError(f"given away: {sample.name}")
+
+    monkeypatch.setattr(export_module, "export", told)
+    words = ("export", finetuned, "--out", tmp_path / "m.zip", "--image", tmp_path / "stack.tif", "--page")
+    assert "given away: stack.tif[2]" in affmae(*words, 2).err
+    assert "page 1 of stack.tif cannot be used" in affmae(*words, 1).err
 
 
 def test_an_earlier_model_without_hashes_says_so(affmae, finetuned, images, tmp_path):

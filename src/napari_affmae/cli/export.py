@@ -10,7 +10,6 @@ from cyclopts.validators import Number
 
 from ..config import ExportConfig
 from ..control import JobControl
-from ..errors import ConfigError
 from .options import AsJson, Model, Overwrite
 from .output import print_result
 from .progress import watch
@@ -48,16 +47,11 @@ def export(
     Keep the .safetensors file: only that can be trained further.
     """
     require_there(model, image)
-    from ..data.scan import scan
     from ..engine.export import ExportResult
     from ..engine.export import export as run_export
+    from .one_image import one_image
 
-    sample = None
-    if image is not None:
-        records = scan(image).records
-        if page >= len(records):
-            raise ConfigError(f"--page {page} was asked for, but {image.name} has {len(records)} usable pages (counted from 0)")
-        sample = records[page]
+    sample = None if image is None else one_image(image, page)
     config = ExportConfig(
         name=name, description=description, authors=tuple(author or ()), licence=licence, cite=tuple(cite or ()), tile=tile,
         check=check,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from ..errors import ConfigError, StorageError
+from ..errors import StorageError
 from .options import AsJson, Device, Model, OutputFolder, Overwrite
 from .output import number_of, print_result, write_json
 from .there import require_there
@@ -34,24 +33,20 @@ def inspect(
 ) -> None:
     """Write pictures of the tokens of each stage, what merged into which, and the features, with numbers in inspection.json."""
     require_there(model, image)
-    from ..data.scan import scan
     from ..engine.inspect import inspect as run_inspection
     from ..model.model_file import load_model
+    from .one_image import one_image
     from .token_pictures import pictures
 
     if not overwrite and out.is_dir() and any(out.iterdir()):
         raise StorageError(f"{out} is not empty; choose another folder, or pass --overwrite to replace what is there")
     network = load_model(model)
-    records = scan(image).records
-    if page >= len(records):
-        raise ConfigError(f"--page {page} was asked for, but {image.name} has {len(records)} usable pages (counted from 0)")
-    if len(records) > 1:
-        print(f"note: {image.name} has {len(records)} pages; this is page {page}", file=sys.stderr)
-    pixels = records[page].read()
+    record = one_image(image, page)
+    pixels = record.read()
     inspection = run_inspection(network, pixels, device=device or "auto")
     written = [write_png(out / f"{name}.png", picture, overwrite) for name, picture in pictures(pixels, inspection)]
     numbers = describe(inspection)
-    report = {"image": records[page].name, "height": pixels.shape[0], "width": pixels.shape[1], **numbers}
+    report = {"image": record.name, "height": pixels.shape[0], "width": pixels.shape[1], **numbers}
     written.append(write_json(out / "inspection.json", report, overwrite))
     shown = [{name: value for name, value in stage.items() if name != "positions_rc"} for stage in numbers["stages"]]
     tokens = {
