@@ -189,6 +189,14 @@ def test_every_image_has_labels_of_its_own():
     assert all(folder.count("/") == 1 for folder in folders)
 
 
+@pytest.mark.parametrize("name", ["実験" * 20 + ".tif", "Образец/срез " * 4 + ".tif", "a/" * 99], ids=["a", "b", "c"])
+def test_paint_of_an_image_with_a_long_name_is_saved_and_is_its_own(tmp_path, name):
+    project = ProjectFile()
+    others = [name + "2", *(name[:place] + "ß" + name[place + 1 :] for place in range(len(name)))]
+    assert len({project.labels_of(one) for one in [name, *others]}) == len(others) + 1
+    LabelArray(tmp_path / project.labels_of(name), "paint").write(random_labels((30, 40)))
+
+
 @pytest.fixture
 def painted(tmp_path):
     """A project with one painted image."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -22,6 +23,9 @@ from ..model_places import PROJECT_FILE
 from ..settings import Settings
 from ..whole_file import replace_file
 from .suggestions import KeptSuggestions
+
+_LONGEST = 200
+"""Bytes of an image's name in that of its folder: file systems take 255, with suffixes and what is added while it is made."""
 
 ImageState = Literal["unlabelled", "painted", "predicted", "accepted"]
 
@@ -119,7 +123,7 @@ class ProjectFile(Settings):
 
     def labels_of(self, stack: str) -> str:
         """Return the OME-Zarr of an image or stack, relative to the project folder; each name has its own."""
-        return f"{self.labels}/{quote(stack, safe=' +,=@()[]')}.ome.zarr"
+        return f"{self.labels}/{_folder_name(stack)}.ome.zarr"
 
     def painted(self, images: Iterable[str]) -> dict[int, int]:
         """Return the painted pixels per class id in some of the images."""
@@ -173,6 +177,15 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
         replace_file(path, json.dumps(record, indent=1).encode())
     except OSError as error:
         raise cannot_save("the project", path.parent, error) from error
+
+
+def _folder_name(image: str) -> str:
+    """Return a name that every file system takes: what does not fit is stood for by a digest of the whole."""
+    quoted = quote(image, safe=" +,=@()[]")
+    if len(quoted) <= _LONGEST:
+        return quoted
+    # Longer than any name that is not cut, so that none of those can be the same.
+    return f"{quoted[:_LONGEST]}-{blake2b(image.encode(), digest_size=16).hexdigest()}"
 
 
 def _short(error: Exception) -> str:
