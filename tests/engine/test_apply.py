@@ -13,8 +13,9 @@ import zarr
 from skimage.io import imsave
 
 from napari_affmae.card import ClassInfo, ModelCard, Normalisation, PixelSize
-from napari_affmae.config import ApplyConfig, Refinement
+from napari_affmae.config import ApplyConfig, OutputFormat, Refinement
 from napari_affmae.control import JobControl
+from napari_affmae.data.outputs import SUFFIXES
 from napari_affmae.data.records import ImageCollection
 from napari_affmae.data.scan import collection_from_arrays, scan
 from napari_affmae.engine import memory as memory_module
@@ -153,18 +154,31 @@ def test_no_image_is_ever_replaced_by_what_is_made_of_it(model: Path, tmp_path: 
     assert [path.name for path in folder.iterdir()] == ["one.tif"]
 
 
-def test_what_was_segmented_into_the_folder_of_the_images_is_no_image(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("format", "suffix"), SUFFIXES.items())
+def test_what_was_segmented_into_the_folder_of_the_images_is_no_image(
+    model: Path, tmp_path: Path, format: OutputFormat, suffix: str
+) -> None:
     folder = tmp_path / "images"
     (folder / "deeper").mkdir(parents=True)
     for name in ("one.png", "deeper/two.png"):
         imsave(folder / name, np.random.default_rng(0).integers(0, 255, (40, 40), np.uint8), check_contrast=False)
     for out in (folder, folder / "results"):
-        list(apply(model, scan(folder), out, CPU))
+        list(apply(model, scan(folder), out, CPU.replace(format=format)))
     found = scan(folder)
     assert [record.name for record in found.records] == ["deeper/two.png", "one.png"]
-    results = {"one.tif", "deeper/two.tif", "results/one.tif", "results/deeper/two.tif"}
-    assert {item.name for item in found.skipped} == results
+    results = {"one", "deeper/two", "results/one", "results/deeper/two"}
+    assert {item.name for item in found.skipped} == {name + suffix for name in results}
     assert "was made of an image" in found.skipped[0].reason
+
+
+def test_a_written_ome_zarr_stands_for_an_image_that_is_gone(model: Path, images: ImageCollection, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    imsave(folder / "one.png", images.records[0].read()[..., 0], check_contrast=False)
+    list(apply(model, scan(folder), folder / "results", CPU.replace(format="ome-zarr")))
+    assert [record.name for record in scan(folder / "results").records] == ["one.ome.zarr"]
+    (folder / "one.png").unlink()
+    assert [record.name for record in scan(folder).records] == ["results/one.ome.zarr"]
 
 
 def test_what_is_refused_before_any_work(model: Path, images: ImageCollection, tmp_path: Path) -> None:

@@ -47,12 +47,15 @@ class Request:
     outputs: Outputs
 
 
-def made_in(folder: Path) -> set[str]:
-    """Return the names, within a folder, of the results that were written into it; none of a log that cannot be read."""
-    made: set[str] = set()
+def made_in(folder: Path) -> dict[str, str]:
+    """Return the results that were written into a folder, by their name in it, and the image that each was made of.
+
+    A log that cannot be read says nothing.
+    """
+    made: dict[str, str] = {}
     for name in (LOG, PLACES_LOG):
         with suppress(StorageError, KeyError, TypeError):
-            made |= {output for line in OutputLog(folder, name).lines() for output in line["outputs"]}
+            made |= {output: line["source"] for line in OutputLog(folder, name).lines() for output in line["outputs"]}
     return made
 
 

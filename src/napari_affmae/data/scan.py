@@ -156,10 +156,10 @@ def find_images(root: Path) -> tuple[list[str], int, list[Skipped]]:
     """Return the image files below a folder (relative, forward slashes, sorted), the number of other files, and what is barred.
 
     Hidden files and folders (a leading dot) are not looked at; links are followed, but no folder is entered twice. What was
-    made of images and written into these folders is barred.
+    made of images and written into these folders is barred, an OME-Zarr only if that image is there, too.
     """
     names: list[str] = []
-    made: set[str] = set()
+    made: dict[str, str] = {}
     ignored = 0
     barred: list[OSError] = []
     entered = {os.path.realpath(root)}
@@ -167,8 +167,7 @@ def find_images(root: Path) -> tuple[list[str], int, list[Skipped]]:
         kept = []
         below = Path(where).relative_to(root)
         if LOG in files or PLACES_LOG in files:
-            # An OME-Zarr that was written holds its image, too.
-            made |= {(below / output).as_posix() for output in made_in(Path(where)) if not output.endswith(".zarr")}
+            made |= {(below / output).as_posix(): source for output, source in made_in(Path(where)).items()}
         for folder in sorted(folders):
             real = os.path.realpath(os.path.join(where, folder))
             if not folder.startswith(".") and real not in entered:
@@ -184,8 +183,11 @@ def find_images(root: Path) -> tuple[list[str], int, list[Skipped]]:
             else:
                 ignored += 1
     skipped = [Skipped(str(error.filename), f"cannot look into this folder: {error.strerror}") for error in barred]
-    skipped += [Skipped(name, "was made of an image and written here, is none") for name in sorted(made & set(names))]
-    return sorted(set(names) - made), ignored, skipped
+    there = {os.path.realpath(root / name) for name in names} if made else set()
+    # An OME-Zarr that was written holds its image, too, and stands for it where that is not.
+    results = {name for name in names if name in made and (not name.endswith(".zarr") or made[name] in there)}
+    skipped += [Skipped(name, "was made of an image and written here, is none") for name in sorted(results)]
+    return sorted(set(names) - results), ignored, skipped
 
 
 def _try_file(root: Path, name: str, chosen: tuple[int, ...] | None) -> Found:
