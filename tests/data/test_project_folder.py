@@ -147,6 +147,14 @@ def test_damaged_labels_say_what_to_do(tmp_path):
         LabelArray(tmp_path / "a", "paint").read()
 
 
+def test_a_damaged_chunk_that_is_to_be_written_is_said(tmp_path):
+    LabelArray(tmp_path / "a", "paint").write(random_labels((64, 64)))
+    chunk = tmp_path / "a" / "labels" / "paint" / "0" / "c" / "0" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:20])
+    with pytest.raises(StorageError, match="could not be saved"):
+        LabelArray(tmp_path / "a", "paint").write(random_labels((64, 64), 1))
+
+
 def test_labels_that_cannot_be_written_say_so(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="choose another project folder"):

@@ -14,6 +14,7 @@ from skimage.io import imsave
 from napari_affmae.card import ClassInfo, ModelCard
 from napari_affmae.data.label_array import LabelArray
 from napari_affmae.data.project_folder import read_project
+from napari_affmae.events import LivePrediction
 from napari_affmae.widgets.layer_identity import signature
 from napari_affmae.widgets.live_worker import LiveSaved, Training
 from napari_affmae.widgets.plane import Plane
@@ -467,3 +468,74 @@ def test_an_id_that_the_network_knows_is_not_given_to_a_new_class(make_dock, eng
     assert len(dock.session.state.classes) == 2
     click(dock.label.panel.add)
     assert dock.session.state.classes[-1].id == 4, "what it predicts as 3 would be the new class"
+
+
+# Labels that cannot be read for a moment
+
+
+def without(path):
+    """Move a file or a folder away, and return a function that brings it back."""
+    there = path.rename(path.with_name("away"))
+    return lambda: there.rename(path)
+
+
+def halved(chunk):
+    """Damage a chunk, and return a function that makes it whole."""
+    whole = chunk.read_bytes()
+    chunk.write_bytes(whole[: len(whole) // 2])
+    return lambda: chunk.write_bytes(whole)
+
+
+@pytest.fixture
+def unread(request, make_dock, again, engine, paint, folder, read, opened):
+    """A dock with an image open of which the labels cannot be read, and a function that makes them readable again."""
+    images = folder("images")
+    dock = make_dock()
+    read(dock, images)
+    paint(dock, opened(dock, 0))
+    close(dock)
+    dock = again()
+    read(dock, images)
+    opened(dock, 1)
+    dock.session.state.segmenter = network(engine, dock.session.project, "finetune", TWO)
+    dock.session.save_paint()
+    project = dock.session.project
+    back = request.param(project / read_project(project).labels_of("im_0.png") / "labels" / "paint" / "0")
+    record = dock.session.state.images.records[0]
+    dock.session.layers.open_image(record, record.read())
+    return dock, back
+
+
+def predict(dock):
+    """Let live mode predict the current image, as after a round."""
+    live = dock.label.live_mode
+    live.on, live._plane = True, dock.session.layers.current()
+    dock._viewer.mouse_drag_callbacks.append(live._drag)
+    for signal, reaction in live._heard():
+        signal.connect(reaction)
+    live._on_batch((LivePrediction("live", live._generation, "im_0.png", 0, 0, np.ones((8, 8), np.uint8), True),))
+
+
+@pytest.mark.parametrize(
+    ("unread", "ask"),
+    [
+        (lambda array: without(array / "zarr.json"), lambda dock: dock.label.paint.click()),
+        (lambda array: halved(array / "c" / "0" / "0"), lambda dock: dock.label.segment.click()),
+        (lambda array: without(array.parents[3]), lambda dock: dock.label.next.tool.start()),
+        (lambda array: without(array / "zarr.json"), predict),
+    ],
+    ids=["paint", "segment", "accept", "live"],
+    indirect=["unread"],
+)
+def test_nothing_is_made_on_labels_that_were_not_read(unread, ask):
+    dock, back = unread
+    ask(dock)
+    assert dock.session.state.idle
+    assert not dock.session.layers.kept("im_0.png")
+    assert "cannot be read" in dock.status.text()
+    assert not dock.label.live_mode.on
+    back()
+    dock.label.paint.click()
+    assert dock.session.layers.paint_layer("im_0.png").data[10, 10] == 1
+    close(dock)
+    assert on_disk(dock, "im_0.png")[10, 10] == 1

@@ -28,6 +28,9 @@ CHUNK = 256
 _VERSION = "0.5"
 """Of NGFF."""
 
+_DAMAGED = (OSError, ValueError, KeyError, RuntimeError)
+"""What zarr raises where a store is damaged, or away."""
+
 LabelKind = Literal["paint", "segmentation"]
 KINDS: tuple[LabelKind, ...] = ("paint", "segmentation")
 Region = tuple[slice, ...]
@@ -124,7 +127,7 @@ class LabelArray:
                     array[region] = chunk
                     self._note(index, chunk)
                     written += 1
-        except (OSError, ValueError) as error:
+        except _DAMAGED as error:
             raise cannot_save("the labels", self.folder, error) from error
         return written
 
@@ -265,7 +268,7 @@ def _readable(folder: Path) -> Iterator[None]:
     """Turn what a damaged store raises into one line for the user."""
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except _DAMAGED as error:
         raise StorageError(
             f"the labels in {folder} cannot be read ({error}); move that folder away, or restore a snapshot"
         ) from error

@@ -62,9 +62,8 @@ class AcceptTool:
         """Take it up on the paint of the current image."""
         session = self._session
         plane = session.layers.current()
-        if plane is None or self.active:
+        if plane is None or self.active or not session.restorer.restore(plane):
             return
-        session.restorer.restore(plane)
         layer = session.layers.create_paint(plane, session.state.classes, None)
         session.viewer.layers.selection.active = layer
         layer.mode = "pan_zoom"

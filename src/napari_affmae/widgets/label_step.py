@@ -171,9 +171,8 @@ class LabelStep(QWidget):
     def _paint(self) -> None:
         plane = self._session.layers.current()
         info = self.classes.selected()
-        if plane is None or info is None:
+        if plane is None or info is None or not self._session.restorer.restore(plane):
             return
-        self._session.restorer.restore(plane)
         layer = self._session.layers.create_paint(plane, self._session.state.classes, None)
         self._session.layers.hold_brush(layer, info.id, self.brush.value())
         self._session.say(f"Painting “{info.name}” on {plane.name}.")

@@ -245,7 +245,9 @@ class LiveMode:
         parts = [event for event in events if isinstance(event, LivePrediction)]
         plane = self._plane
         if parts and plane is not None and plane.layer in self._session.layers.images():
-            self._session.restorer.restore(plane)
+            if not self._session.restorer.restore(plane):
+                self._end()
+                return
             made = self._session.layers.show_parts(plane, parts, self._session.state.classes)
             self._turns += self._to_complete(plane, made)
             self._turns.append(partial(self._show_unsure, plane, parts))
@@ -297,8 +299,12 @@ class LiveMode:
         self.said.emit(f"{name} {event.number} · {event.seconds:.1f} s · loss {event.loss_after:.2f}")
 
     def _on_failed(self, error: Exception) -> None:
-        self.stop()
         self._session.fail(error)
+        self._end()
+
+    def _end(self) -> None:
+        """Switch off because of an error, which is said already."""
+        self.stop()
         self.ended.emit()
 
     def _on_ended(self) -> None:

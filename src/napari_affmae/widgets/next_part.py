@@ -86,6 +86,7 @@ class NextPart(QWidget):
         self.list.currentRowChanged.connect(self._on_row)
         self.places.changed.connect(self._show_places)
         self.accept.clicked.connect(self.tool.toggle)
+        self.accept.clicked.connect(self._render)
         self.tool.changed.connect(self._render)
         session.event.connect(self._on_event)
         session.job_ended.connect(self._on_job_ended)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.project_folder import ImageEntry, ProjectFile, is_project, write_project
+from ..errors import StorageError
 from .plane_names import plane_name
 
 if TYPE_CHECKING:
@@ -73,6 +74,13 @@ class ProjectWriter:
     def read(self, file: ProjectFile, stack: str) -> SavedLabels:
         """Return what is kept of an image or a stack; raise :class:`StorageError` if it cannot be read."""
         where = file.labels_of(stack)
+        is_kept = any(entry.labels == where and (entry.pixels or entry.predicted) for entry in file.images.values())
+        # Somebody may have moved the labels of one image away; without the folder of all, the project itself is not there.
+        if is_kept and not (self.folder / file.labels).is_dir():
+            raise StorageError(
+                f"the labels of {stack} cannot be read ({self.folder / file.labels} is not there); "
+                "bring that folder back, or choose another project folder in step 2"
+            )
         return SavedLabels(self._array(where, "paint").read(), self._array(where, "segmentation").read())
 
     def relabel(self, wheres: Iterable[str], source: int, target: int) -> Places:

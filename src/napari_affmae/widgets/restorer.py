@@ -34,13 +34,18 @@ class Restorer:
         self._done.clear()
         self._project += 1
 
-    def restore(self, plane: Plane) -> None:
-        """Show what is kept of an image, unless that was done."""
+    def restore(self, plane: Plane) -> bool:
+        """Show what is kept of an image, unless that was done.
+
+        Returns False, said, if it cannot be read: whatever is made on the image then would be saved over it.
+        """
         if plane.group not in self._done:
             try:
                 self._show(plane, self._session.keeper.read(plane.group))
             except AffmaeError as error:
                 self._session.fail(error)
+                return False
+        return True
 
     def restore_soon(self, then: Callable[[], None]) -> None:
         """Show what is kept of the current image as soon as it is read; then, or at once if nothing is, call ``then``."""

@@ -70,6 +70,8 @@ class Segmenting:
         model = session.state.segmenter
         if model is None or not planes:
             return
+        if not all(is_large(plane) or session.restorer.restore(plane) for plane in planes):
+            return
         self._planes = {plane.name: plane for plane in planes}
         jobs = [(plane.name, self._large(plane, model) if is_large(plane) else self._held(plane, model)) for plane in planes]
         session.layers.lay_down_brush()
@@ -78,7 +80,6 @@ class Segmenting:
 
     def _held(self, plane: Plane, model: ModelOnDisk) -> Job:
         session, settings = self._session, self._session.settings
-        session.restorer.restore(plane)
         size = plane.current_image().pixel_size if self._rescale() else None
         return segment_job(session.engine, model.path, plane.record(), size, settings.device, settings.views)
 
