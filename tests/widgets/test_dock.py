@@ -408,6 +408,46 @@ def test_a_loaded_segmenter_brings_its_classes(make_dock, engine, wait_idle):
     assert "2 classes" in dock.pretrain.model_note.text()
 
 
+def test_a_class_that_a_network_calls_0_is_a_class_like_the_others(make_dock, engine, click, wait_idle, qtbot):
+    dock = make_dock()
+    dock._viewer.add_image(np.random.default_rng(0).random((32, 48)), name="em")
+    give_network(dock, engine, default_classes([0, 1]))
+    wait_idle(dock)
+    names = {info.id: info.name for info in dock.session.state.classes}
+    assert list(names.values()) == ["background", "foreground"]
+    assert 0 not in names
+    click(dock.label.paint)
+    layer = dock.session.layers.paint_layer("em")
+    assert layer.colormap.map(np.array([0]))[0, 3] == 0, "what is not painted is seen through"
+    for place, class_id in enumerate(names):
+        dock.label.classes.selectRow(place)
+        layer.paint((10, 10 + 15 * place), layer.selected_label)
+        assert (layer.data == class_id).any()
+    qtbot.waitUntil(lambda: dock.session.state.painted.keys() == names.keys(), timeout=5000)
+    assert dock.label.train.isEnabled()
+    layer.data = np.zeros_like(layer.data)
+    click(dock.label.segment)
+    wait_idle(dock)
+    [shown] = [layer for layer in dock._viewer.layers if layer.metadata.get(KIND) == Kind.SEGMENTATION]
+    assert set(np.unique(shown.data)) == names.keys()
+    dock.session.layers.color_classes(dock.session.state.classes)
+    assert shown.colormap.map(np.array(list(names)))[:, 3].tolist() == [1, 1]
+    dock.label.next.tool.start()
+    dock.label.next.tool._accept(dock.session.layers.current(), [(-1, -1), (-1, 49), (33, 49), (33, -1)])
+    qtbot.waitUntil(lambda: layer.data.all(), timeout=5000)
+    np.testing.assert_array_equal(layer.data, shown.data)
+
+
+def test_a_loaded_network_says_what_it_calls_otherwise(make_dock, engine, click, wait_idle):
+    dock = make_dock()
+    dock._viewer.add_image(np.random.default_rng(0).random((32, 48)), name="em")
+    click(dock.label.paint)
+    dock.session.layers.paint_layer("em").paint((10, 10), 1)
+    give_network(dock, engine, default_classes([1, 2]))
+    wait_idle(dock)
+    assert "What was painted as “background” is “class 1” now." in dock.status.text()
+
+
 def test_removing_a_class_removes_its_paint(make_dock, click):
     dock = make_dock()
     dock._viewer.add_image(np.random.default_rng(0).random((32, 32)), name="em")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 from napari_affmae.card import ModelCard, PixelSize
 from napari_affmae.config import FinetuneConfig
@@ -14,6 +15,7 @@ from napari_affmae.data.classes import default_classes
 from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.errors import LabelError
 from napari_affmae.widgets.class_balance import few_pixels_warning, starved
+from napari_affmae.widgets.class_ids import in_layers, labels_in_layers
 from napari_affmae.widgets.project import LastRun
 from napari_affmae.widgets.state import (
     DEFAULT_CLASSES,
@@ -26,6 +28,7 @@ from napari_affmae.widgets.state import (
     describe_pixel_size,
     edit_class,
     pixel_size_mismatch,
+    renamed_paint,
     why_not_look,
     why_not_pause,
     why_not_pretrain,
@@ -130,6 +133,30 @@ def test_classes_are_added_and_renamed():
         edit_class(classes, 2, "background", "#112233")
     with pytest.raises(LabelError, match="needs a name"):
         edit_class(classes, 2, "  ", "#112233")
+
+
+def test_paint_that_another_table_calls_otherwise_is_said():
+    before = default_classes([1, 2, 3])
+    after = (before[0].replace(name="a"), before[1].replace(name="b"))
+    assert renamed_paint(before, after, {1: 5, 3: 5}) == " What was painted as “class 1” is “a” now."
+    assert renamed_paint(before, after, {}) == ""
+
+
+@pytest.mark.parametrize("ids", [(0, 1), (1, 2), (3, 0, 255), (0,)])
+def test_in_layers_no_class_is_0_and_all_others_are_as_the_network_has_them(ids):
+    classes = default_classes(ids)
+    shown = in_layers(classes)
+    assert [info.replace(id=0) for info in shown] == [info.replace(id=0) for info in classes]
+    new = {info.id: other.id for info, other in zip(classes, shown, strict=True)}
+    assert 0 not in new.values()
+    assert len(set(new.values())) == len(ids)
+    assert all(new[one] == one for one in ids if one)
+    labels = np.random.default_rng(0).choice(np.array(ids, np.uint8), (20, 30))
+    expected = np.vectorize(new.get)(labels)
+    for array in (labels, zarr.array(labels, chunks=(8, 8))):
+        held = labels_in_layers(array, classes)
+        assert held.dtype == np.uint8
+        np.testing.assert_array_equal(np.asarray(held), expected)
 
 
 def test_classes_get_the_colours_that_they_have_on_the_command_line():

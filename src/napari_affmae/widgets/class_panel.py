@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QMenu, QPushButton, QVBoxLayout, QWidget
 from ..card import ClassInfo
 from ..errors import LabelError
 from .class_balance import few_pixels_warning, starved
+from .class_ids import class_table
 from .class_table import COLOR, NAME, ClassTable
 from .forms import SPACING, note, row, set_live, set_note
 from .state import add_class, edit_class
@@ -71,7 +72,7 @@ class ClassPanel(QWidget):
     def _add(self) -> None:
         state = self._session.state
         # The network may still know a class that was removed: what it predicts as that one must not become the new one.
-        known = () if state.segmenter is None else state.segmenter.card.classes
+        known = () if state.segmenter is None else class_table(state.segmenter)
         try:
             state.classes = add_class(state.classes, (*known, *self._session.class_edits.taken))
         except LabelError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from ..config import DeviceName, Views
 from ..control import JobControl
 from ..errors import AffmaeError
 from ..events import Done
+from .class_ids import in_layers, labels_in_layers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageDone:
-    """A result for one image: a segmentation, with how unsure it is of each pixel, or a look inside."""
+    """A result for one image: a segmentation as layers hold it, with how unsure it is of each pixel, or a look inside."""
 
     name: str
     result: Any
@@ -81,7 +82,9 @@ def segment_job(
             if not isinstance(event, Done):
                 yield event
             elif event.result is not None:
-                yield ImageDone(record.name, event.result, engine.uncertainty(event.result.probabilities))
+                own = event.result
+                shown = replace(own, labels=labels_in_layers(own.labels, own.classes), classes=in_layers(own.classes))
+                yield ImageDone(record.name, shown, engine.uncertainty(own.probabilities))
 
     return job
 

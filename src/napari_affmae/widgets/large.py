@@ -14,9 +14,9 @@ import zarr
 from ..card import ClassInfo
 from ..config import ApplyConfig
 from ..control import JobControl
-from ..data.classes import default_classes
 from ..data.records import ImageCollection, ImageRecord
 from ..events import ImageWritten
+from .class_ids import own_table
 from .job_runner import Job
 from .jobs import Engine
 from .state import ModelOnDisk
@@ -30,7 +30,7 @@ STEP = 8
 
 @dataclass(frozen=True)
 class LargeDone:
-    """A large image was segmented into an OME-Zarr.
+    """A large image was segmented into an OME-Zarr, in ids of the network's own ``classes``.
 
     ``uncertainty`` holds means over squares of :data:`STEP` pixels: of so many pixels, each would be too much to keep.
     """
@@ -50,14 +50,9 @@ def large_job(engine: Engine, model: ModelOnDisk, record: ImageRecord, project: 
         for event in engine.apply(model.path, images, project / FOLDER, config, overwrite=True, control=control, also=means):
             yield event
             if isinstance(event, ImageWritten):
-                yield LargeDone(record.name, event.outputs[0], class_table(model), means.means)
+                yield LargeDone(record.name, event.outputs[0], own_table(model), means.means)
 
     return job
-
-
-def class_table(model: ModelOnDisk) -> tuple[ClassInfo, ...]:
-    """Return the classes of a segmenter; one that was never trained has ids 0..K-1."""
-    return model.card.classes or default_classes(range(model.num_classes))
 
 
 def levels_of(path: Path) -> list[Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import AffmaeError
 from ..model_places import RunKind, models_of
+from .class_ids import in_layers
 
 if TYPE_CHECKING:
     from .session import Session
@@ -79,7 +80,7 @@ class Networks:
         if state.segmenter is None or not self._session.keeper.file.images:
             return state.segmenter
         names = {info.id: info.name for info in state.classes}
-        others = [info for info in state.segmenter.card.classes if names.get(info.id) != info.name]
+        others = [info for info in in_layers(state.segmenter.card.classes) if names.get(info.id) != info.name]
         return None if others else state.segmenter
 
     def _found(self, place: str | None, kind: RunKind) -> ModelOnDisk | None:

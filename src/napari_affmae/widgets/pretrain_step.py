@@ -13,6 +13,7 @@ from ..errors import ModelFileError
 from ..events import CheckpointSaved, Done, Preview, Progress
 from ..model_config import PRESETS, ModelConfig, PresetName, Selection
 from .about_button import AboutButton
+from .class_ids import in_layers
 from .forms import JobBar, PathField, form_layout, note, row, set_live, set_note, step_layout
 from .jobs import ModelRead, load_job, pretrain_job
 from .loss_curve import LossCurve
@@ -23,6 +24,7 @@ from .state import (
     ModelOnDisk,
     Phase,
     count,
+    renamed_paint,
     why_not_pretrain,
     why_not_scan,
     why_not_stop,
@@ -204,8 +206,10 @@ class PretrainStep(QWidget):
 
     def _on_event(self, event: object) -> None:
         if isinstance(event, ModelRead):
+            state = self._session.state
+            before = state.classes
             self._take(event.model)
-            self._session.say(f"Loaded {event.model.describe()}.")
+            self._session.say(f"Loaded {event.model.describe()}.{renamed_paint(before, state.classes, state.painted)}")
         if self._session.state.job != "pretrain":
             return
         if isinstance(event, Progress):
@@ -236,7 +240,7 @@ class PretrainStep(QWidget):
             self._session.state.segmenter = model
             if model.card.classes:
                 state = self._session.state
-                state.classes = with_painted(model.card.classes, state.classes, state.painted)
+                state.classes = with_painted(in_layers(model.card.classes), state.classes, state.painted)
 
     def _on_job_ended(self, name: str) -> None:
         if name == "pretrain" and self.bar.maximum() == 0:

@@ -9,9 +9,9 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QSpinBox, QWidget
 
 from ..config import Refinement
+from .class_ids import class_table
 from .forms import form_layout, note, set_note, step_layout
 from .job_runner import JobRunner
-from .large import class_table
 from .object_table import ObjectTable
 from .refine_job import RefineDone, refine_job
 from .state import count

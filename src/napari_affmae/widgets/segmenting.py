@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..config import ApplyConfig
 from ..events import Progress
+from .class_ids import in_layers, labels_in_layers
 from .forms import JobBar
 from .image_jobs import ImageDone, ImageFailed, Working, one_after_the_other, segment_job
 from .large import STEP, LargeDone, large_job, levels_of
@@ -119,7 +120,8 @@ class Segmenting:
     def _show_large(self, done: LargeDone) -> None:
         plane = self._plane(done.name)
         if plane is not None:
-            self._session.layers.show_stored(plane, levels_of(done.path), done.classes)
+            levels = [labels_in_layers(level, done.classes) for level in levels_of(done.path)]
+            self._session.layers.show_stored(plane, levels, in_layers(done.classes))
             self._session.layers.show_mean_uncertainty(plane, done.uncertainty, STEP)
 
     def _show(self, done: ImageDone) -> None:

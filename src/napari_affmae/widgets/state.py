@@ -334,6 +334,13 @@ def with_painted(
     return classes
 
 
+def renamed_paint(before: Sequence[ClassInfo], after: Sequence[ClassInfo], painted: Mapping[int, int]) -> str:
+    """Return a sentence, after a space, for each painted class that another table calls otherwise; empty if there is none."""
+    names = {info.id: info.name for info in after}
+    renamed = [info for info in before if painted.get(info.id) and names.get(info.id, info.name) != info.name]
+    return "".join(f" What was painted as “{info.name}” is “{names[info.id]}” now." for info in renamed)
+
+
 def edit_class(classes: tuple[ClassInfo, ...], row: int, name: str, color: str) -> tuple[ClassInfo, ...]:
     """Return the table with one row renamed or recoloured.
 
