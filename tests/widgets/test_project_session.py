@@ -678,6 +678,47 @@ def test_undo_takes_strokes_and_classes_back_in_their_order(three, click):
     assert len(shown(dock)) == 3
 
 
+def test_the_brush_leaves_a_class_that_goes(three, click):
+    dock, layer, control = three, paint_of(three), Qt.KeyboardModifier.ControlModifier
+    dock.label.classes.selectRow(2)
+    assert layer.selected_label == 3
+    click(dock.label.panel.remove)
+    assert layer.selected_label == dock.label.classes.selected().id == 2
+    key(dock, Qt.Key.Key_Z, control)
+    dock.label.classes.selectRow(2)
+    key(dock, Qt.Key.Key_Z, control, Qt.KeyboardModifier.ShiftModifier)
+    assert layer.selected_label == dock.label.classes.selected().id == 2, "removed again"
+    click(dock.label.panel.undo)
+    dock.label.classes.selectRow(2)
+    dock.label.panel._fill_menu()
+    dock.label.panel._menu.actions()[0].trigger()
+    assert layer.selected_label == dock.label.classes.selected().id == 1, "what it was merged into"
+
+
+def test_the_selected_class_stays_selected_when_others_come_and_go(three, click):
+    dock, layer = three, paint_of(three)
+    dock.label.classes.selectRow(0)
+    layer.mode = "pan_zoom"
+    click(dock.label.panel.remove)
+    assert layer.selected_label == dock.label.classes.selected().id == 2
+    click(dock.label.panel.undo)
+    assert layer.selected_label == dock.label.classes.selected().id == 2, "though it stands a row lower"
+    assert layer.mode == "pan_zoom"
+
+
+def test_undo_brings_back_the_name_of_a_class_whose_label_was_painted_since(three, click, qtbot):
+    dock, layer = three, paint_of(three)
+    dock.label.panel._edit(2, "vesicle", "#123456")
+    before = dock.session.state.classes
+    dock.label.classes.selectRow(2)
+    click(dock.label.panel.remove)
+    layer.selected_label = 3
+    layer.paint((20, 20), 3)
+    qtbot.waitUntil(lambda: shown(dock) == ["background", "structure", "label 3"], timeout=3000)
+    click(dock.label.panel.undo)
+    assert dock.session.state.classes == before
+
+
 def test_a_new_class_never_takes_the_id_of_one_that_can_come_back(three, click):
     dock = three
     dock.label.classes.selectRow(2)

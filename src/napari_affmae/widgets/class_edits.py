@@ -16,6 +16,7 @@ from psygnal import Signal
 from ..card import ClassInfo
 from .kinds import KIND, Kind
 from .project_writer import Places, ProjectWriter
+from .state import with_lost
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -102,9 +103,9 @@ class ClassEdits:
 
         edit = self._done.pop()
         target, source = edit.target, edit.source.id
-        names = {info.id for info in self._state.classes}
-        if source not in names:
-            self._state.classes = _put_back(self._state.classes, edit)
+        classes = tuple(info for info in self._state.classes if info.id != source or not _is_makeshift(info))
+        if source not in {info.id for info in classes}:
+            self._state.classes = _put_back(classes, edit)
         opened = self._open()
         for where, layer in opened.items():
             places = edit.places.get(where)  # whoever opened it waited for the saving thread
@@ -197,6 +198,11 @@ def _put_back(classes: tuple[ClassInfo, ...], edit: ClassEdit) -> tuple[ClassInf
     if any(info.name == source.name for info in classes):
         source = source.replace(name=f"{source.name} (label {source.id})")
     return (*classes[:place], source, *classes[place:])
+
+
+def _is_makeshift(info: ClassInfo) -> bool:
+    """Whether a class is only there because its label was painted, though no class had it."""
+    return info.name == with_lost((), {info.id})[0].name
 
 
 def _does_something(layer: Labels, action: Callable[[], None]) -> bool:

@@ -97,8 +97,8 @@ class ClassPanel(QWidget):
             self.changed.emit()
 
     def _merge(self, info: ClassInfo, into: ClassInfo) -> None:
-        self._session.class_edits.merge(info, into)
         self.select_id(into.id)
+        self._session.class_edits.merge(info, into)
         self._session.say(f"Merged “{info.name}” into “{into.name}”. Undo takes them apart again.")
         self.changed.emit()
 

@@ -46,8 +46,11 @@ class ClassTable(QTableWidget):
     def show_classes(
         self, classes: Sequence[ClassInfo], painted: Mapping[int, int], warnings: Mapping[int, str] | None = None
     ) -> None:
-        """Show the classes, how many pixels of each are painted, and a sign beside those that have a warning."""
-        row = self.currentRow()
+        """Show the classes, how many pixels of each are painted, and a sign beside those that have a warning.
+
+        The selected class stays selected; if it is gone, the one in its place is.
+        """
+        row, selected = self.currentRow(), self.selected()
         self._painted = painted
         warnings = warnings or {}
         self.blockSignals(True)
@@ -56,7 +59,9 @@ class ClassTable(QTableWidget):
             self.setRowCount(len(classes))
             for place, info in enumerate(classes):
                 self._fill(place, info)
-            self.selectRow(min(max(row, 0), len(classes) - 1))
+            ids = [info.id for info in classes]
+            stays = selected is not None and selected.id in ids
+            self.selectRow(ids.index(selected.id) if stays else min(max(row, 0), len(classes) - 1))
             self._fit_height()
         for place, info in enumerate(classes):
             warning = warnings.get(info.id, "")

@@ -163,6 +163,7 @@ class LabelStep(QWidget):
         session.job_ended.connect(self._on_job_ended)
         session.state.events.connect(self._render)
         session.state.events.classes.connect(session.layers.color_classes)
+        session.state.events.classes.connect(self._leave_lost_classes)
         session.opener.opened.connect(self._on_opened)
         session.project_opened.connect(self._on_project_opened)
 
@@ -182,6 +183,13 @@ class LabelStep(QWidget):
         plane = self._session.layers.current()
         if plane is not None and self._session.layers.paint_layer(plane.group) is not None:
             self._paint()
+
+    def _leave_lost_classes(self) -> None:
+        """Give brushes the selected class where theirs is gone: the next stroke would bring its label back, without a name."""
+        info, ids = self.classes.selected(), {0, *(info.id for info in self._session.state.classes)}
+        for layer in self._session.layers.paint_layers().values():
+            if info is not None and layer.selected_label not in ids:
+                layer.selected_label = info.id
 
     def _show_painting(self) -> None:
         self.paint.setChecked(self._session.layers.is_painting())
