@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import torch
 from napari.utils.notifications import NotificationSeverity, notification_manager
 from qtpy.QtCore import QEvent, QObject
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QPushButton
+from qtpy.QtWidgets import QApplication, QPushButton
 
 import napari_affmae
 from napari_affmae.card import ModelCard, PixelSize
@@ -27,6 +29,7 @@ from napari_affmae.model.mae import MaskedAutoencoder
 from napari_affmae.model.model_file import save_model
 from napari_affmae.model.segmenter import Segmenter
 from napari_affmae.model_config import ModelConfig
+from napari_affmae.widgets.dock import AffmaeDock
 from napari_affmae.widgets.jobs import Engine
 from napari_affmae.widgets.kinds import KIND, Kind
 from napari_affmae.widgets.section import Section
@@ -205,6 +208,52 @@ def test_closing_the_dock_stops_the_job_and_keeps_the_paint(ready, engine, click
     assert time.monotonic() - begun < 5
     assert layer in viewer.layers
     np.testing.assert_array_equal(saved_paint(ready.session.project), layer.data)
+
+
+class Network:
+    """Something large that live mode holds."""
+
+
+def test_a_closed_dock_is_freed_and_leaves_the_brush_alone(make_napari_viewer, engine, qtbot):
+    viewer, network = make_napari_viewer(), Network()
+    dock = AffmaeDock(viewer, engine)
+    window = viewer.window.add_dock_widget(dock, name="AFFMAE", area="right")
+    viewer.add_image(np.zeros((32, 32)), name="em")
+    dock.label.paint.click()
+    layer = dock.session.layers.paint_layer("em")
+    layer.paint((10, 10), 1)
+    dock.label.live_mode._training.live = network
+    held = [weakref.ref(one) for one in (dock, dock.session, network)]
+    window.destroyOnClose()
+    del dock, window, network
+
+    def freed():
+        QApplication.processEvents()
+        gc.collect()
+        return not any(one() for one in held)
+
+    layer.mode = "pan_zoom"
+    layer.selected_label = 2
+    assert layer.mode == "pan_zoom"
+    qtbot.waitUntil(freed, timeout=3000)
+
+
+def test_a_closed_dock_hears_nothing_of_paint(ready, click, qtbot):
+    ready.session.opener.open(ready.session.state.images.records[0])
+    qtbot.waitUntil(lambda: ready.session.state.image is not None, timeout=5000)
+    click(ready.label.paint)
+    layer, live = ready.session.layers.paint_layer("em_0.png"), ready.label.live_mode
+    live._training.live = network = Network()
+    seen, gone = ready.label.classes.currentRow(), weakref.ref(network)
+    del network
+    ready.shut_down()
+    layer.selected_label, layer.brush_size = 2, 77
+    layer.paint((20, 20), 1)
+    assert ready.label.classes.currentRow() == seen
+    assert ready.label.brush.value() != 77
+    assert ready.session.class_edits._strokes[id(layer)] == 0
+    gc.collect()
+    assert gone() is None
 
 
 def test_a_checkpoint_that_is_saved_because_of_a_pause_does_not_hide_it(ready, tmp_path):

@@ -797,6 +797,15 @@ def test_keys_choose_class_and_brush(dock, click):
     assert dock.label.classes.currentRow() == 1
 
 
+@pytest.mark.parametrize("mode", ["pan_zoom", "erase", "pick"])
+def test_a_label_that_napari_s_controls_choose_leaves_the_tool(dock, mode):
+    layer = paint_of(dock)
+    layer.mode = mode
+    layer.selected_label = 2
+    assert dock.label.classes.selected().id == 2
+    assert layer.mode == mode
+
+
 def test_no_key_of_napari_is_taken(dock):
     from napari.layers import Labels
     from napari.utils.shortcuts import default_shortcuts

@@ -139,6 +139,11 @@ class ClassEdits:
         elif _does_something(layer, layer.redo):
             self._strokes[id(layer)] = self._strokes.get(id(layer), 0) + 1
 
+    def close(self) -> None:
+        """Stop listening to paint layers."""
+        for layer in self._layers.paint_layers().values():
+            layer.events.paint.disconnect(self._on_stroke)
+
     # Plumbing
 
     def _apply(self, edit: ClassEdit) -> None:
@@ -183,12 +188,11 @@ class ClassEdits:
         if layer.metadata.get(KIND) != Kind.PAINT:
             return
         self._strokes[id(layer)] = 0
+        layer.events.paint.connect(self._on_stroke)
 
-        def on_stroke() -> None:
-            self._strokes[id(layer)] += 1
-            self._undone.clear()
-
-        layer.events.paint.connect(on_stroke)
+    def _on_stroke(self, event: Any) -> None:
+        self._strokes[id(event.source)] += 1
+        self._undone.clear()
 
 
 def _put_back(classes: tuple[ClassInfo, ...], edit: ClassEdit) -> tuple[ClassInfo, ...]:

@@ -56,9 +56,11 @@ class ClassPanel(QWidget):
 
     def select_id(self, class_id: int) -> None:
         """Select a class without taking the brush: napari's controls or a key chose it."""
+        self.table.blockSignals(True)
         for place, info in enumerate(self._session.state.classes):
-            if info.id == class_id and place != self.table.currentRow():
+            if info.id == class_id:
                 self.table.selectRow(place)
+        self.table.blockSignals(False)
 
     def step(self, step: int) -> None:
         """Select the next (1) or the previous (-1) class, around the ends."""

@@ -146,7 +146,6 @@ class AffmaeDock(QWidget):
         """Keep settings and paint and stop the job; the layers stay in the viewer."""
         if not self.session.closed:
             self._viewer.events.theme.disconnect(self._use_theme)
-            self.label.shortcuts.release()
             self.session.close()
 
     def load_model(self, path: Path) -> None:

@@ -85,6 +85,7 @@ class ProjectKeeper:
 
     def __init__(self, layers: OverlayLayers) -> None:
         self.file = ProjectFile()
+        self._layers = layers
         self._writer: ProjectWriter | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="affmae-save")
         self._notes: dict[tuple[str, LabelKind], _Note] = {}
@@ -227,8 +228,13 @@ class ProjectKeeper:
         return True
 
     def close(self, timeout: float = 10.0) -> bool:
-        """Save and stop; return whether everything is saved."""
+        """Save, stop, and watch no layer any more; return whether everything is saved."""
         done = self.flush(timeout)
+        for layer in self._layers.overlays():
+            if layer.metadata[KIND] in _KEPT:
+                layer.events.paint.disconnect(self._on_stroke)
+                layer.events.data.disconnect(self._on_other)
+                layer.events.set_data.disconnect(self._on_other)
         self._timer.stop()
         self._writer = None
         self._thread.shutdown(wait=False)
@@ -239,18 +245,17 @@ class ProjectKeeper:
     def _watch(self, layer: Labels) -> None:
         if layer.metadata.get(KIND) not in _KEPT:
             return
-
-        def on_stroke(event: Any) -> None:
-            self.note(layer, stroke_regions(event.value, layer.data.shape))
-
-        def on_other(event: Any = None) -> None:
-            self.note(layer)
-
-        layer.events.paint.connect(on_stroke)
-        layer.events.data.connect(on_other)
+        layer.events.paint.connect(self._on_stroke)
+        layer.events.data.connect(self._on_other)
         # Undo, redo and whatever else napari has no event for; scrolling through a stack causes it as well.
-        layer.events.set_data.connect(on_other)
+        layer.events.set_data.connect(self._on_other)
         self.note(layer)
+
+    def _on_stroke(self, event: Any) -> None:
+        self.note(event.source, stroke_regions(event.value, event.source.data.shape))
+
+    def _on_other(self, event: Any) -> None:
+        self.note(event.source)
 
     def _tick(self) -> None:
         failed = False

@@ -130,6 +130,7 @@ class LiveMode:
         # The window may be gone already: no layer is touched.
         self._turns = []
         self.stop()
+        self._training, self._latest = Training("", self._session.project), None
         return self.runner.close(timeout)
 
     # What the user does

@@ -296,6 +296,7 @@ class Session:
         self.keeper.recovered.disconnect(self._on_saved_again)
         if not self.keeper.close(timeout=SECONDS_TO_CLOSE):
             show_warning(sentence(f"What was painted last is not saved: {self.keeper.why_not or 'it took too long'}"))
+        self.class_edits.close()
         self.layers.disconnect()
         self._quiet.stop()
         self.store.save(self.settings)

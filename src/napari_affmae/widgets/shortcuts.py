@@ -44,10 +44,14 @@ class Shortcuts:
         self._hidden = HiddenOverlays(session.layers)
         self._bind_held(viewer, "H", self._hidden.hide, self._hidden.show)
         session.layers.overlay_added.connect(self._bind_paint)
+        session.closing.connect(self.release, max_args=0)
 
     def release(self) -> None:
-        """Unbind all keys."""
+        """Unbind all keys, and follow napari's controls no longer."""
         self._hidden.show()
+        for layer in self._session.layers.paint_layers().values():
+            layer.events.selected_label.disconnect(self._on_label)
+            layer.events.brush_size.disconnect(self._on_brush)
         for provider, key, function in self._bound:
             if function in provider.keymap.values():
                 provider.bind_key(key, None)
@@ -65,8 +69,14 @@ class Shortcuts:
             self._bind(layer, f"Control-{place + 1}", lambda _, place=place: panel.select_place(place))
         self._bind(layer, "Control-Z", edits.undo)
         self._bind(layer, "Control-Shift-Z", edits.redo)
-        layer.events.selected_label.connect(lambda: panel.select_id(int(layer.selected_label)))
-        layer.events.brush_size.connect(lambda: self._step.show_brush(int(layer.brush_size)))
+        layer.events.selected_label.connect(self._on_label)
+        layer.events.brush_size.connect(self._on_brush)
+
+    def _on_label(self, event: Any) -> None:
+        self._step.panel.select_id(int(event.source.selected_label))
+
+    def _on_brush(self, event: Any) -> None:
+        self._step.show_brush(int(event.source.brush_size))
 
     def _resize(self, factor: float) -> None:
         size = self._step.brush.value()
