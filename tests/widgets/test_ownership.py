@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from napari.layers._layer_actions import _duplicate_layer
+from napari.layers._layer_actions import _convert_to_labels, _duplicate_layer, _split_rgb
 from napari.utils.notifications import notification_manager
 from skimage.io import imsave
 
@@ -307,6 +307,56 @@ def test_a_copy_of_an_image_is_another_image(make_dock, paint, canvas_paint):
     copy = next(one for one in layers if one.name.endswith("copy"))
     assert group_of(copy) != "Image"
     assert not canvas_paint(dock, copy).data.any()
+
+
+@pytest.mark.filterwarnings("ignore:projection mode")
+@pytest.mark.parametrize("make", [_duplicate_layer, _convert_to_labels, _split_rgb])
+def test_what_is_made_of_an_opened_image_stays_when_its_folder_is_left(
+    make_dock, make_napari_viewer, folder, read, opened, tmp_path, make
+):
+    colours = tmp_path / "colours"
+    colours.mkdir()
+    imsave(colours / "im_0.png", pixels(0, (64, 96, 3)), check_contrast=False)
+    dock = make_dock(make_napari_viewer())
+    read(dock, colours if make is _split_rgb else folder("greys"))
+    image, layers = opened(dock, 0), dock._viewer.layers
+    before = set(layers)
+    layers.selection = {image}
+    make(layers)
+    mine = set(layers) - before
+    assert mine
+    read(dock, folder("others", seed=5))
+    assert set(layers) == mine
+
+
+def test_a_copy_of_an_opened_image_is_segmented_as_it_is_shown(
+    make_dock, engine, folder, read, opened, click, wait_idle, monkeypatch
+):
+    dock = make_dock()
+    read(dock, folder("images"))
+    image, layers, seen = opened(dock, 0), dock._viewer.layers, []
+    dock.session.state.segmenter = network(engine, dock.session.project, "finetune", TWO)
+    layers.selection = {image}
+    _duplicate_layer(layers)
+    copy = next(one for one in layers if one.name.endswith("copy"))
+    copy.data = np.full_like(copy.data, 7)
+    layers.selection.active = copy
+    segment = engine.segment
+    monkeypatch.setattr(engine, "segment", lambda model, shown, **how: (seen.append(shown), segment(model, shown, **how))[1])
+    click(dock.label.segment)
+    wait_idle(dock)
+    assert [set(np.unique(shown)) for shown in seen] == [{7}]
+
+
+def test_an_image_whose_file_has_another_size_now_is_opened_once(make_dock, folder, read, opened, paint):
+    dock, where = make_dock(), folder("images")
+    read(dock, where)
+    paint(dock, opened(dock, 0))
+    imsave(where / "im_0.png", pixels(9, (128, 80)), check_contrast=False)
+    read(dock, where)
+    image = opened(dock, 0)
+    assert dock.session.layers.images() == [image]
+    assert image.data.shape == (128, 80)
 
 
 def test_what_was_painted_while_no_dock_was_open_stays(make_dock, paint):

@@ -158,7 +158,8 @@ class ImagesStep(QWidget):
             return
         is_another = self._pending_source not in (OPEN_LAYERS, self._session.state.source)
         chose = self._found is not None and len(self._chosen) < self._found.channels
-        if (is_another or chose) and not self._session.leave_images():
+        changed = self._pending_source != OPEN_LAYERS and not {*self._session.layers.opened()} <= {*event.images.records}
+        if (is_another or chose or changed) and not self._session.leave_images():
             return
         self._found = event.images
         self._session.state.source = self._pending_source

@@ -114,12 +114,12 @@ class OpenImages:
         # An image of other axes than the canvas, or one that was not drawn yet, states an empty part.
         return (top, left, bottom, right) if bottom - top > 1 and right - left > 1 else (0, 0, *plane.shape)
 
-    def is_open(self, record: ImageRecord) -> bool:
-        """Whether the image has a layer already."""
-        return any(image.metadata.get(RECORD) == record for image in self.images())
+    def opened(self) -> list[ImageRecord]:
+        """Return the records of the images that were opened from the list."""
+        return [image.metadata[RECORD] for image in self.images() if RECORD in image.metadata]
 
     def _opened_names(self) -> set[str]:
-        return {image.metadata[RECORD].name for image in self.images() if RECORD in image.metadata}
+        return {record.name for record in self.opened()}
 
     def use_channels(self, chosen: tuple[int, ...] | None) -> None:
         """Let jobs see only some channels of coloured images that the user opened; None for all."""

@@ -23,7 +23,7 @@ from ..data.records import ImageRecord
 from .kinds import CHANGED, GROUP, KEPT, KIND, LOOKS, PREVIEW_GROUP, PROJECT, REDRAWN, Kind
 from .open_images import OpenImages, title
 from .placement import Placement
-from .plane import NAME, RECORD, Plane, for_display, grey_limits
+from .plane import NAME, RECORD, UNSURE, Plane, for_display, grey_limits
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -78,7 +78,8 @@ class Overlays(OpenImages):
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__(viewer)
         self.is_adding = False
-        self._made: WeakSet[Layer] = WeakSet()
+        # What is there already, an earlier dock has opened.
+        self._made: WeakSet[Layer] = WeakSet(layer for layer in viewer.layers if RECORD in layer.metadata)
         self._comes_back = {*KEPT, Kind.SUGGESTIONS}
         viewer.layers.selection.events.active.connect(self._on_change)
         viewer.layers.events.inserted.connect(self._on_inserted)
@@ -118,6 +119,7 @@ class Overlays(OpenImages):
             if limits is not None:
                 layer.contrast_limits = limits
             Placement.of_pixels(record.pixel_size).apply(layer)
+            self._made.add(layer)
             self._viewer.layers.append(layer)
         layer.visible = True
         self._viewer.layers.selection.active = layer
@@ -231,9 +233,9 @@ class Overlays(OpenImages):
 
     def _on_inserted(self, event: Any) -> None:
         layer = event.value
-        if KIND in layer.metadata and layer not in self._made:
-            # A copy that the user made of an overlay is theirs.
-            for key in (KIND, GROUP, PROJECT, "detail"):
+        if (KIND in layer.metadata or RECORD in layer.metadata) and layer not in self._made:
+            # What the user made of an overlay, or of an image that was opened from the list, is theirs.
+            for key in (KIND, GROUP, PROJECT, "detail", RECORD, UNSURE):
                 layer.metadata.pop(key, None)
         if isinstance(layer, Image) and KIND not in layer.metadata:
             self._take_in(layer)
