@@ -70,6 +70,24 @@ def ours(viewer):
     return [layer for layer in viewer.layers if KIND in layer.metadata]
 
 
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_overlays_go_where_their_image_goes(viewer, layers, ndim):
+    image = add_image(viewer, (4, 32, 48)[-ndim:], scale=(3, 2, 1)[-ndim:])
+    plane = layers.current()
+    show_everything(layers, Plane(image, plane.index, corner=(4, 8)))
+    overlays = layers.overlays()
+    place = np.array([1, 5, 7])
+    below = {
+        layer: image.world_to_data(np.array((0, *layer.data_to_world(place[-layer.ndim :])))[-ndim:]) for layer in overlays
+    }
+    image.scale = (7, 0.5, 0.25)[-ndim:]
+    image.translate = (9, 3, -2)[-ndim:]
+    image.units = ("nm", "um", "um")[-ndim:]
+    for layer in overlays:
+        np.testing.assert_allclose(below(layer, 9), before[layer], err_msg=layer.name)
+        assert layer.units[-2:] == image.units[-2:]
+
+
 def test_overlays_carry_scale_translate_units_and_axis_labels(viewer, layers):
     image = add_image(viewer, scale=(0.5, 0.25), translate=(3, -7), units=("um", "um"), axis_labels=("row", "column"))
     show_everything(layers, layers.current())

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from napari.layers import Image, Layer
@@ -15,7 +16,7 @@ from psygnal import Signal
 
 from ..data.records import ImageRecord
 from .kinds import GROUP, KEPT, KIND, PREVIEW_GROUP
-from .placement import Placement
+from .placement import PLACED, Placement
 from .plane import CHANNELS, NAME, RECORD, UNSURE, Plane, spatial_shape
 from .plane_names import split_name
 
@@ -42,6 +43,7 @@ class OpenImages:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         self._current: Image | None = None
+        self._placed: WeakKeyDictionary[Image, Placement] = WeakKeyDictionary()
         self.known_names: Callable[[Image], tuple[list[str], set[str]]] = lambda image: ([], set())
         for image in self.images():
             self._watch(image)
@@ -179,10 +181,23 @@ class OpenImages:
     def _watch(self, image: Image) -> None:
         image.events.name.connect(self._on_another)
         image.events.data.connect(self._on_another)
+        self._placed[image] = Placement.of_layer(image, image.ndim)
+        for name in PLACED:
+            image.events[name].connect(self._on_placed)
 
     def _unwatch(self, image: Image) -> None:
         image.events.name.disconnect(self._on_another)
         image.events.data.disconnect(self._on_another)
+        for name in PLACED:
+            image.events[name].disconnect(self._on_placed)
+
+    def _on_placed(self, event: Any) -> None:
+        """Let the overlays of an image go where it goes."""
+        image = event.source
+        before, now = self._placed[image], Placement.of_layer(image, image.ndim)
+        self._placed[image] = now
+        for layer in self._of_group(Plane(image, ()).group):
+            Placement.of_layer(layer, layer.ndim).following(before, now).apply(layer)
 
     def _on_another(self, event: Any) -> None:
         self.settle(event.source)

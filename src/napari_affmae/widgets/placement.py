@@ -24,6 +24,10 @@ _UNITS: dict[str, tuple[Literal["nanometer", "micrometer", "millimeter"], float]
 """napari's name of a unit → ours and the factor between them. Pixels are no length and are not here."""
 
 
+PLACED = ("scale", "translate", "units", "axis_labels")
+"""napari's events of a change of placement."""
+
+
 @dataclass(frozen=True)
 class Placement:
     """The part of a layer's transform that its overlays share, one value per axis."""
@@ -54,6 +58,21 @@ class Placement:
         """Return the placement of a part that starts so many pixels further along each axis."""
         steps = zip(self.translate, self.scale, pixels, strict=True)
         return replace(self, translate=tuple(start + step * count for start, step, count in steps))
+
+    def following(self, before: Placement, now: Placement) -> Placement:
+        """Return where something that lay here goes when the layer below it moves from one placement to another.
+
+        Both have as many axes as this one, or more; the last ones are shared.
+        """
+        axes = len(self.scale)
+        ratios = [new / old for new, old in zip(now.scale[-axes:], before.scale[-axes:], strict=True)]
+        ways = zip(self.translate, before.translate[-axes:], now.translate[-axes:], ratios, strict=True)
+        return Placement(
+            tuple(side * ratio for side, ratio in zip(self.scale, ratios, strict=True)),
+            tuple(start + (here - old) * ratio for here, old, start, ratio in ways),
+            now.units[-axes:],
+            now.axis_labels[-axes:],
+        )
 
     def as_keywords(self) -> dict[str, Any]:
         """Return the placement as layer metadata, for data that napari makes layers of."""
