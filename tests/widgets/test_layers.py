@@ -77,9 +77,12 @@ def test_overlays_go_where_their_image_goes(viewer, layers, ndim):
     show_everything(layers, Plane(image, plane.index, corner=(4, 8)))
     overlays = layers.overlays()
     place = np.array([1, 5, 7])
-    below = {
-        layer: image.world_to_data(np.array((0, *layer.data_to_world(place[-layer.ndim :])))[-ndim:]) for layer in overlays
-    }
+
+    def below(layer, depth):
+        world = np.array((depth, *layer.data_to_world(place[-layer.ndim :])))[-ndim:]
+        return image.world_to_data(world)[-min(layer.ndim, ndim) :]
+
+    before = {layer: below(layer, 0) for layer in overlays}
     image.scale = (7, 0.5, 0.25)[-ndim:]
     image.translate = (9, 3, -2)[-ndim:]
     image.units = ("nm", "um", "um")[-ndim:]
