@@ -75,6 +75,8 @@ class TrainingReport:
         The last score, if one was measured.
     hashes
         Fingerprints of the images that were read.
+    channels
+        Which of their channels those are of, counted from 0, or None for all.
     unit
         What ``steps`` counts: ``"step"``, or ``"round"`` in live mode.
     """
@@ -86,6 +88,7 @@ class TrainingReport:
     losses: tuple[float, ...]
     score: ScoreReport | None
     hashes: frozenset[str]
+    channels: tuple[int, ...] | None = None
     unit: str = "step"
 
 
@@ -170,7 +173,8 @@ def _training(record: Mapping[str, Any]) -> TrainingReport:
     steps, losses = _curve(record)
     hashes = frozenset(part for part in _get(record, list, "data", "images", "hashes") or () if isinstance(part, str))
     unit = _get(record, str, "curve", "unit") or "step"
-    return TrainingReport(job, title, tuple(_training_facts(record)), steps, losses, _score(record), hashes, unit)
+    facts = tuple(_training_facts(record))
+    return TrainingReport(job, title, facts, steps, losses, _score(record), hashes, _channels(record), unit)
 
 
 def _training_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -189,6 +193,8 @@ def _training_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     if names := [name for name in _get(record, list, "names") or () if isinstance(name, str)]:
         rest = (_get(record, int, "images") or len(names)) - _NAMES
         facts.append(("images", ", ".join(names[:_NAMES]) + (f" and {thousands(rest)} more" if rest > 0 else "")))
+    if channels := _channels(record):
+        facts.append(("channels", f"{', '.join(map(str, channels))} (counted from 0)"))
     if digest := _get(record, str, "data", "images", "digest"):
         read, of = len(_get(record, list, "data", "images", "hashes") or ()), _get(record, int, "data", "images", "count")
         facts.append(
@@ -206,6 +212,12 @@ def _training_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     if known := ", ".join(f"{name} {number}" for name, number in versions.items() if isinstance(number, str)):
         facts.append(("made with", known))
     return facts
+
+
+def _channels(record: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """Return the channels that were chosen, or None for all."""
+    chosen = _get(record, list, "data", "channels") or []
+    return tuple(chosen) if chosen and all(type(channel) is int and channel >= 0 for channel in chosen) else None
 
 
 def _settings(record: Mapping[str, Any]) -> str:

@@ -45,6 +45,47 @@ def test_card_finds_images_that_a_model_was_trained_on_whatever_they_are_called(
     assert "new to it   1: changed.png" in result.out
 
 
+@pytest.fixture
+def stained(tmp_path):
+    """A folder of one image of three channels, and a grey image of the second of them."""
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    (tmp_path / "stained").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "stained" / "a.png")
+    Image.fromarray(pixels[..., 1]).save(tmp_path / "green.png")
+    return tmp_path / "stained"
+
+
+@pytest.fixture
+def of_one_channel(affmae, stained, tmp_path):
+    """A network pretrained on the second channel."""
+    words = ("pretrain", stained, "--out", tmp_path / "run", "--channels", 1, "--steps", 1, "--tile", 32, "--batch", 1)
+    assert affmae(*words).code == 0
+    return tmp_path / "run"
+
+
+def test_card_compares_images_in_the_channels_that_a_model_was_trained_on(affmae, of_one_channel, stained, tmp_path):
+    def seen(*words):
+        result = affmae("card", of_one_channel, "--images", *words, "--json")
+        assert result.code == 0, result.err
+        return json.loads(result.out)["images"]
+
+    assert seen(stained)["trained_on"] == {"pretrain": ["a.png"]}
+    assert seen(tmp_path / "green.png")["trained_on"] == {"pretrain": ["green.png"]}
+    assert seen(stained, "--channels", 1)["new"] == []
+    assert seen(stained, "--channels", 2)["new"] == ["a.png"]
+    assert "channels     1 (counted from 0)" in affmae("card", of_one_channel).out
+
+
+def test_an_image_is_inspected_in_the_channels_that_are_chosen(affmae, of_one_channel, stained, tmp_path):
+    refused = affmae("inspect", of_one_channel, stained / "a.png", "--out", tmp_path / "all")
+    assert "--channels" in refused.err
+    for image, *channels in ((stained / "a.png", "--channels", 1), (tmp_path / "green.png",)):
+        result = affmae("inspect", of_one_channel, image, *channels, "--out", tmp_path / image.stem)
+        assert result.code == 0, result.err
+    tokens = [json.loads((tmp_path / name / "inspection.json").read_bytes())["stages"] for name in ("a", "green")]
+    assert tokens[0] == tokens[1]
+
+
 def test_card_of_a_file_that_is_none(affmae, images, tmp_path):
     result = affmae("card", images / "a.png")
     assert result.code == 1
@@ -103,6 +144,17 @@ def test_the_page_that_is_given_away_is_the_one_that_was_asked_for(affmae, finet
     words = ("export", finetuned, "--out", tmp_path / "m.zip", "--image", tmp_path / "stack.tif", "--page")
     assert "given away: stack.tif[2]" in affmae(*words, 2).err
     assert "page 1 of stack.tif cannot be used" in affmae(*words, 1).err
+
+
+def test_the_image_that_is_given_away_is_read_in_the_channels_that_are_chosen(
+    affmae, finetuned, stained, tmp_path, monkeypatch
+):
+    def told(*_, sample, **__):
+        raise AffmaeError(f"given away: {sample.read()[..., 0].sum()}")
+
+    monkeypatch.setattr(export_module, "export", told)
+    words = ("export", finetuned, "--out", tmp_path / "m.zip", "--image", stained / "a.png", "--channels", 1)
+    assert f"given away: {imread(tmp_path / 'green.png').sum()}" in affmae(*words).err
 
 
 def test_an_earlier_model_without_hashes_says_so(affmae, finetuned, images, tmp_path):

@@ -134,6 +134,7 @@ def test_colours_of_an_image_that_the_user_opened_are_chosen_too(make_dock, clic
     choose(dock, 0, 2)
     [(record, _)] = dock.session.painted_examples()
     np.testing.assert_array_equal(record.read(), pixels[..., [0, 2]])
+    assert record.chosen_channels == (0, 2), "a model's card says so"
     assert dock.session.state.images.records[0].channels == 2
     choose(dock, 0, 1, 2)
     [(record, _)] = dock.session.painted_examples()

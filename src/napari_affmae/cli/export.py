@@ -10,7 +10,7 @@ from cyclopts.validators import Number
 
 from ..config import ExportConfig
 from ..control import JobControl
-from .options import AsJson, Model, Overwrite
+from .options import AsJson, Channels, Model, Overwrite
 from .output import print_result
 from .progress import watch
 from .there import require_there
@@ -26,6 +26,7 @@ def export(
         Path | None, Parameter(help="Image whose middle becomes the package's public test image. [default: a drawn one]")
     ] = None,
     page: Annotated[int, Parameter(help="Which page of a stack, counted from 0.", validator=Number(gte=0))] = 0,
+    channels: Channels = None,
     name: Annotated[str | None, Parameter(help="Name of the model. [default: from its classes]")] = None,
     description: Annotated[str | None, Parameter(help="A sentence or two on what it is for.")] = None,
     author: Annotated[
@@ -51,7 +52,7 @@ def export(
     from ..engine.export import export as run_export
     from .one_image import one_image
 
-    sample = None if image is None else one_image(image, page)
+    sample = None if image is None else one_image(image, page, channels)
     config = ExportConfig(
         name=name, description=description, authors=tuple(author or ()), licence=licence, cite=tuple(cite or ()), tile=tile,
         check=check,

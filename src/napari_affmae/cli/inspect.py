@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from ..errors import StorageError
-from .options import AsJson, Device, Model, OutputFolder, Overwrite
+from .options import AsJson, Channels, Device, Model, OutputFolder, Overwrite
 from .output import number_of, print_result, write_json
 from .there import require_there
 
@@ -27,6 +27,7 @@ def inspect(
     *,
     out: OutputFolder,
     page: Annotated[int, Parameter(help="Which page of a stack, counted from 0.", validator=Number(gte=0))] = 0,
+    channels: Channels = None,
     device: Device = None,
     overwrite: Overwrite = False,
     json: AsJson = False,
@@ -41,7 +42,7 @@ def inspect(
     if not overwrite and out.is_dir() and any(out.iterdir()):
         raise StorageError(f"{out} is not empty; choose another folder, or pass --overwrite to replace what is there")
     network = load_model(model)
-    record = one_image(image, page)
+    record = one_image(image, page, channels)
     pixels = record.read()
     inspection = run_inspection(network, pixels, device=device or "auto")
     written = [write_png(out / f"{name}.png", picture, overwrite) for name, picture in pictures(pixels, inspection)]

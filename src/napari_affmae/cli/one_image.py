@@ -12,8 +12,15 @@ from ..errors import ConfigError, DataError
 from ..words import count
 
 
-def one_image(path: Path, page: int) -> ImageRecord:
-    """Find a page of an image, counted from 0 as the file does, whichever of its other pages are usable; say which on stderr.
+def one_image(path: Path, page: int, channels: list[int] | None) -> ImageRecord:
+    """Find a page of an image, whichever of its other pages are usable; say on stderr which of several it is.
+
+    Parameters
+    ----------
+    path, channels
+        As in :func:`~napari_affmae.data.scan.scan`, but for folders of images.
+    page
+        Counted from 0 as the file does.
 
     Raises
     ------
@@ -24,7 +31,7 @@ def one_image(path: Path, page: int) -> ImageRecord:
     """
     if path.is_dir() and not is_zarr(path):
         raise DataError(f"{path} is a folder; give one of its images")
-    collection = scan(path)
+    collection = scan(path, channels=channels)
     pages = len(collection.records) + len(collection.skipped)
     if page >= pages:
         raise ConfigError(

@@ -197,7 +197,7 @@ class _Finetuning(Task):
         normalisation = statistics_of(model.card)
         before = start.progressed.batch if start is not None else None
         self._config = config
-        self._names = [example.name for example in examples]
+        self._records = [example.record for example in examples]
         self._labels = [label_fingerprint(example.labels) for example in examples]
         self.batch = config.batch or before or default_batch(device, model.config, tile, whole=True)
         self.model = model.to(device)
@@ -261,8 +261,8 @@ class _Finetuning(Task):
         return self._score
 
     def provenance(self) -> dict[str, Any]:
-        data = describe_data(len(self._names), self.sampler.fingerprints, self._labels, self.earlier)
-        return describe_run("finetune", self._names, self._config, self.figures(), data)
+        data = describe_data(self._records, self.sampler.fingerprints, self._labels, self.earlier)
+        return describe_run("finetune", [record.name for record in self._records], self._config, self.figures(), data)
 
     @property
     def unfinished(self) -> bool:
@@ -280,7 +280,7 @@ class _Finetuning(Task):
     def figures(self) -> dict[str, Any]:
         pixels = [int(count) for count in self.sampler.class_pixels]
         figures = {
-            "images": len(self._names),
+            "images": len(self._records),
             "batch": self.batch,
             "painted_pixels": pixels,
             "classes_from": self._classes_from,

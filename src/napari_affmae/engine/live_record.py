@@ -48,7 +48,7 @@ class LiveRecord:
         """
         figures = {"rounds": self.rounds, "painted_pixels": list(painted)}
         labels = [label_fingerprint(example.labels) for example in examples]
-        data = describe_data(len(examples), self._fingerprints(examples), labels)
+        data = describe_data([example.record for example in examples], self._fingerprints(examples), labels)
         record = describe_run("live", [example.name for example in examples], config, figures, data)
         return {**record, "curve": {**self._curve.record(), "unit": "round"}}
 

@@ -141,7 +141,7 @@ class _Pretraining(Task):
         start: Checkpoint | None,
     ) -> None:
         self._config = config
-        self._names = [record.name for record in collection.records]
+        self._records = collection.records
         before = start.progressed.batch if start is not None else None
         self.batch = config.batch or before or default_batch(device, config.model, tile, whole=False)
         with seeded(torch.device("cpu"), config.seed, 0):
@@ -181,8 +181,8 @@ class _Pretraining(Task):
             self._shown_at = time.perf_counter()
 
     def provenance(self) -> dict[str, Any]:
-        data = describe_data(len(self._names), self.sampler.fingerprints, earlier=self.earlier)
-        return describe_run("pretrain", self._names, self._config, self.figures(), data)
+        data = describe_data(self._records, self.sampler.fingerprints, earlier=self.earlier)
+        return describe_run("pretrain", [record.name for record in self._records], self._config, self.figures(), data)
 
     def figures(self) -> dict[str, Any]:
-        return {"images": len(self._names), "batch": self.batch}
+        return {"images": len(self._records), "batch": self.batch}

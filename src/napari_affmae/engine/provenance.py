@@ -10,7 +10,7 @@ import torch
 
 from .. import __version__
 from ..data.fingerprint import summary
-from ..data.records import Skipped
+from ..data.records import ImageRecord, Skipped
 from ..settings import Settings
 
 _NAMES = 20
@@ -35,21 +35,26 @@ def describe_run(
 
 
 def describe_data(
-    count: int, images: Iterable[str], labels: Iterable[str] | None = None, earlier: Mapping[str, Any] | None = None
+    records: Sequence[ImageRecord],
+    images: Iterable[str],
+    labels: Iterable[str] | None = None,
+    earlier: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return a JSON-able record of what a run learns from.
 
     Parameters
     ----------
-    count
-        Number of images.
+    records
+        The images.
     images, labels
         Fingerprints of the images that were read so far, and of the labels, if there are any.
     earlier
         The run's record from before it was resumed: what it had read belongs to it.
     """
     before = (earlier or {}).get("data", {}).get("images", {}).get("hashes", ())
-    data = {"images": summary([*before, *images], count)}
+    # Hashes are of the channels that were chosen: whoever compares other images with them has to choose the same.
+    chosen = records[0].chosen_channels if records else None
+    data = {"channels": None if chosen is None else list(chosen), "images": summary([*before, *images], len(records))}
     if labels is not None:
         labels = list(labels)
         data["labels"] = summary(labels, len(labels))

@@ -94,9 +94,19 @@ class Plane:
             return record
         # Nothing is read here, in the main thread; and alpha is no intensity.
         axes = (*self.index, "y", "x", *("c" * self.layer.rgb))
-        channels = self.layer.metadata.get(CHANNELS, (0, 1, 2)) if self.layer.rgb else None
-        pixels = LazyPlane(full_resolution(self.layer), axes, channels)
-        return ImageRecord(self.name, *pixels.shape, str(pixels.dtype), pixel_size_of(self.layer), array=pixels)
+        pixels = LazyPlane(full_resolution(self.layer), axes, (0, 1, 2) if self.layer.rgb else None)
+        height, width, channels = pixels.shape
+        chosen = self.layer.metadata.get(CHANNELS) if self.layer.rgb else None
+        return ImageRecord(
+            self.name,
+            height,
+            width,
+            channels if chosen is None else len(chosen),
+            str(pixels.dtype),
+            pixel_size_of(self.layer),
+            chosen_channels=chosen,
+            array=pixels,
+        )
 
     def current_image(self) -> CurrentImage:
         """Return what the forms say about it."""
