@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from cyclopts import App, CycloptsError
 
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 done, 1 failed (the reason stands on stderr in one line), 2 wrong usage, 130 interrupted, 141 if whoever reads stdout
         went away before the end (``| head``), which is nothing to complain about.
     """
+    _let_every_character_pass()
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
@@ -82,6 +84,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     return code if isinstance(code, int) else DONE
+
+
+def _let_every_character_pass() -> None:
+    """Let no command fail at a character that an output cannot encode."""
+    # Redirected on Windows, an output has the encoding of the locale, without arrows, bars and many names of classes. UTF-8
+    # keeps them, and editors read it; what programs read, --json, is ASCII. A terminal, and whoever sets PYTHONIOENCODING, gets
+    # the encoding that they ask for, with ? for what it lacks, as for names of files that are no text.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            is_asked_for = stream.isatty() or "PYTHONIOENCODING" in os.environ
+            stream.reconfigure(encoding=None if is_asked_for else "utf-8", errors="replace")
 
 
 def _fail(message: str, code: int) -> int:
