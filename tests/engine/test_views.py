@@ -25,6 +25,13 @@ def test_what_follows_the_tile_is_not_changed(views: int) -> None:
     np.testing.assert_allclose(from_views(squared, views)(tiles()), tiles() ** 2, rtol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1)])
+def test_tiles_of_a_single_row_or_column_are_turned_into_what_torch_takes(shape: tuple[int, int]) -> None:
+    given = tiles((2, 1, *shape))
+    averaged = from_views(lambda part: torch.from_numpy(part).numpy(), 8)(given)
+    np.testing.assert_allclose(averaged, given, rtol=1e-6)
+
+
 def test_eight_views_of_anything_are_symmetric() -> None:
     ramp = np.arange(64, dtype=np.float32).reshape(8, 8)
     averaged = from_views(lambda given: given * ramp, 8)

@@ -31,7 +31,8 @@ def from_views(predict: Predict, views: Views) -> Predict:
     def averaged(tiles: FloatArray) -> FloatArray:
         total: FloatArray | None = None
         for code in range(views):
-            predicted = _turned(predict(np.ascontiguousarray(_turned(tiles, code))), code, back=True)
+            # Not ascontiguousarray: of a side of one pixel it keeps the negative stride, which torch does not take.
+            predicted = _turned(predict(_turned(tiles, code).copy()), code, back=True)
             total = predicted.copy() if total is None else total + predicted
         if total is None:
             raise ValueError(f"views must be 1, 2, 4 or 8, got {views}")
