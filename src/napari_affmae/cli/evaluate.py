@@ -11,6 +11,7 @@ from cyclopts.validators import Number
 
 from ..config import Budget, DeviceName, FinetuneConfig
 from ..control import JobControl
+from ..errors import ConfigError
 from .options import AsJson, Channels, Device, Files, Foreground, ImageFolder, LabelFolder, Model, Sparse, ViewCount
 from .output import print_result
 from .progress import counting, watch
@@ -45,6 +46,10 @@ def evaluate(
 
     With ``--compare scratch`` it answers whether pretraining helped.
     """
+    if compare is None and steps is not None:
+        raise ConfigError("--steps is for the trainings of a comparison: add --compare scratch, or leave it away")
+    if compare is not None and views != 1:
+        raise ConfigError("--compare scores single views, as every training does: give it without --views")
     require_there(model, images, labels)
     from ..engine.evaluate import evaluate as run_evaluation
     from .labelled import read_labelled
