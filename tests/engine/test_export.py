@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import affmae_kernels
@@ -21,6 +22,7 @@ from napari_affmae.control import JobControl
 from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.engine import export as export_module
 from napari_affmae.engine.bioimageio_check import check_package
+from napari_affmae.engine.bioimageio_description import _citation as citation
 from napari_affmae.engine.export import ExportResult, export
 from napari_affmae.errors import AffmaeError, ConfigError, DataError, ModelFileError, StorageError
 from napari_affmae.events import Done, Notice, PartBegun
@@ -101,6 +103,20 @@ def test_a_package_passes_the_zoo_s_test_and_says_what_it_is(model: Path, blobs:
         middle = blobs[0][32:64, 24:56].astype(np.float32)
         with package.open("test_input.npy") as file:
             np.testing.assert_array_equal(np.load(file)[0, 0], middle)
+
+
+@pytest.mark.parametrize(
+    "doi",
+    [
+        "10.1234/ab.c",
+        "doi:10.1234/ab.c",
+        "DOI: 10.1234/ab.c",
+        "https://doi.org/10.1234/ab.c.",
+        "(http://dx.doi.org/10.1234/ab.c)",
+    ],
+)
+def test_a_citation_is_its_text_and_its_doi_however_that_is_written(doi: str) -> None:
+    assert citation(SimpleNamespace(CiteEntry=dict), f"Smith 2020, {doi}") == {"text": "Smith 2020", "doi": "10.1234/ab.c"}
 
 
 @needs_library

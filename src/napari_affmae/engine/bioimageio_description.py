@@ -31,7 +31,9 @@ _ABSOLUTE_TOLERANCE = 0.009
 
 _LONGEST_REASON = 200
 
-_DOI = re.compile(r"10\.\d{4,9}/\S+")
+_DOI = re.compile(r"(?:https?://\S*?/|doi:\s*)?(10\.\d{4,9}/\S+)", re.IGNORECASE)
+"""A DOI, with what makes it an address."""
+
 _ADDRESS = re.compile(r"https?://\S+")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_+\-() ]+")
 
@@ -192,7 +194,7 @@ def _author(zoo: Any, text: str) -> Any:
 def _citation(zoo: Any, text: str) -> Any:
     doi, address = _DOI.search(text), _ADDRESS.search(text)
     if doi is not None:
-        return zoo.CiteEntry(text=text.replace(doi[0], "").strip(" ,;:.") or text, doi=doi[0].rstrip(".,;)"))
+        return zoo.CiteEntry(text=text.replace(doi[0], "").strip(" ,;:.(") or text, doi=doi[1].rstrip(".,;)"))
     if address is not None:
         return zoo.CiteEntry(text=text.replace(address[0], "").strip(" ,;:.") or text, url=address[0])
     raise ConfigError(f"the citation {text!r} has neither a DOI (10.…/…) nor an address (https://…): add one")
