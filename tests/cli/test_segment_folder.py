@@ -115,6 +115,32 @@ def test_resume_does_not_take_a_strangers_file_for_its_own(affmae, folder, finet
     assert (out / "areas.csv").read_bytes() == b"precious"
 
 
+def test_what_is_overwritten_leaves_nothing_behind(affmae, folder, finetuned, tmp_path):
+    out = tmp_path / "out"
+
+    def made(*options):
+        assert affmae("segment", finetuned, folder, "--out", out, *options).code == 0
+        return {item.name for item in out.iterdir()} - {"areas.csv", "segment.jsonl"}
+
+    everything = {f"{name}{more}.tif" for name in "ab" for more in ("", "_probabilities", "_instances")}
+    assert made("--instances", "--probabilities") == {*everything, "instances.csv"}
+    assert made("--overwrite") == {"a.tif", "b.tif"}
+    (out / "a_instances.tif").write_bytes(b"precious")
+    assert made("--overwrite", "--format", "ome-zarr") == {"a.ome.zarr", "b.ome.zarr", "a_instances.tif"}
+    refused = affmae("segment", finetuned, folder, "--out", out)
+    assert "a.ome.zarr and 1 more are there already" in refused.err
+    other = affmae("segment", finetuned, folder, "--out", out, "--resume")
+    assert "was made with --format ome-zarr, and now it is tiff" in other.err
+
+
+def test_a_strangers_table_stays_where_none_is_made(affmae, folder, finetuned, tmp_path):
+    out = tmp_path / "out"
+    assert affmae("segment", finetuned, folder, "--out", out).code == 0
+    (out / "instances.csv").write_bytes(b"precious")
+    assert affmae("segment", finetuned, folder, "--out", out, "--overwrite").code == 0
+    assert (out / "instances.csv").read_bytes() == b"precious"
+
+
 def test_a_run_that_died_within_an_image_is_taken_up(affmae, folder, finetuned, tmp_path, monkeypatch):
     out = tmp_path / "out"
     write = TiffRows.write

@@ -44,6 +44,45 @@ def test_what_is_left_and_what_may_be_replaced(tmp_path: Path, requests: list[Re
     assert [line["name"] for line in log.finished()] == ["done"]
 
 
+def test_what_an_image_has_under_other_names_goes_when_the_new_is_there(tmp_path: Path, requests: list[Request]) -> None:
+    now = Request("done", requests[0].source, Outputs(tmp_path / "done.tif"))
+    before = tmp_path / "done_probabilities.tif"
+    OutputLog(tmp_path).begin(now, SETTINGS)
+    assert before.exists(), "whoever stops here keeps what there was"
+    assert before.name in made_in(tmp_path)
+    log = OutputLog(tmp_path)
+    log.begin(now, SETTINGS)
+    log.finish(now, {"areas": []})
+    assert sorted(path.name for path in tmp_path.glob("done*")) == ["done.tif"]
+    assert before.name not in made_in(tmp_path)
+
+
+def test_what_another_image_has_or_lies_elsewhere_stays(tmp_path: Path, requests: list[Request]) -> None:
+    taken = Request("new", "/images/new", requests[0].outputs)
+    outside = tmp_path / "precious.tif"
+    outside.touch()
+    log = OutputLog(tmp_path / "out")
+    log.begin(Request("a", "/images/a", Outputs(tmp_path / "out" / ".." / "precious.tif")), SETTINGS)
+    log.finish(Request("a", "/images/a", Outputs(tmp_path / "out" / "a.tif")), {"areas": []})
+    assert outside.exists()
+    log = OutputLog(tmp_path)
+    log.begin(taken, SETTINGS)
+    renamed = Request("done", "/images/done", Outputs(tmp_path / "other.tif"))
+    log.begin(renamed, SETTINGS)
+    log.finish(renamed, {"areas": []})
+    assert all(path.exists() for path in requests[0].outputs.paths())
+
+
+def test_what_an_image_has_under_other_names_is_in_the_way(tmp_path: Path, requests: list[Request]) -> None:
+    zarr = Request("done", requests[0].source, Outputs(tmp_path / "done.ome.zarr"))
+    log = OutputLog(tmp_path)
+    with pytest.raises(StorageError, match=r"done.tif and 1 more are there already"):
+        log.to_do([zarr], SETTINGS, resume=False, overwrite=False)
+    with pytest.raises(ConfigError, match="go on with the same settings"):
+        log.to_do([zarr], {**SETTINGS, "settings": {"format": "ome-zarr"}}, resume=True, overwrite=False)
+    assert log.to_do([zarr], SETTINGS, resume=True, overwrite=False) == [(zarr, True)]
+
+
 def test_a_file_that_went_missing_is_made_again(tmp_path: Path, requests: list[Request]) -> None:
     (tmp_path / "done_probabilities.tif").unlink()
     left = OutputLog(tmp_path).to_do(requests[:1], SETTINGS, resume=True, overwrite=False)

@@ -171,6 +171,18 @@ def test_what_was_segmented_into_the_folder_of_the_images_is_no_image(
     assert "was made of an image" in found.skipped[0].reason
 
 
+def test_no_image_is_removed_because_it_was_once_a_result(model: Path, images: ImageCollection, tmp_path: Path) -> None:
+    for name in ("images", "out"):
+        (tmp_path / name).mkdir()
+        imsave(tmp_path / name / "one.png", images.records[0].read()[..., 0], check_contrast=False)
+    out = tmp_path / "out"
+    list(apply(model, scan(tmp_path / "images"), out, CPU.replace(format="ome-zarr")))
+    both = scan(out)
+    assert [record.name for record in both.records] == ["one.ome.zarr", "one.png"]
+    with pytest.raises(StorageError, match=r"one.ome.zarr is one of the images: choose another folder"):
+        next(apply(model, both, out, CPU, overwrite=True))
+
+
 def test_a_written_ome_zarr_stands_for_an_image_that_is_gone(model: Path, images: ImageCollection, tmp_path: Path) -> None:
     folder = tmp_path / "images"
     folder.mkdir()

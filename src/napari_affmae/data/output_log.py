@@ -7,6 +7,7 @@ after anything, and nothing is replaced that was not made here. Tables are made 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 
 from ..errors import ConfigError, StorageError, cannot_write
 from .outputs import Outputs
+from .write import remove
 
 LOG, PLACES_LOG = "segment.jsonl", "suggest.jsonl"
 """Of segmentations, and of maps of where to paint next."""
@@ -74,6 +76,8 @@ class OutputLog:
         self.folder = folder
         self.path = folder / name
         self._lines: dict[str, dict[str, Any]] = {}
+        self._named: Counter[str] = Counter()
+        self._told: set[str] = set()
         self._existed = self.path.is_file()
         if self._existed:
             self._read()
@@ -85,10 +89,16 @@ class OutputLog:
             raise StorageError(f"{self.path} cannot be read ({error}); choose another folder") from error
         for line in lines:
             try:
-                record = json.loads(line)
-                self._lines[record["name"]] = record
+                self._take(json.loads(line))
             except (ValueError, KeyError, TypeError):
                 continue  # A line that was cut when the process died.
+
+    def _take(self, record: dict[str, Any]) -> None:
+        name, outputs = record["name"], record["outputs"]
+        self._named.subtract(self._lines.get(name, {}).get("outputs", ()))
+        self._named.update(outputs)
+        self._lines[name] = record
+        self._told.update(record)
 
     @property
     def existed(self) -> bool:
@@ -99,6 +109,10 @@ class OutputLog:
         """Return the line of each image."""
         return list(self._lines.values())
 
+    def ever_told(self, of: str) -> bool:
+        """Whether a line says, or said before it was replaced, something ``of`` its image."""
+        return of in self._told
+
     def finished(self) -> list[dict[str, Any]]:
         """Return the lines of all images whose results are there, in order of name."""
         return [line for _, line in sorted(self._lines.items()) if line["state"] == DONE]
@@ -108,14 +122,33 @@ class OutputLog:
         lines = self._lines.values()
         return bool(lines) and all(line.get(name) == value for line in lines for name, value in settings.items())
 
+    def outdated(self, request: Request) -> list[Path]:
+        """Return what was made of an image before and is not replaced now, because it goes by other names.
+
+        What lies outside the folder, or is named by another image as well, is not among it.
+        """
+        now = self._relative(request.outputs.paths())
+        before = [name for name in self._lines.get(request.name, {}).get("outputs", ()) if name not in now]
+        inside = [name for name in before if not Path(name).is_absolute() and ".." not in Path(name).parts]
+        return [self.folder / name for name in inside if self._named[name] == 1]
+
     def begin(self, request: Request, settings: Mapping[str, Any]) -> None:
-        """Note that an image is worked on."""
-        outputs = [path.relative_to(self.folder).as_posix() for path in request.outputs.paths()]
+        """Note that an image is worked on. What is outdated is named still, until it is removed."""
+        outputs = [path.relative_to(self.folder).as_posix() for path in (*request.outputs.paths(), *self.outdated(request))]
         self._append({"name": request.name, "source": request.source, "outputs": outputs, "state": BEGUN, **settings})
 
     def finish(self, request: Request, result: Mapping[str, Any]) -> None:
-        """Note that the results of an image are in place."""
-        self._append({**self._lines[request.name], "state": DONE, **result})
+        """Note that the results of an image are in place, and remove what is outdated.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be removed, or nothing be noted.
+        """
+        for path in self.outdated(request):
+            remove(path)
+        outputs = [path.relative_to(self.folder).as_posix() for path in request.outputs.paths()]
+        self._append({**self._lines[request.name], "outputs": outputs, "state": DONE, **result})
 
     def forget_if_empty(self) -> None:
         """Remove a log that was begun for nothing."""
@@ -130,7 +163,7 @@ class OutputLog:
         Raises
         ------
         StorageError
-            If an output is there that must not be replaced.
+            If an output is there that must not be replaced, or one of another name that was made of the image before.
         ConfigError
             If an image was worked on before with other settings.
         """
@@ -139,12 +172,13 @@ class OutputLog:
         left, there = [], []
         for request in requests:
             line = self._lines.get(request.name) if resume else None
-            existing = [path for path in request.outputs.paths() if path.exists()]
+            outputs = request.outputs.paths()
+            existing = [path for path in (*outputs, *self.outdated(request)) if path.exists()]
             if line is None:
                 there += existing
             elif line["state"] == DONE and existing:
                 self._check_same(line, request, settings)
-                if len(existing) == len(request.outputs.paths()):
+                if set(outputs) <= set(existing):
                     continue
             left.append((request, line is not None))
         if there:
@@ -170,7 +204,7 @@ class OutputLog:
         return {path.relative_to(self.folder).as_posix() for path in paths}
 
     def _append(self, record: dict[str, Any]) -> None:
-        self._lines[record["name"]] = record
+        self._take(record)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StorageError
-from .write import place_whole
+from .output_log import OutputLog
+from .write import place_whole, remove
 
 AREAS, INSTANCES = "areas.csv", "instances.csv"
 
@@ -18,19 +19,23 @@ _INSTANCE_COLUMNS = ("image", "instance", "class_id", "class", "pixels", "area",
 Row = tuple[Any, ...]
 
 
-def write_tables(folder: Path, lines: Sequence[Mapping[str, Any]]) -> list[Path]:
+def write_tables(log: OutputLog) -> list[Path]:
     """Write ``areas.csv``, and ``instances.csv`` if instances were asked for, from the finished lines of an output log.
 
-    Areas are physical, in square units of the image's pixel size, where that is known, and empty elsewhere.
+    If they were asked for before and are no more, ``instances.csv`` is removed. Areas are physical, in square units of the
+    image's pixel size, where that is known, and empty elsewhere.
 
     Raises
     ------
     StorageError
-        If they cannot be written.
+        If they cannot be written, or removed.
     """
+    folder, lines = log.folder, log.finished()
     written = [_write(folder / AREAS, _AREA_COLUMNS, _area_rows(lines))]
     if any("instances" in line for line in lines):
         written.append(_write(folder / INSTANCES, _INSTANCE_COLUMNS, _instance_rows(lines)))
+    elif log.ever_told("instances"):
+        remove(folder / INSTANCES)
     return written
 
 

@@ -87,6 +87,17 @@ def remove_remains(path: Path) -> None:
             shutil.rmtree(beside, ignore_errors=True)
 
 
+def remove(path: Path) -> None:
+    """Remove a file or a whole folder, if it is there; raise :class:`StorageError` if it cannot be removed."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot remove {path}, which is outdated: {error.strerror or error}; remove it by hand") from error
+
+
 def _move(made: Path, path: Path, aside: Path) -> None:
     """Put ``made`` in the place of ``path``; a folder there goes aside first, and back if that fails."""
     if not path.is_dir():

@@ -135,7 +135,7 @@ def apply(
 def _close(log: OutputLog) -> list[Path]:
     """Write the tables of what is finished; leave nothing behind if nothing is."""
     log.forget_if_empty()
-    return write_tables(log.folder, log.finished()) if log.finished() else []
+    return write_tables(log) if log.finished() else []
 
 
 def output_folder(project: Path, model: Path | str, images: ImageCollection, config: ApplyConfig) -> Path:

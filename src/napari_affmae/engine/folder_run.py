@@ -73,7 +73,7 @@ class FolderRun:
         self._settings = settings
         self._replaces = resume or overwrite
         self.requests = requests_for(images, outputs)
-        _refuse_images(self.requests)
+        _refuse_images(self.requests, log)
         self._records = dict(zip(self.requests, images.records, strict=True))
         self._left = log.to_do(self.requests, settings, resume=resume, overwrite=overwrite)
         self.left = [self._records[request] for request, _ in self._left]
@@ -134,9 +134,10 @@ def requests_for(images: ImageCollection, outputs: Sequence[Outputs]) -> list[Re
     ]
 
 
-def _refuse_images(requests: Sequence[Request]) -> None:
+def _refuse_images(requests: Sequence[Request], log: OutputLog) -> None:
     """Refuse outputs that would replace an image, whatever may be overwritten: nobody wants to lose what was measured."""
-    there = [path for request in requests for path in request.outputs.paths() if path.exists()]
+    replaced = [path for request in requests for path in (*request.outputs.paths(), *log.outdated(request))]
+    there = [path for path in replaced if path.exists()]
     # By file and not by name: links and case hide what is the same.
     images = {_file(Path(request.source)) for request in requests if Path(request.source).exists()} if there else set()
     for path in there:
