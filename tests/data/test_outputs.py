@@ -20,6 +20,9 @@ OUT = Path("out")
         ("layer[1,2]", "layer_1_2"),
         ("cells.ome.zarr", "cells"),
         ("cells.zarr[0]", "cells_0"),
+        ("cell[1].png", "cell[1]"),
+        ("exp [a]/x.png", "exp [a]/x"),
+        ("cell[1].tif[2]", "cell[1]_2"),
         ("../../etc/passwd.tif", "etc/passwd"),
         ("/root.tif", "root"),
         ('a: "b"?', "a_ _b__"),
@@ -37,3 +40,5 @@ def test_names(name: str, stem: str) -> None:
 def test_images_that_would_share_a_name() -> None:
     names = name_outputs(OUT, ["a.png", "a.tif", "b.zarr", "b.tif[0]"], "tiff")
     assert [outputs.labels.name for outputs in names] == ["a.png.tif", "a.tif.tif", "b.tif", "b_0.tif"]
+    names = name_outputs(OUT, ["[a].tif", "[a].png[3]", "[a]_3.jpg"], "tiff")
+    assert [outputs.labels.name for outputs in names] == ["[a].tif", "[a].png_3.tif", "[a]_3.jpg.tif"]

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ..card import ClassInfo, PixelSize
 from ..config import OutputFormat
+from .plane_names import split_name
 from .tiff_rows import TiffRows
 from .write import placing, write_labels_tiff
 from .write_ome_zarr import OmeZarrRows
@@ -55,9 +56,7 @@ def name_outputs(
     names = [_as_path(name) for name in names]
     short = [_without_suffix(name) for name in names]
     shared = Counter(short)
-    stems = [
-        stem if shared[stem] == 1 else name.replace("[", "_").replace("]", "") for name, stem in zip(names, short, strict=True)
-    ]
+    stems = [stem if shared[stem] == 1 else _with_suffix(name) for name, stem in zip(names, short, strict=True)]
     suffix = SUFFIXES[format]
     if format == "ome-zarr":
         return [Outputs(out / (stem + suffix)) for stem in stems]
@@ -78,10 +77,17 @@ def _as_path(name: str) -> str:
 
 
 def _without_suffix(name: str) -> str:
-    path, bracket, page = name.partition("[")
+    path, page = split_name(name)
     long = next((suffix for suffix in _LONG_SUFFIXES if path.lower().endswith(suffix)), None)
-    stem = path[: -len(long)] if long else PurePosixPath(path).with_suffix("").as_posix()
-    return f"{stem}_{page.removesuffix(']').replace(',', '_')}" if bracket else stem
+    return _of_page(path[: -len(long)] if long else PurePosixPath(path).with_suffix("").as_posix(), page)
+
+
+def _with_suffix(name: str) -> str:
+    return _of_page(*split_name(name))
+
+
+def _of_page(path: str, page: tuple[int, ...]) -> str:
+    return "_".join((path, *map(str, page)))
 
 
 class RowWriter(Protocol):

@@ -19,6 +19,7 @@ from .fingerprint import fingerprint
 from .image_file import KINDS, is_image_name, open_image_file
 from .lazy_plane import LazyPlane
 from .output_log import LOG, PLACES_LOG, made_in
+from .plane_names import plane_name
 from .records import ImageCollection, ImageRecord, Skipped, lazy_plane, of_one_channel_count, prepare
 from .there import require_images
 from .zarr_file import is_zarr
@@ -133,12 +134,9 @@ def collection_from_arrays(
             continue
         outer = shape[:-inner]
         for index in np.ndindex(outer):
-            place = ",".join(map(str, index))
             colors = tuple(range(min(shape[-1], 3))) if rgb else None
             plane = LazyPlane(array, (*map(int, index), "y", "x", *("c" * rgb)), colors)
-            record = ImageRecord(
-                f"{name}[{place}]" if index else name, 0, 0, 0, "", pixel_size, chosen_channels=chosen, array=plane
-            )
+            record = ImageRecord(plane_name(name, index), 0, 0, 0, "", pixel_size, chosen_channels=chosen, array=plane)
             try:
                 records.append(_too_large_to_read(record) or _checked(record, np.asarray(plane)))
             except DataError as error:
@@ -198,9 +196,8 @@ def _try_file(root: Path, name: str, chosen: tuple[int, ...] | None) -> Found:
         with open_image_file(path) as file:
             for page in range(file.pages):
                 many = file.pages > 1
-                record = ImageRecord(
-                    f"{name}[{page}]" if many else name, 0, 0, 0, "", file.pixel_size, path, page if many else None, chosen
-                )
+                plane = plane_name(name, (page,) if many else ())
+                record = ImageRecord(plane, 0, 0, 0, "", file.pixel_size, path, page if many else None, chosen)
                 try:
                     records.append(_too_large_to_read(record) or _checked(record, file.read(page)))
                 except DataError as error:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from napari.qt.threading import create_worker
 from psygnal import Signal
 
+from ..data.plane_names import split_name
 from ..data.records import ImageRecord
 from .plane import pixels_to_show
-from .plane_names import split_name
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..data.fingerprint import fingerprint
+from ..data.plane_names import split_name
 from .kinds import GROUP, KEPT, KIND, PROJECT
 from .plane import NAME, RECORD, Plane, full_resolution
-from .plane_names import split_name
 
 if TYPE_CHECKING:
     from napari.layers import Image, Layer

@@ -14,11 +14,11 @@ import numpy as np
 from napari.layers import Image, Layer
 from psygnal import Signal
 
+from ..data.plane_names import split_name
 from ..data.records import ImageRecord
 from .kinds import GROUP, KEPT, KIND, PREVIEW_GROUP
 from .placement import PLACED, Placement
 from .plane import CHANNELS, NAME, RECORD, UNSURE, Plane, spatial_shape
-from .plane_names import split_name
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

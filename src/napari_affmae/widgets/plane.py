@@ -9,10 +9,10 @@ import dask.array
 import numpy as np
 
 from ..data.lazy_plane import LazyPlane
+from ..data.plane_names import plane_name
 from ..data.records import ImageRecord
 from ..data.zarr_file import ZarrFile, is_zarr
 from .placement import Placement, pixel_size_of
-from .plane_names import plane_name
 from .state import CurrentImage
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ..data.plane_names import plane_name
 from ..data.project_folder import ImageEntry, ProjectFile, is_project, write_project
 from ..errors import StorageError
-from .plane_names import plane_name
 
 if TYPE_CHECKING:
     from ..data.label_array import Index, LabelArray, LabelKind, Region
