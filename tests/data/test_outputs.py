@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import combinations, permutations
 from pathlib import Path
 
 import pytest
 
-from napari_affmae.data.outputs import name_outputs
+from napari_affmae.config import OutputFormat
+from napari_affmae.data.outputs import SUFFIXES, name_outputs
 
 OUT = Path("out")
 
@@ -42,3 +44,19 @@ def test_images_that_would_share_a_name() -> None:
     assert [outputs.labels.name for outputs in names] == ["a.png.tif", "a.tif.tif", "b.tif", "b_0.tif"]
     names = name_outputs(OUT, ["[a].tif", "[a].png[3]", "[a]_3.jpg"], "tiff")
     assert [outputs.labels.name for outputs in names] == ["[a].tif", "[a].png_3.tif", "[a]_3.jpg.tif"]
+
+
+NAMES = (
+    "a.png", "a.tif", "a.png.jpg", "a_probabilities.png", "a_probabilities.tif", "a_instances.png", "a.tif[0]", "a_0.png",
+    "a:b.png", "a_b.png", "A.png", "a.png_2.jpg", "a.png_probabilities.tif", "sub/a.png", "sub/../a.png", "a.ome.zarr",
+    "a[1].png", "a_1.png",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("format", SUFFIXES)
+def test_no_two_outputs_of_a_job_are_one(format: OutputFormat) -> None:
+    for names in (NAMES, NAMES[::-1], *permutations(NAMES, 2), *combinations(NAMES, 4)):
+        outputs = name_outputs(OUT, names, format, probabilities=True, instances=True)
+        paths = [str(path).casefold() for one in outputs for path in one.paths()]
+        assert len(outputs) == len(names)
+        assert len(set(paths)) == len(paths), names

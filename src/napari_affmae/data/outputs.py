@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -51,23 +52,34 @@ def name_outputs(
 ) -> list[Outputs]:
     """Name the outputs of images: like the image, in the same subfolder of ``out``, with another suffix.
 
-    A page ``stack.tif[3]`` becomes ``stack_3``; images that would share a name keep their old suffix in it.
+    A page ``stack.tif[3]`` becomes ``stack_3``; images that would share an output keep their old suffix in the name, and get a
+    number where that is not enough. Names that differ in case only are one to some systems, and so they are here.
     """
+
+    def named(stem: str) -> Outputs:
+        labels = out / (stem + SUFFIXES[format])
+        if format == "ome-zarr":
+            return Outputs(labels)
+        more = (("probabilities", probabilities), ("instances", instances))
+        return Outputs(labels, *(out / f"{stem}_{kind}{SUFFIXES[format]}" if asked else None for kind, asked in more))
+
     names = [_as_path(name) for name in names]
-    short = [_without_suffix(name) for name in names]
-    shared = Counter(short)
-    stems = [stem if shared[stem] == 1 else _with_suffix(name) for name, stem in zip(names, short, strict=True)]
-    suffix = SUFFIXES[format]
-    if format == "ome-zarr":
-        return [Outputs(out / (stem + suffix)) for stem in stems]
-    return [
-        Outputs(
-            out / (stem + suffix),
-            out / f"{stem}_probabilities{suffix}" if probabilities else None,
-            out / f"{stem}_instances{suffix}" if instances else None,
-        )
-        for stem in stems
-    ]
+    short = [named(_without_suffix(name)) for name in names]
+    claims = Counter(path for outputs in short for path in _caseless(outputs))
+    taken: set[str] = set()
+    chosen: list[Outputs] = []
+    for name, first in zip(names, short, strict=True):
+        alone = all(claims[path] == 1 for path in _caseless(first))
+        longer = _with_suffix(name)
+        others = (named(longer if number == 1 else f"{longer}_{number}") for number in count(1))
+        outputs = next(one for one in chain([first] if alone else [], others) if taken.isdisjoint(_caseless(one)))
+        taken |= _caseless(outputs)
+        chosen.append(outputs)
+    return chosen
+
+
+def _caseless(outputs: Outputs) -> set[str]:
+    return {str(path).casefold() for path in outputs.paths()}
 
 
 def _as_path(name: str) -> str:
