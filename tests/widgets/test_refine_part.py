@@ -165,3 +165,19 @@ def test_it_follows_what_live_mode_predicts(dock, engine, qtbot, monkeypatch):
     qtbot.waitUntil(lambda: np.array_equal(layer_of(dock, Kind.REFINED).data, labels), timeout=20_000)
     assert known[0] is not None
     assert known[-1] is None, "the probabilities are those of other labels"
+
+
+def test_what_comes_late_is_not_shown_on_another_image(dock, engine, qtbot, monkeypatch):
+    going_on = threading.Event()
+    refine = engine.refine
+    monkeypatch.setattr(engine, "refine", lambda *words: going_on.wait(20) and refine(*words))
+    switch(dock, qtbot)
+    other = dock._viewer.add_image(np.zeros((60, 80)), name="other")
+    dock._viewer.layers.selection.active = other
+    qtbot.wait(2 * dock.label.refine._timer.interval())
+    going_on.set()
+    qtbot.waitUntil(lambda: not dock.label.refine._runner.running, timeout=20_000)
+    assert layer_of(dock, Kind.REFINED) is None
+    assert dock.label.refine.table.isHidden()
+    dock._viewer.layers.selection.active = dock._viewer.layers["cells"]
+    qtbot.waitUntil(lambda: layer_of(dock, Kind.REFINED) is not None, timeout=20_000)

@@ -187,7 +187,8 @@ class RefinePart(QWidget):
             plane = self._planes.get(event.name) if isinstance(event, RefineDone) else None
             if plane is None or not isinstance(event, RefineDone) or self._again or not self.on.isChecked():
                 continue
-            if plane.layer in self._session.layers.images():
+            # Another slice or image may be looked at by now, and be the one that is accepted from.
+            if plane == self._plane and plane.layer in self._session.layers.images():
                 self._session.layers.show_refined(plane, event.refined, event.classes)
                 self.table.show_objects(plane, event.refined.table, event.classes)
                 # The worker's end is heard later, on a busy machine much later.
