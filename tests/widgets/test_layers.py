@@ -219,6 +219,38 @@ def test_class_colors_reach_paint_and_segmentation(viewer, layers):
     assert paint.get_color(0) is None or paint.get_color(0)[3] == 0
 
 
+def test_overlays_of_an_image_that_is_not_seen_are_made_hidden(viewer, layers):
+    image = add_image(viewer)
+    plane = layers.current()
+    image.visible = False
+    for _ in range(2):  # made, and updated
+        show_everything(layers, plane)
+        assert [layer.name for layer in ours(viewer) if layer.visible] == []
+    image.visible = True
+    layers.show_segmentation(plane, Result(plane.shape), probabilities=False)
+    assert [layer.metadata[KIND] for layer in ours(viewer) if layer.visible] == [Kind.SEGMENTATION]
+
+
+def test_overlays_that_are_looked_at_without_their_image_stay_seen(viewer, layers):
+    image = add_image(viewer)
+    plane = layers.current()
+    layers.show_segmentation(plane, Result(plane.shape), probabilities=False)
+    image.visible = False
+    layers.show_segmentation(plane, Result(plane.shape), probabilities=False)
+    [segmentation] = ours(viewer)
+    assert segmentation.visible
+    layers.show_refined(plane, Refined(np.full(plane.shape, 2), None), DEFAULT_CLASSES)
+    assert [layer.metadata[KIND] for layer in ours(viewer) if layer.visible] == [Kind.REFINED]
+
+
+def test_whoever_paints_sees_the_paint(viewer, layers):
+    image = add_image(viewer)
+    image.visible = False
+    plane = layers.current()
+    assert not layers.create_paint(plane, DEFAULT_CLASSES, None).visible
+    assert layers.paint_on(plane, DEFAULT_CLASSES).visible
+
+
 def test_previews_lie_beside_the_image_in_its_pixels(viewer, layers):
     size = PixelSize(y=4, x=4, unit="nanometer")
     add_image(viewer, scale=(4, 4), units=("nm", "nm"))

@@ -409,6 +409,39 @@ def test_going_back_takes_away_what_was_painted_since_on_open_images_too(make_do
     assert list(read_project(dock.session.project).images) == ["im_0.png"]
 
 
+def test_going_back_shows_no_paint_of_an_image_that_is_not_seen(make_dock, paint, click, qtbot, folder, read, opened):
+    dock = make_dock()
+    read(dock, folder("images"))
+    for number in range(2):
+        paint(dock, opened(dock, number))
+    click(dock.label.snapshots.take)
+    qtbot.waitUntil(lambda: "Snapshot taken" in dock.status.text(), timeout=5000)
+    dock.label.snapshots.fill_menu()
+    dock.label.snapshots.menu.actions()[0].trigger()
+    qtbot.waitUntil(lambda: "Back at" in dock.status.text(), timeout=5000)
+    paints = dock.session.layers.paint_layers()
+    assert {name: layer.visible for name, layer in paints.items()} == {"im_0.png": False, "im_1.png": True}
+
+
+def test_what_is_read_late_is_not_shown_over_the_next_image(make_dock, again, paint, qtbot, folder, read, opened):
+    images = folder("images")
+    dock = make_dock()
+    read(dock, images)
+    paint(dock, opened(dock, 0))
+    close(dock)
+    dock = again()
+    read(dock, images)
+    opened(dock, 1)
+    first, second = dock.session.state.images.records
+    dock.session.layers.open_image(first, first.read())
+    dock.session.opener._opened(first, painting=False)
+    dock.session.layers.open_image(second, second.read())
+    qtbot.waitUntil(lambda: dock.session.restorer.is_done(first.name), timeout=5000)
+    assert not dock.session.layers.paint_layer(first.name).visible
+    opened(dock, 0)
+    qtbot.waitUntil(lambda: dock.session.layers.paint_layer(first.name).visible, timeout=5000)
+
+
 def test_what_is_read_of_one_project_is_not_shown_in_the_next(make_dock, paint, qtbot, folder, read, opened, tmp_path):
     dock = make_dock()
     choose(dock, tmp_path / "two")

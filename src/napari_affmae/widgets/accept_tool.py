@@ -64,7 +64,7 @@ class AcceptTool:
         plane = session.layers.current()
         if plane is None or self.active or not session.restorer.restore(plane):
             return
-        layer = session.layers.create_paint(plane, session.state.classes, None)
+        layer = session.layers.paint_on(plane, session.state.classes)
         session.viewer.layers.selection.active = layer
         layer.mode = "pan_zoom"
         layer.mouse_pan = False

@@ -174,7 +174,7 @@ class LabelStep(QWidget):
         info = self.classes.selected()
         if plane is None or info is None or not self._session.restorer.restore(plane):
             return
-        layer = self._session.layers.create_paint(plane, self._session.state.classes, None)
+        layer = self._session.layers.paint_on(plane, self._session.state.classes)
         self._session.layers.hold_brush(layer, info.id, self.brush.value())
         self._session.say(f"Painting “{info.name}” on {plane.name}.")
 

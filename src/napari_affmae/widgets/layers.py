@@ -66,7 +66,7 @@ class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers
             layer.data = data
         layer.colormap = class_colors(result.classes)
         self._hide_looks(plane.group)
-        layer.visible = True
+        layer.visible = layer.visible or plane.layer.visible
         if probabilities:
             for info, probability in zip(result.classes, result.probabilities, strict=True):
                 self._show_image(plane, Kind.PROBABILITY, info.name, probability, _ramp(info))
@@ -105,10 +105,11 @@ class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers
 
     def show_refined(self, plane: Plane, refined: Refined, classes: Sequence[ClassInfo]) -> None:
         """Show a refined segmentation and its objects in place of the plain one, which is only hidden."""
-        self._show_labels(plane, Kind.REFINED, refined.labels).colormap = class_colors(classes)
-        if refined.instances is not None:
-            self._show_labels(plane, Kind.INSTANCES, refined.instances).contour = 1
         plain = self._find(Kind.SEGMENTATION, plane.group)
+        seen = plane.layer.visible or (plain is not None and plain.visible)
+        self._show_labels(plane, Kind.REFINED, refined.labels, seen).colormap = class_colors(classes)
+        if refined.instances is not None:
+            self._show_labels(plane, Kind.INSTANCES, refined.instances, seen).contour = 1
         if plain is not None:
             plain.visible = False
 
@@ -121,7 +122,7 @@ class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers
                     plain.visible = True
                 self._viewer.layers.remove(layer)
 
-    def _show_labels(self, plane: Plane, kind: Kind, labels: npt.NDArray[Any]) -> Labels:
+    def _show_labels(self, plane: Plane, kind: Kind, labels: npt.NDArray[Any], seen: bool) -> Labels:
         layer = self._find(kind, plane.group)
         if layer is None:
             layer = Labels(labels, opacity=0.5 if kind is Kind.REFINED else 1.0)
@@ -129,7 +130,7 @@ class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers
         else:
             layer.data = labels
             plane.placement().apply(layer)
-        layer.visible = True
+        layer.visible = layer.visible or seen
         return layer
 
     def show_saved_segmentation(self, plane: Plane, data: npt.NDArray[Any], classes: Sequence[ClassInfo]) -> Labels:

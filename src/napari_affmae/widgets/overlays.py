@@ -163,17 +163,24 @@ class Overlays(OpenImages):
             overlay.visible = overlay.metadata[KIND] in self._comes_back
 
     def _show_only(self, shown: Layer) -> None:
-        """Show one look inside and hide the other overlays of the same image, so that none covers it."""
-        for layer in self._of_group(shown.metadata[GROUP]):
-            layer.visible = layer is shown
+        """Show one look inside, if its image is seen, and hide the other overlays of the same image, so that none covers it."""
+        group = shown.metadata[GROUP]
+        for layer in self._of_group(group):
+            layer.visible = layer is shown and (layer.visible or self._is_seen(group))
 
     def _hide_looks(self, group: str) -> None:
         for layer in self._of_group(group):
             if layer.metadata[KIND] in LOOKS:
                 layer.visible = False
 
+    def _is_seen(self, group: str) -> bool:
+        """Whether an image is seen; what lies on none, as the preview of pretraining, always is."""
+        images = [image for image in self.images() if Plane(image, ()).group == group]
+        return not images or any(image.visible for image in images)
+
     def _add(self, layer: Layer, kind: Kind, detail: str, group: str, placement: Placement) -> None:
-        """Insert an overlay above its image and below the overlays of higher rank."""
+        """Insert an overlay above its image and below the overlays of higher rank, hidden while its image is."""
+        layer.visible = layer.visible and self._is_seen(group)
         layer.name = title(group, kind, detail)
         layer.metadata = {KIND: kind, GROUP: group, "detail": detail}
         self._made.add(layer)

@@ -36,6 +36,11 @@ class PaintLayers(Overlays):
             self._listen(layer)
             self.painted.emit()
         self._hide_looks(plane.group)
+        return layer
+
+    def paint_on(self, plane: Plane, classes: Sequence[ClassInfo]) -> Labels:
+        """Return the paint layer of an image for the user to paint on, which is seen then, though the image may not be."""
+        layer = self.create_paint(plane, classes, None)
         if not layer.visible:
             # Even if nothing changes, napari takes bucket and polygon out of the user's hand here.
             layer.visible = True
