@@ -208,6 +208,42 @@ def test_an_image_that_is_called_as_one_of_the_folder_has_its_own_paint(make_doc
     assert group_of(image) != "im_0.png"
 
 
+@pytest.mark.parametrize("painted_before", [False, True])
+def test_opened_images_that_are_used_as_layers_do_not_share_paint(
+    again, folder, read, opened, paint, canvas_paint, click, wait_idle, painted_before
+):
+    first, second = again(), again()
+    read(first, folder("a"))
+    opened(first, 1)
+    mine = opened(first, 0)
+    click(first.images.use_layers)
+    wait_idle(first)
+    assert first.session.layers.images() == [mine], "what is hidden goes with its folder"
+    theirs = paint(first, mine).data.copy()
+    close(first)
+    read(second, folder("b", seed=5))
+    image = opened(second, 0)
+    own = paint(second, image, at=(40, 40)).data.copy() if painted_before else np.zeros_like(theirs)
+    click(second.images.use_layers)
+    wait_idle(second)
+    assert second.session.project == first.session.project
+    assert [record.name for record in second.session.state.images.records] == [group_of(image)] == ["im_0.png (1)"]
+    assert second.session.closed_paint() == []
+    np.testing.assert_array_equal(canvas_paint(second, image).data, own)
+    paint(second, image, at=(20, 20))
+    np.testing.assert_array_equal(on_disk(second, "im_0.png"), theirs)
+
+
+def test_an_image_leaves_its_name_to_one_of_the_folder_that_is_opened(make_dock, paint, canvas_paint, folder, read, opened):
+    dock = make_dock()
+    mine = show(dock, pixels(9), "im_0.png")
+    read(dock, folder("plate"))
+    image = opened(dock, 0)
+    assert group_of(mine) != group_of(image)
+    paint(dock, mine)
+    assert not canvas_paint(dock, image).data.any()
+
+
 def test_pixels_of_another_size_in_the_same_layer_are_another_image(make_dock, paint, canvas_paint):
     dock = make_dock()
     image = show(dock, pixels(0))

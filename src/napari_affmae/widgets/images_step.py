@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QListWidget, QMenu, QPushButton, QToolButton, QWidget
 
-from ..data.records import ImageCollection
+from ..data.records import ImageCollection, ImageRecord
 from .forms import JobBar, PathField, form_layout, note, row, set_live, set_note, step_layout
 from .image_list import ImageList
 from .jobs import OpenLayer, ScanDone, layers_job, scan_job
 from .placement import pixel_size_of
 from .plane import Plane, full_resolution
+from .plane_names import plane_name, split_name
 from .section import Section
 from .state import choose_channels, why_not_scan, why_not_stop
 
 if TYPE_CHECKING:
+    from napari.layers import Image
+
     from .session import Session
 
 OPEN_LAYERS = "open layers"
@@ -38,6 +42,7 @@ class ImagesStep(QWidget):
         self._found: ImageCollection | None = None
         self._chosen: list[int] = []
         self._pending_source = ""
+        self._pending_layers: list[Image] = []
         self.folder = PathField("Choose a folder of images", "Folder of PNG, JPEG, TIFF or zarr images")
         self.folder.set_text(session.settings.folder)
         self.scan = QPushButton("Read folder")
@@ -101,17 +106,16 @@ class ImagesStep(QWidget):
         folder = self.folder.text()
         self._session.settings = self._session.settings.replace(folder=folder)
         path = Path(folder).expanduser()
-        self._pending_source = os.path.abspath(path)
+        self._pending_source, self._pending_layers = os.path.abspath(path), []
         self._begin(f"reading {path.name}")
         self._session.start("scan", scan_job(self._session.engine, path, None, self.scanned.emit))
 
     def _use_layers(self) -> None:
+        images = [image for image in self._session.layers.images() if image.visible]
         layers = [
-            OpenLayer(Plane(image, ()).group, full_resolution(image), image.rgb, pixel_size_of(image))
-            for image in self._session.layers.images()
-            if image.visible
+            OpenLayer(Plane(image, ()).group, full_resolution(image), image.rgb, pixel_size_of(image)) for image in images
         ]
-        self._pending_source = OPEN_LAYERS
+        self._pending_source, self._pending_layers = OPEN_LAYERS, images
         self._begin("reading layers")
         self._session.start("scan", layers_job(self._session.engine, layers))
 
@@ -156,17 +160,20 @@ class ImagesStep(QWidget):
     def _on_event(self, event: object) -> None:
         if not isinstance(event, ScanDone):
             return
-        is_another = self._pending_source not in (OPEN_LAYERS, self._session.state.source)
+        source = self._pending_source
+        is_another = source == OPEN_LAYERS or source != self._session.state.source
         chose = self._found is not None and len(self._chosen) < self._found.channels
-        changed = self._pending_source != OPEN_LAYERS and not {*self._session.layers.opened()} <= {*event.images.records}
-        if (is_another or chose or changed) and not self._session.leave_images():
+        changed = not {*self._session.layers.opened()} <= {*event.images.records}
+        if (is_another or chose or changed) and not self._session.leave_images(self._pending_layers):
             return
-        self._found = event.images
-        self._session.state.source = self._pending_source
-        # The project is that of these images by now, and knows what was chosen in it before.
-        every = range(event.images.channels)
+        taken = {Plane(image, ()).group: image for image in self._pending_layers}
+        self._session.state.source = source
+        # The project is that of these images by now, and knows by which names they go in it, and what was chosen before.
+        self._found = _renamed(event.images, {name: Plane(image, ()).group for name, image in taken.items()})
+        self._pending_layers = []
+        every = range(self._found.channels)
         before = self._session.keeper.file.settings.channels
-        self._use_channels(event.images, list(before if before and max(before) < len(every) else every))
+        self._use_channels(self._found, list(before if before and max(before) < len(every) else every))
         self._channel_menu.clear()
         for channel in every:
             action = self._channel_menu.addAction(f"channel {channel}")
@@ -231,6 +238,16 @@ class ImagesStep(QWidget):
 
     def _nothing_typed(self) -> str | None:
         return None if self.folder.text() else "Choose a folder first."
+
+
+def _renamed(images: ImageCollection, names: Mapping[str, str]) -> ImageCollection:
+    """Return the collection with other names for some of its images and stacks."""
+
+    def rename(record: ImageRecord) -> ImageRecord:
+        stack, index = (record.name, ()) if record.name in names else split_name(record.name)
+        return replace(record, name=plane_name(names.get(stack, stack), index))
+
+    return replace(images, records=tuple(rename(record) for record in images.records))
 
 
 def _sentence(images: ImageCollection) -> str:

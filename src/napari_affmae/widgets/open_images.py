@@ -5,7 +5,7 @@ Overlays of an image carry its name, and the project keeps paint under it: no tw
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import count
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -122,6 +122,13 @@ class OpenImages:
 
     def _opened_names(self) -> set[str]:
         return {record.name for record in self.opened()}
+
+    def take_over(self, images: Iterable[Image]) -> None:
+        """Let images that were opened from the list be the user's own, by the names that they have."""
+        for image in images:
+            record = image.metadata.pop(RECORD, None)
+            if record is not None:
+                image.metadata[NAME] = record.name
 
     def use_channels(self, chosen: tuple[int, ...] | None) -> None:
         """Let jobs see only some channels of coloured images that the user opened; None for all."""

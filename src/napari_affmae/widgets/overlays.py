@@ -121,6 +121,10 @@ class Overlays(OpenImages):
             Placement.of_pixels(record.pixel_size).apply(layer)
             self._made.add(layer)
             self._viewer.layers.append(layer)
+            # One of the user's that is called like it goes by another name from now on.
+            for image in self.images():
+                if Plane(image, ()).group == record.name:
+                    self.settle(image)
         layer.visible = True
         self._viewer.layers.selection.active = layer
         self._viewer.reset_view()

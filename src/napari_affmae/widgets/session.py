@@ -29,9 +29,11 @@ from .state import JOB_WORDS, JobName, LoopState, Phase, with_lost
 from .take_up import take_up
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from napari.components import ViewerModel
+    from napari.layers import Image
 
     from ..data.records import ImageRecord
     from ..model_places import RunKind
@@ -228,10 +230,11 @@ class Session:
             self._begun = here
             self._begin_with_images()
 
-    def leave_images(self) -> bool:
+    def leave_images(self, taken: Sequence[Image] = ()) -> bool:
         """Close the images that were opened from the list, their paint saved; return False, said, if it cannot be saved.
 
-        Images of the next folder may have the same names, and their paint is found by name.
+        Images of the next folder may have the same names, and their paint is found by name. Those that are ``taken`` stay open,
+        as the user's own, and are told from others by their pixels from now on.
         """
         if self.keeper.folder is not None:
             try:
@@ -239,6 +242,7 @@ class Session:
             except StorageError as error:
                 self.fail(error)
                 return False
+        self.layers.take_over(taken)
         self.layers.close_opened()
         self.opener.forget()
         return True
