@@ -23,7 +23,7 @@ from napari_affmae.card import ModelCard, PixelSize
 from napari_affmae.config import Budget
 from napari_affmae.data.classes import default_classes
 from napari_affmae.data.label_array import LabelArray
-from napari_affmae.errors import DeviceError, ModelFileError
+from napari_affmae.errors import DataError, DeviceError, ModelFileError
 from napari_affmae.events import CheckpointSaved, Done, PartBegun, Progress, Score
 from napari_affmae.model.mae import MaskedAutoencoder
 from napari_affmae.model.model_file import save_model
@@ -162,6 +162,26 @@ def test_a_failure_is_a_notification_that_says_what_to_do(ready, engine, click, 
     click(ready.pretrain.start)
     wait_idle(ready)
     assert "Unexpected ZeroDivisionError" in ready.status.text()
+
+
+@pytest.mark.parametrize("where", ["pretrain", "label"])
+def test_a_run_that_fails_on_its_way_leaves_no_bar(ready, engine, click, wait_idle, monkeypatch, where):
+    train = engine._train
+
+    def fail(*given):
+        for event in train(*given):
+            yield event
+            if isinstance(event, Progress) and event.step == 6:
+                raise DeviceError("the card is gone: start again")
+
+    monkeypatch.setattr(engine, "_train", fail)
+    if where == "pretrain":
+        click(ready.pretrain.start)
+    else:
+        ready.label._run(Path("scratch:tiny"), None, ready.session.settings.training())
+    wait_idle(ready)
+    assert "card is gone" in ready.status.text()
+    assert getattr(ready, where).bar.isHidden()
 
 
 def test_a_wrong_word_for_the_kernels_is_said(make_dock, image_folder, click, wait_idle, monkeypatch):
@@ -410,6 +430,50 @@ def test_segment_visible_takes_every_visible_image(make_dock, engine, click, wai
     names = [layer.name for layer in dock._viewer.layers if layer.metadata.get(KIND) == Kind.SEGMENTATION]
     assert names == ["a · segmentation", "c · segmentation"]
     assert sum(layer.metadata.get(KIND) == Kind.PROBABILITY for layer in dock._viewer.layers) == 4
+
+
+@pytest.mark.parametrize("how", ["done", "one fails", "all fail", "stopped"])
+def test_segmentation_is_said_to_be_done_only_if_it_is(make_dock, engine, click, wait_idle, monkeypatch, how):
+    dock = make_dock()
+    for name in "ab":
+        dock._viewer.add_image(np.full((32, 32), float(name == "b")), name=name)
+    give_network(dock, engine, dock.session.state.classes)
+    wait_idle(dock)
+    segment = engine.segment
+
+    def other(model, image, **given):
+        if how == "all fail" or (how == "one fails" and image.any()):
+            raise DataError("the model needs 3 channels")
+        if how == "stopped":
+            given["control"].stop()
+            return
+        yield from segment(model, image, **given)
+
+    monkeypatch.setattr(engine, "segment", other)
+    click(dock.label.segment if how == "all fail" else dock.label.segment_visible)
+    wait_idle(dock)
+    said = {"done": "Segmentation is done.", "stopped": "Segmentation was stopped."}
+    assert dock.status.text() == said.get(how, "The model needs 3 channels.")
+    assert dock.label.bar.isHidden()
+
+
+def test_figures_are_of_the_image_and_the_network_that_are_named(make_dock, engine, click, wait_idle):
+    dock = make_dock()
+    for name in "ab":
+        dock._viewer.add_image(np.random.default_rng(0).random((40, 50)), name=name)
+    give_network(dock, engine, dock.session.state.classes)
+    wait_idle(dock)
+    click(dock.look.merge_map)
+    wait_idle(dock)
+    figures, selection = dock.look.figures, dock._viewer.layers.selection
+    assert "tokens" in figures.text()
+    selection.active = dock._viewer.layers["a"]
+    assert not figures.text()
+    selection.active = dock._viewer.layers["b"]
+    assert "tokens" in figures.text()
+    model = dock.session.state.segmenter
+    dock.session.state.segmenter = ModelOnDisk(model.path, 1, 2, ModelCard(classes=default_classes([1, 2])))
+    assert not figures.text(), "the file was written anew"
 
 
 def test_of_a_large_image_the_middle_of_the_view_is_looked_at(make_dock, engine, click, wait_idle):

@@ -248,6 +248,20 @@ def test_places_lead_to_other_images_and_slices(dock, click, wait_idle, qtbot):
     assert "not open any more" in dock.status.text()
 
 
+def test_regions_can_be_accepted_while_a_prediction_is_seen(dock, click, wait_idle):
+    click(dock.label.segment)
+    wait_idle(dock)
+    accept, layer = dock.label.next.accept, layer_of(dock, Kind.SEGMENTATION)
+    assert accept.isEnabled()
+    layer.visible = False
+    assert not accept.isEnabled()
+    layer.visible = True
+    assert accept.isEnabled()
+    dock.shut_down()
+    layer.visible = False
+    assert accept.isEnabled(), "a dock that is closed hears nothing"
+
+
 def test_a_prediction_that_is_sure_suggests_nothing(dock, engine, click, wait_idle, monkeypatch):
     monkeypatch.setattr(Unsure, "__init__", lambda self, shape: sure(self, shape))
     click(dock.label.segment)

@@ -136,11 +136,18 @@ class PathField(QWidget):
 
 
 class JobBar(QProgressBar):
-    """A progress bar that shows how far a job is, how fast, and how long it will take."""
+    """A progress bar that shows how far a job is, how fast, and how long it will take.
+
+    Attributes
+    ----------
+    shows_end
+        Whether it shows the end of a run, and not how far one had come that failed.
+    """
 
     def __init__(self, unit: str) -> None:
         super().__init__()
         self._unit = unit
+        self.shows_end = False
         self._fraction = 0.0
         self.setRange(0, 1000)
         self.setTextVisible(True)
@@ -149,6 +156,7 @@ class JobBar(QProgressBar):
     def start(self) -> None:
         """Show that something is coming."""
         self._fraction = 0.0
+        self.shows_end = False
         self.show_busy("starting …")
 
     def show_busy(self, text: str) -> None:
@@ -169,6 +177,7 @@ class JobBar(QProgressBar):
     def show_end(self, step: int, stopped: bool) -> None:
         """Show that a training run is over; one that was stopped stays where it was."""
         fraction = self._fraction if stopped else 1.0
+        self.shows_end = True
         self.show_fraction(fraction, f"{'Stopped' if stopped else 'Finished'} after {count(step, 'step')}")
 
     def show_fraction(self, fraction: float, text: str) -> None:

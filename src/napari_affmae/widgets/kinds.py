@@ -41,5 +41,7 @@ REDRAWN = ("set_data", "labels_update")
 
 KEPT = (Kind.PAINT, Kind.SEGMENTATION)
 """Overlays that the project folder keeps."""
+PREDICTIONS = (Kind.REFINED, Kind.SEGMENTATION)
+"""Overlays that show the class of every pixel; where both are seen, the first one counts."""
 LOOKS = (Kind.PCA, Kind.DENSITY, Kind.MERGE_MAP, Kind.TOKENS)
 """Overlays that look inside the network. One is shown at a time, without the paint and the segmentation."""

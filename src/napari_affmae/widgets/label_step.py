@@ -321,10 +321,7 @@ class LabelStep(QWidget):
             set_note(self.score, "No held-out score: paint a little more of every class to get one.")
 
     def _on_job_ended(self, name: str) -> None:
-        if name == "segment":
-            self.bar.setVisible(False)
-            self._session.say("Segmentation is done.")
-        elif name == "finetune" and self.bar.maximum() == 0:
+        if name in ("finetune", "segment") and not self.bar.shows_end:
             self.bar.setVisible(False)
 
     def _render(self) -> None:

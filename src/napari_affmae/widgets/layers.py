@@ -17,7 +17,7 @@ from napari.utils.colormaps import Colormap
 
 from ..card import ClassInfo, PixelSize
 from ..events import LivePrediction, Preview
-from .kinds import GROUP, PREVIEW_GROUP, Kind
+from .kinds import GROUP, PREDICTIONS, PREVIEW_GROUP, Kind
 from .look_layers import LookLayers
 from .overlays import class_colors
 from .paint_layers import PaintLayers
@@ -92,7 +92,7 @@ class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers
 
     def shown_prediction(self, plane: Plane) -> Any:
         """Return the ids ``[H, W]`` of a plane that the user sees, to be sliced: refined ones if they are shown; or None."""
-        for kind in (Kind.REFINED, Kind.SEGMENTATION):
+        for kind in PREDICTIONS:
             layer = self._find(kind, plane.group)
             if layer is None or not layer.visible:
                 continue

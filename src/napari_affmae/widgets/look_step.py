@@ -13,7 +13,7 @@ from ..errors import ModelFileError
 from .forms import JobBar, form_layout, note, row, set_live, set_note, step_layout
 from .image_jobs import ImageDone, inspect_job
 from .plane import Plane, full_resolution
-from .state import DECODER, VIEWS, thousands, why_not_look
+from .state import DECODER, VIEWS, ModelOnDisk, thousands, why_not_look
 
 if TYPE_CHECKING:
     from ..engine.inspect import Inspection, StageInspection
@@ -43,6 +43,7 @@ class LookStep(QWidget):
         self._key: Key | None = None
         self._inspection: Inspection | None = None
         self._plane: Plane | None = None
+        self._model: ModelOnDisk | None = None
         self._wanted: Callable[[], None] | None = None
         self.image_note = note()
         self.view = QComboBox()
@@ -90,7 +91,7 @@ class LookStep(QWidget):
             session.fail(ModelFileError(f"{model.path} cannot be read ({why}): load a network in step 2, or train again"))
             return
         key = (plane.name, plane.corner, model.path, written, id(full_resolution(plane.layer)))
-        self._plane, self._wanted = plane, show
+        self._plane, self._model, self._wanted = plane, model, show
         if key == self._key and self._inspection is not None:
             show()
             return
@@ -116,6 +117,13 @@ class LookStep(QWidget):
         if self._inspection is None:
             return None
         return next((stage for stage in self._inspection.stages if stage.name == view), None)
+
+    def _is_named(self) -> bool:
+        """Whether what was looked at last is what the form names: the current plane, and the network in use."""
+        plane, looked_at = self._session.layers.current(), self._plane
+        if plane is None or looked_at is None:
+            return False
+        return replace(plane, corner=looked_at.corner) == looked_at and self._session.state.model == self._model
 
     def _show_tokens(self) -> None:
         stage = self._stage()
@@ -157,7 +165,7 @@ class LookStep(QWidget):
         else:
             set_note(self.image_note, f"{model.path.parent.name}/{model.path.name} at {image.name}")
         stage = self._stage()
-        if stage is None:
+        if stage is None or not self._is_named():
             set_note(self.figures, "")
         else:
             set_note(

@@ -10,12 +10,15 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QListWidget, QPushBut
 from ..events import Progress
 from .accept_tool import AcceptTool
 from .forms import SPACING, JobBar, note, row, set_live, set_note, step_layout
+from .kinds import KIND, PREDICTIONS
 from .places import Places
 from .state import count, why_not_accept, why_not_stop, why_not_suggest
 from .suggest_job import SuggestDone, Unsure, suggest_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from napari.layers import Layer
 
     from .session import Session
 
@@ -92,8 +95,9 @@ class NextPart(QWidget):
         session.job_ended.connect(self._on_job_ended)
         session.state.events.connect(self._render)
         session.layers.current_changed.connect(self._render)
-        session.layers.overlay_added.connect(self._render)
+        session.layers.overlay_added.connect(self._on_overlay)
         session.layers.uncertainty_known.connect(self._render)
+        session.closing.connect(self._close, max_args=0)
 
     # What the user does
 
@@ -121,6 +125,17 @@ class NextPart(QWidget):
         session.start("suggest", job)
 
     # Reactions
+
+    def _on_overlay(self, layer: Layer) -> None:
+        """Hear when a prediction is hidden, and when it is shown again."""
+        if layer.metadata[KIND] in PREDICTIONS:
+            layer.events.visible.connect(self._render)
+        self._render()
+
+    def _close(self) -> None:
+        for layer in self._session.layers.overlays():
+            if layer.metadata[KIND] in PREDICTIONS:
+                layer.events.visible.disconnect(self._render)
 
     def _on_event(self, event: object) -> None:
         if self._session.state.job != "suggest":

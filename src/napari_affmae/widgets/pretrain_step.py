@@ -243,7 +243,7 @@ class PretrainStep(QWidget):
                 state.classes = with_painted(in_layers(model.card.classes), state.classes, state.painted)
 
     def _on_job_ended(self, name: str) -> None:
-        if name == "pretrain" and self.bar.maximum() == 0:
+        if name == "pretrain" and not self.bar.shows_end:
             self.bar.setVisible(False)
 
     def draw(self) -> None:

@@ -42,8 +42,12 @@ class Segmenting:
         self._rescale = rescale
         self._probabilities = probabilities
         self._planes: dict[str, Plane] = {}
+        self._done = 0
+        self._failed = False
         self._working = Working("", 1, 1)
         session.event.connect(self._on_event)
+        session.runner.failed.connect(self._on_failed)
+        session.job_ended.connect(self._on_job_ended)
 
     def current(self) -> None:
         """Segment the current image."""
@@ -74,6 +78,7 @@ class Segmenting:
         if not all(is_large(plane) or session.restorer.restore(plane) for plane in planes):
             return
         self._planes = {plane.name: plane for plane in planes}
+        self._done, self._failed = 0, False
         jobs = [(plane.name, self._large(plane, model) if is_large(plane) else self._held(plane, model)) for plane in planes]
         session.layers.lay_down_brush()
         self._bar.start()
@@ -99,11 +104,22 @@ class Segmenting:
         elif isinstance(event, Progress):
             self._show_progress(event)
         elif isinstance(event, ImageDone):
+            self._done += 1
             self._show(event)
         elif isinstance(event, LargeDone):
+            self._done += 1
             self._show_large(event)
         elif isinstance(event, ImageFailed):
+            self._failed = True
             self._session.fail(event.error)
+
+    def _on_failed(self) -> None:
+        self._failed = True
+
+    def _on_job_ended(self, name: str) -> None:
+        # What failed stands in the status line.
+        if name == "segment" and not self._failed:
+            self._session.say(f"Segmentation {'is done' if self._done == len(self._planes) else 'was stopped'}.")
 
     def _show_progress(self, progress: Progress) -> None:
         if self._working.count == 1:
