@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QListWidget, QMenu, QPushButton, QToolButton, QWidget
 
+from ..data.plane_names import plane_name, split_name
 from ..data.records import ImageCollection, ImageRecord
 from .forms import JobBar, PathField, form_layout, note, row, set_live, set_note, step_layout
 from .image_list import ImageList
 from .jobs import OpenLayer, ScanDone, layers_job, scan_job
 from .placement import pixel_size_of
 from .plane import Plane, full_resolution
-from .plane_names import plane_name, split_name
 from .section import Section
 from .state import choose_channels, why_not_scan, why_not_stop
 
