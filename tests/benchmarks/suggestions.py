@@ -22,13 +22,14 @@ import numpy as np
 
 from napari_affmae.cli.labelled import painted_in
 from napari_affmae.config import Budget, FinetuneConfig
+from napari_affmae.data.classes import class_table_of
 from napari_affmae.data.label_images import LabelledImage, pair_labels
 from napari_affmae.data.predicted_image import PredictedImage
 from napari_affmae.data.suggestions import Suggestions
 from napari_affmae.engine.evaluate import evaluate
 from napari_affmae.engine.finetune import finetune
 from napari_affmae.engine.places import painted_cells, peaks
-from napari_affmae.engine.segment import class_table_of, load_segmenter, segment
+from napari_affmae.engine.segment import load_segmenter, segment
 from napari_affmae.engine.suggest import CELL_PATCHES, suggest
 from napari_affmae.engine.uncertainty import cell_means, uncertainty
 from napari_affmae.events import Done

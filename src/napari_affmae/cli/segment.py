@@ -56,9 +56,10 @@ def segment(
     in each image, and segment.jsonl with the settings, from which --resume goes on.
     """
     require_there(model, images)
+    from ..data.classes import class_table_of
     from ..data.scan import scan
     from ..engine.apply import ApplyResult, apply
-    from ..engine.segment import class_table_of, load_segmenter
+    from ..engine.segment import load_segmenter
     from .labelled import say_skipped
 
     segmenter = load_segmenter(model)

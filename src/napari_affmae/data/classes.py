@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ..card import ClassInfo
+from ..card import ClassInfo, ModelCard
 from ..errors import LabelError
 from ..palette import BACKGROUND_COLOR, next_color
 from .label_images import LabelledImage
@@ -92,6 +92,23 @@ def class_table(
             )
         ids = list(expected)
     return default_classes(ids, foreground=foreground)
+
+
+class Segmenting(Protocol):
+    """A segmenter, or what is known of one on disk: the dock makes class tables without reading it."""
+
+    @property
+    def card(self) -> ModelCard:
+        """What travels with its weights."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of logits."""
+
+
+def class_table_of(model: Segmenting) -> tuple[ClassInfo, ...]:
+    """Return the class table of a model; one that was never trained has ids 0..K-1."""
+    return model.card.classes or default_classes(range(model.num_classes))
 
 
 def ids_in(examples: Sequence[LabelledImage], sparse: bool) -> list[int]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..config import ApplyConfig
 from ..control import JobControl
+from ..data.classes import class_table_of
 from ..data.output_log import OutputLog
 from ..data.outputs import Outputs, name_outputs
 from ..data.records import ImageCollection, Skipped
@@ -19,7 +20,7 @@ from ..events import Done, Event
 from .folder_job import FolderJob
 from .folder_run import FolderRun, requests_for, settings_of
 from .refine import background_of
-from .segment import check_channels, class_table_of, load_segmenter
+from .segment import check_channels, load_segmenter
 from .tiling import RowFunction
 
 _FOLDER = "segmented-"

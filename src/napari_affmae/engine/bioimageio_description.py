@@ -13,11 +13,11 @@ import torch
 
 from .. import __version__
 from ..config import ExportConfig
+from ..data.classes import class_table_of
 from ..errors import ConfigError
 from ..model.segmenter import Segmenter
 from ..zoo import INSTALL
 from .confusion import unique_names
-from .segment import class_table_of
 
 METHOD = "AFFMAE: Scalable and Efficient Vision Pretraining for Desktop Graphics Cards", "10.48550/arXiv.2602.16249"
 

@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..config import DeviceName, Views
+from ..data.classes import class_table_of
 from ..data.labels import LabelledImage, to_targets
 from ..errors import LabelError
 from ..model.segmenter import Segmenter
 from .confusion import Confusion
-from .segment import class_table_of, load_segmenter, segment
+from .segment import load_segmenter, segment
 
 
 @dataclass(frozen=True, eq=False)

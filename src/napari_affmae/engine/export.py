@@ -15,6 +15,7 @@ import torch
 from ..card import Normalisation
 from ..config import ExportConfig
 from ..control import JobControl
+from ..data.classes import class_table_of
 from ..data.crops import crop
 from ..data.normalisation import measure_array
 from ..data.records import ImageRecord
@@ -32,7 +33,7 @@ from .bioimageio_description import NOBODY, PackageFiles, check_about, describe_
 from .confusion import unique_names
 from .cover import write_cover
 from .device import limited_threads
-from .segment import check_channels, class_table_of, default_tile, load_segmenter
+from .segment import check_channels, default_tile, load_segmenter
 
 FloatArray = npt.NDArray[np.float32]
 

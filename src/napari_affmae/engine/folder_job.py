@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ..card import ClassInfo
 from ..config import ApplyConfig
 from ..control import JobControl
+from ..data.classes import class_table_of
 from ..data.output_log import Request
 from ..data.outputs import RowWriter, writing
 from ..data.records import ImageRecord
@@ -21,7 +22,7 @@ from ..events import Done, Event, Notice, Progress, Started
 from ..model.segmenter import Segmenter
 from .memory import require_memory
 from .refine import Refined, refine
-from .segment import class_table_of, count_tiles, labels_of, segment_events
+from .segment import count_tiles, labels_of, segment_events
 from .tiling import FloatArray, RowFunction, WholeImage
 
 _REFINEMENT_BYTES = 60

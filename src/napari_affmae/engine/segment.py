@@ -17,7 +17,7 @@ import torch
 from ..card import ClassInfo, PixelSize
 from ..config import DeviceName, Views
 from ..control import JobControl
-from ..data.labels import default_classes
+from ..data.classes import class_table_of
 from ..data.pixel_size import is_other_scale
 from ..errors import DataError, ModelFileError
 from ..events import Done, Event, Notice, Started
@@ -227,11 +227,6 @@ def load_segmenter(model: Segmenter | Path | str) -> Segmenter:
         name = str(model) if isinstance(model, str | Path) else type(model).__name__
         raise ModelFileError(f"{name} is no segmenter but a pretrained network: finetune it on labels first")
     return network
-
-
-def class_table_of(model: Segmenter) -> tuple[ClassInfo, ...]:
-    """Return the class table of a model; one that was never trained has ids 0..K-1."""
-    return model.card.classes or default_classes(range(model.num_classes))
 
 
 def check_channels(model: Segmenter | Any, channels: int) -> None:

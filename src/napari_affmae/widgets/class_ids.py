@@ -13,20 +13,15 @@ import dask.array
 import numpy as np
 
 from ..card import ClassInfo
-from ..data.classes import default_classes
+from ..data.classes import class_table_of
 from .state import MOST_CLASS_ID, ModelOnDisk
 
 _as_dask: Any = dask.array.from_array  # it has no types
 
 
-def own_table(model: ModelOnDisk) -> tuple[ClassInfo, ...]:
-    """Return the classes of a segmenter as it numbers them; one that was never trained has ids 0..K-1."""
-    return model.card.classes or default_classes(range(model.num_classes))
-
-
 def class_table(model: ModelOnDisk) -> tuple[ClassInfo, ...]:
     """Return the classes of a segmenter as layers number them."""
-    return in_layers(own_table(model))
+    return in_layers(class_table_of(model))
 
 
 def in_layers(classes: Sequence[ClassInfo]) -> tuple[ClassInfo, ...]:

@@ -14,9 +14,9 @@ import zarr
 from ..card import ClassInfo
 from ..config import ApplyConfig
 from ..control import JobControl
+from ..data.classes import class_table_of
 from ..data.records import ImageCollection, ImageRecord
 from ..events import ImageWritten
-from .class_ids import own_table
 from .job_runner import Job
 from .jobs import Engine
 from .state import ModelOnDisk
@@ -50,7 +50,7 @@ def large_job(engine: Engine, model: ModelOnDisk, record: ImageRecord, project: 
         for event in engine.apply(model.path, images, project / FOLDER, config, overwrite=True, control=control, also=means):
             yield event
             if isinstance(event, ImageWritten):
-                yield LargeDone(record.name, event.outputs[0], own_table(model), means.means)
+                yield LargeDone(record.name, event.outputs[0], class_table_of(model), means.means)
 
     return job
 
