@@ -56,6 +56,10 @@ class JobControl:
         return time.perf_counter() - started
 
 
+class Stopped(Exception):
+    """Raised and caught within a job: unwinds what is being worked on, so that nothing half-written stays."""
+
+
 class LiveControl(JobControl):
     """Also says which request is the newest, so that work on an older one can end at once.
 

@@ -14,7 +14,7 @@ import torch
 
 from ..card import Normalisation
 from ..config import ExportConfig
-from ..control import JobControl
+from ..control import JobControl, Stopped
 from ..data.classes import class_table_of
 from ..data.crops import crop
 from ..data.normalisation import measure_array
@@ -124,17 +124,13 @@ def export(
     try:
         with placing(out, overwrite) as place, limited_threads(threads):
             check = yield from _make(network, report(model), name, tile, place, config, sample, control)
-    except _Stopped:
+    except Stopped:
         yield Done("export", 0, None, stopped=True)
         return
     if not config.authors:
         yield Notice("export", f"the package names “{NOBODY}”: say who made the model before you publish it")
     yield PartBegun("export", "finished", 1.0)
     yield Done("export", 0, out, result=ExportResult(out, name, tile, check))
-
-
-class _Stopped(Exception):
-    """Unwinds an export that was asked to stop; nothing of it is kept."""
 
 
 def _make(
@@ -151,7 +147,7 @@ def _make(
 
     def begin(what: str, fraction: float) -> PartBegun:
         if control.stop_requested:
-            raise _Stopped
+            raise Stopped
         return PartBegun("export", what, fraction)
 
     yield begin("preparing the test image", 0.0)
@@ -169,7 +165,7 @@ def _make(
     yield begin("running it with bioimageio.core, without napari", 0.6)
     check = check_package(place, control)
     if check is None:
-        raise _Stopped
+        raise Stopped
     if not check.passed:
         why = "; ".join(check.errors[:2]) or "it gives no reason"
         raise AffmaeError(

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ..card import ClassInfo
 from ..config import ApplyConfig
-from ..control import JobControl
+from ..control import JobControl, Stopped
 from ..data.classes import class_table_of
 from ..data.output_log import Request
 from ..data.outputs import RowWriter, writing
@@ -75,7 +75,7 @@ class FolderJob:
         if refining:
             self._require_memory(record)
         counted, refined = _Counted(self._classes, self._also), None
-        with suppress(_Stopped), opened as writer:
+        with suppress(Stopped), opened as writer:
             whole = WholeImage(record.height)
             counted.writer = writer
             elapsed_before += time.perf_counter() - before
@@ -96,7 +96,7 @@ class FolderJob:
                 elif isinstance(event, Notice):
                     yield Notice("segment", f"{record.name}: {event.message}")
                 elif isinstance(event, Done) and event.stopped:
-                    raise _Stopped
+                    raise Stopped
             before = time.perf_counter()
             if refining and whole.values is not None:
                 labels = labels_of(whole.values, self._classes)
@@ -124,10 +124,6 @@ class FolderJob:
             f"refining {record.height} × {record.width} pixels",
             "segment so large an image without refinement, or cut it into parts",
         )
-
-
-class _Stopped(Exception):
-    """Unwinds the image that is being worked on, so that nothing half-written stays."""
 
 
 class _Counted:

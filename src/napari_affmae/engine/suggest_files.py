@@ -13,7 +13,7 @@ from typing import Any
 import numpy.typing as npt
 
 from ..config import DeviceName
-from ..control import JobControl
+from ..control import JobControl, Stopped
 from ..data.output_log import PLACES_LOG, OutputLog, Request
 from ..data.outputs import Outputs, name_outputs
 from ..data.predicted_image import PredictedImage
@@ -48,10 +48,6 @@ class SuggestResult:
 
     suggestions: Suggestions
     written: tuple[Path, ...]
-
-
-class _Stopped(Exception):
-    """Unwinds the image that is being worked on, so that nothing half-written stays."""
 
 
 def suggest_to_files(
@@ -176,7 +172,7 @@ def _write(
     """Predict one image into its file."""
     image = record.open()
     with (
-        suppress(_Stopped),
+        suppress(Stopped),
         placing(request.outputs.labels, replaceable) as place,
         TiffRows(place, (record.height, record.width), "float32", record.pixel_size) as rows,
     ):
@@ -188,6 +184,6 @@ def _write(
             if not isinstance(event, Done):
                 yield event
             elif event.stopped:
-                raise _Stopped
+                raise Stopped
         return {"shape": [record.height, record.width]}
     return None

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from ..card import ClassInfo, PixelSize
 from ..config import ApplyConfig, DeviceName, ExportConfig, FinetuneConfig, LiveConfig, PretrainConfig, Refinement, Views
-from ..control import JobControl
+from ..control import JobControl, Stopped
 from ..data.records import ImageCollection, ImageRecord, Skipped, of_one_channel_count
 from ..errors import DataError, ModelFileError, OtherDataError
 from ..events import Event
@@ -257,10 +257,6 @@ class Engine:
         return ModelOnDisk(Path(path), header.config.in_channels, header.num_classes or 0, header.card)
 
 
-class _Stopped(Exception):
-    """Unwinds a scan that was asked to stop."""
-
-
 def scan_job(engine: Engine, path: Path, channels: Sequence[int] | None, report: Callable[[int, int], None]) -> Job:
     """Read a folder. ``report(done, total)`` is called in the worker thread, at most ten times a second."""
 
@@ -270,14 +266,14 @@ def scan_job(engine: Engine, path: Path, channels: Sequence[int] | None, report:
         def on_progress(done: int, total: int) -> None:
             nonlocal last
             if control.stop_requested:
-                raise _Stopped
+                raise Stopped
             if time.monotonic() - last >= SECONDS_BETWEEN_BATCHES:
                 last = time.monotonic()
                 report(done, total)
 
         try:
             yield ScanDone(engine.scan(path, channels, on_progress))
-        except _Stopped:
+        except Stopped:
             return
 
     return job
