@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import zarr
 
 from napari_affmae.card import ClassInfo, PixelSize
 from napari_affmae.data.scan import scan
-from napari_affmae.data.write import place_whole, write_labels_tiff
+from napari_affmae.data.write import place_whole, remove_remains, write_labels_tiff
 from napari_affmae.data.write_ome_zarr import write_ome_zarr
 from napari_affmae.errors import StorageError
 
@@ -148,3 +149,20 @@ def test_a_folder_that_cannot_be_replaced_comes_back(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="nothing was changed"):
         place_whole(target, lambda place: None, overwrite=True)  # there is nothing to move into its place
     assert (target / "kept").read_text() == "before"
+
+
+def test_what_killed_processes_left_is_removed_and_each_folder_is_listed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = [tmp_path / name for name in (*(f"{number}[a].tif" for number in range(20)), "sub/a.tif", "missing/a.tif")]
+    strangers = {tmp_path / name for name in (".hidden", ".0[a].tif", ".0[a].tif.more.abc", "sub/.0[a].tif.abc")}
+    for folder in (*strangers, *(tmp_path / name for name in (".7[a].tif.x_9", ".7[a].tif.abc", "sub/.a.tif.abc"))):
+        folder.mkdir(parents=True)
+    remove_remains(ours)
+    assert set(tmp_path.rglob(".*")) == strangers
+    listed: list[object] = []
+    for function in ("scandir", "listdir"):
+        call = getattr(os, function)
+        monkeypatch.setattr(os, function, lambda path, call=call: listed.append(path) or call(path))
+    remove_remains(ours)
+    assert len(listed) <= 3

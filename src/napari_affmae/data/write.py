@@ -6,11 +6,10 @@ right name.
 
 from __future__ import annotations
 
-import glob
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -80,11 +79,16 @@ def placing(path: Path, overwrite: bool) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def remove_remains(path: Path) -> None:
-    """Remove what a process that was killed left beside ``path``."""
-    for beside in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        if beside.is_dir():
-            shutil.rmtree(beside, ignore_errors=True)
+def remove_remains(paths: Iterable[Path]) -> None:
+    """Remove what processes that were killed left beside any of ``paths``."""
+    names: dict[Path, set[str]] = {}
+    for path in paths:
+        names.setdefault(path.parent, set()).add(path.name)
+    # By folder: to look for each path alone takes minutes where a folder holds thousands of them.
+    for folder, there in names.items():
+        for beside in list(folder.glob(".*")):
+            if beside.name[1:].rpartition(".")[0] in there and beside.is_dir():
+                shutil.rmtree(beside, ignore_errors=True)
 
 
 def remove(path: Path) -> None:

@@ -99,11 +99,10 @@ class FolderRun:
 
     def each(self, work: Work) -> Iterator[Event]:
         """Work on what is left; an image that cannot be read is left out, with a ``Notice``."""
+        if self._replaces:
+            remove_remains(path for request, _ in self._left for path in request.outputs.paths())
         for place, (request, replaceable) in enumerate(self._left, start=1):
             yield ImageBegun(self._job, request.name, place, len(self._left))
-            if self._replaces:
-                for path in request.outputs.paths():
-                    remove_remains(path)
             self._log.begin(request, self._settings)
             try:
                 line = yield from work(self._records[request], request, replaceable)
