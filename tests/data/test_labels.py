@@ -22,6 +22,7 @@ from napari_affmae.data.labels import (
 )
 from napari_affmae.data.records import ImageRecord
 from napari_affmae.data.scan import collection_from_arrays
+from napari_affmae.data.write_ome_zarr import write_ome_zarr
 from napari_affmae.errors import DataError, LabelError
 
 RNG = np.random.default_rng(0)
@@ -71,6 +72,22 @@ def test_labels_are_matched_by_stem_whatever_their_suffix(folders: tuple[Path, P
     for item, plane in zip(examples, ids.values(), strict=True):
         np.testing.assert_array_equal(item.labels, plane)
         assert item.labels.dtype.kind in "ui"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".ome.tif", ".OME.TIFF", ".zarr", ".ome.zarr"])
+@pytest.mark.parametrize("labels_suffix", [".png", ".npy", ".ome.tif"])
+def test_a_suffix_may_be_of_two_parts(folders: tuple[Path, Path], suffix: str, labels_suffix: str) -> None:
+    images, labels = folders
+    image, ids = RNG.integers(0, 99, SHAPE, dtype=np.uint8), RNG.integers(0, 3, SHAPE, dtype=np.uint8)
+    if "zarr" in suffix:
+        write_ome_zarr(images / f"a.b{suffix}", image, ids, ())
+    elif suffix == ".png":
+        write_image(images / f"a.b{suffix}")
+    else:
+        tifffile.imwrite(images / f"a.b{suffix}", image)
+    write_labels(labels / f"a.b{labels_suffix}", ids)
+    for where in (labels, labels / f"a.b{labels_suffix}"):
+        np.testing.assert_array_equal(pair_labels(images, where)[0][0].labels, ids)
 
 
 def test_stacks_are_matched_page_by_page(folders: tuple[Path, Path]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import DataError
 from .records import Skipped
+from .stem import without_suffix
 
 _NAME_COLUMNS = ("file", "filename", "name", "image", "path")
 _SPLIT_COLUMNS = ("split", "set", "subset", "fold")
@@ -92,14 +93,16 @@ def select_listed(names: Sequence[str], available: Iterable[str]) -> tuple[list[
     by_key: dict[str, list[str]] = {}
     for file in available:
         pure = PurePosixPath(file)
-        for key in dict.fromkeys((file, str(pure.with_suffix("")), pure.name, pure.stem)):
+        for key in dict.fromkeys((file, without_suffix(file), pure.name, without_suffix(pure.name))):
             by_key.setdefault(key, []).append(file)
     exact = {file for files in by_key.values() for file in files}
     chosen: list[str] = []
     skipped: list[Skipped] = []
     for name in names:
         key = name.replace("\\", "/").removeprefix("./")
-        fits = [key] if key in exact else by_key.get(key, [])
+        # Whoever cuts what follows the last dot leaves ``slide.ome`` of an OME-TIFF.
+        stem = without_suffix(key) if key.lower().endswith(".ome") else key
+        fits = [key] if key in exact else by_key.get(stem, [])
         if len(fits) == 1:
             chosen.append(fits[0])
         elif fits:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from ..errors import DataError, LabelError
 from .image_file import SUFFIXES, broken_file_as_data_error, open_image_file
 from .records import ImageRecord, Skipped
 from .scan import scan
+from .stem import without_suffix
 from .there import require_labels
 
 LABEL_SUFFIXES = SUFFIXES - {".jpg", ".jpeg"} | {".npy"}
@@ -131,7 +132,7 @@ def pair_labels(
     for record in collection.records:
         if record.path is None:  # scan finds files only
             continue
-        stem = record.path.relative_to(root).with_suffix("").as_posix()
+        stem = without_suffix(record.path.relative_to(root).as_posix())
         fits = [labels] if single else files_by_stem.get(stem, [])
         try:
             if len(fits) != 1:
@@ -212,13 +213,13 @@ def _one_channel(pixels: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
 def _label_files(labels: Path) -> dict[str, list[Path]]:
     """Label files of a folder by their relative path without suffix."""
     if not labels.is_dir():
-        return {labels.stem: [labels]}
+        return {without_suffix(labels.name): [labels]}
     found: dict[str, list[Path]] = {}
     for path in sorted(labels.rglob("*")):
         relative = path.relative_to(labels)
         hidden = any(part.startswith(".") for part in relative.parts)
         if path.suffix.lower() in LABEL_SUFFIXES and not hidden and path.is_file():
-            found.setdefault(PurePosixPath(relative.as_posix()).with_suffix("").as_posix(), []).append(path)
+            found.setdefault(without_suffix(relative.as_posix()), []).append(path)
     return found
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain, count
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,13 +17,12 @@ import numpy.typing as npt
 from ..card import ClassInfo, PixelSize
 from ..config import OutputFormat
 from .plane_names import split_name
+from .stem import without_suffix
 from .tiff_rows import TiffRows
 from .write import placing, write_labels_tiff
 from .write_ome_zarr import OmeZarrRows
 
 SUFFIXES: dict[OutputFormat, str] = {"tiff": ".tif", "ome-zarr": ".ome.zarr"}
-
-_LONG_SUFFIXES = (".ome.zarr", ".zarr")
 
 
 @dataclass(frozen=True)
@@ -64,13 +63,13 @@ def name_outputs(
         return Outputs(labels, *(out / f"{stem}_{kind}{SUFFIXES[format]}" if asked else None for kind, asked in more))
 
     names = [_as_path(name) for name in names]
-    short = [named(_without_suffix(name)) for name in names]
+    short = [named(_short(name)) for name in names]
     claims = Counter(path for outputs in short for path in _caseless(outputs))
     taken: set[str] = set()
     chosen: list[Outputs] = []
     for name, first in zip(names, short, strict=True):
         alone = all(claims[path] == 1 for path in _caseless(first))
-        longer = _with_suffix(name)
+        longer = _long(name)
         others = (named(longer if number == 1 else f"{longer}_{number}") for number in count(1))
         outputs = next(one for one in chain([first] if alone else [], others) if taken.isdisjoint(_caseless(one)))
         taken |= _caseless(outputs)
@@ -88,13 +87,12 @@ def _as_path(name: str) -> str:
     return "/".join(parts) or "image"
 
 
-def _without_suffix(name: str) -> str:
+def _short(name: str) -> str:
     path, page = split_name(name)
-    long = next((suffix for suffix in _LONG_SUFFIXES if path.lower().endswith(suffix)), None)
-    return _of_page(path[: -len(long)] if long else PurePosixPath(path).with_suffix("").as_posix(), page)
+    return _of_page(without_suffix(path), page)
 
 
-def _with_suffix(name: str) -> str:
+def _long(name: str) -> str:
     return _of_page(*split_name(name))
 
 
