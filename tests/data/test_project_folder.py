@@ -189,6 +189,22 @@ def test_the_project_comes_back(tmp_path):
         read_project(tmp_path)
 
 
+def test_what_two_windows_change_is_kept_of_both():
+    def entry(name, pixels):
+        return ImageEntry(labels=f"labels/{name}", pixels={1: pixels})
+
+    before = ProjectFile(images={name: entry(name, 1) for name in "abc"}, source="s", layers={"a": "x"})
+    ours = before.replace(images={**before.images, "a": entry("a", 2), "mine": entry("mine", 3)}, classes=CLASSES)
+    there = before.replace(
+        images={"a": entry("a", 9), "b": entry("b", 4), "theirs": entry("theirs", 5)}, source="t", layers={"a": "x", "b": "y"}
+    )
+    both = ours.beside(there, before)
+    counts = {name: one.pixels[1] for name, one in both.images.items()}
+    assert counts == {"a": 2, "b": 4, "theirs": 5, "mine": 3}, "what only they changed or took away is theirs"
+    assert (both.classes, both.source, both.layers) == (tuple(CLASSES), "t", {"a": "x", "b": "y"})
+    assert ours.beside(before, before) == ours
+
+
 def test_every_image_has_labels_of_its_own():
     project = ProjectFile()
     names = ["a/b.png", "a__b.png", "a%2Fb.png", "stack.tif[3]", "ü 1.png"]

@@ -658,3 +658,17 @@ def test_nothing_is_made_on_labels_that_were_not_read(unread, ask):
     assert dock.session.layers.paint_layer("im_0.png").data[10, 10] == 1
     close(dock)
     assert on_disk(dock, "im_0.png")[10, 10] == 1
+
+
+def test_two_windows_on_a_project_keep_the_paint_of_both(make_dock, again, paint, folder, read, opened):
+    images = folder("images")
+    docks = [make_dock(), again()]
+    for dock in docks:
+        read(dock, images)
+    for number, dock in enumerate(docks):
+        paint(dock, opened(dock, number), class_id=number + 1)
+    paint(docks[0], opened(docks[0], 0), (40, 60))
+    for dock in docks:
+        close(dock)
+    file = read_project(docks[0].session.project)
+    assert {name: list(entry.pixels) for name, entry in file.images.items()} == {"im_0.png": [1], "im_1.png": [2]}

@@ -134,6 +134,25 @@ class ProjectFile(Settings):
                     total[class_id] = total.get(class_id, 0) + count
         return total
 
+    def beside(self, there: ProjectFile, before: ProjectFile) -> ProjectFile:
+        """Return the project with what somebody else has written meanwhile, wherever this one did not change anything.
+
+        Parameters
+        ----------
+        there
+            What is on disk.
+        before
+            What this one was when it was last read or written.
+        """
+
+        def both(name: str) -> Any:
+            ours, theirs, old = (getattr(one, name) for one in (self, there, before))
+            if name in ("images", "layers"):
+                return {**theirs, **{key: value for key, value in ours.items() if old.get(key) != value}}
+            return theirs if ours == old else ours
+
+        return self.replace(**{name: both(name) for name in type(self).model_fields})
+
 
 def is_project(folder: Path) -> bool:
     """Whether a folder is a project with labels."""

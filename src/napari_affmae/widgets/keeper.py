@@ -109,12 +109,13 @@ class ProjectKeeper:
     def open(self, folder: Path) -> ProjectFile:
         """Take up a project, after saving the one before; a damaged ``project.json`` is set aside and said."""
         self.flush()
-        self._writer = ProjectWriter(folder)
         self._file_changed = False
         try:
             self.file = read_project(folder)
+            self._writer = ProjectWriter(folder, self.file)
         except StorageError as error:
             self.file = ProjectFile()
+            self._writer = ProjectWriter(folder, self.file)
             path = folder / PROJECT_FILE
             try:
                 path.rename(path.with_name(f"damaged-{time.strftime('%Y%m%d-%H%M%S')}.json"))

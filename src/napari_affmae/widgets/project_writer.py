@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.plane_names import plane_name
-from ..data.project_folder import ImageEntry, ProjectFile, is_project, write_project
+from ..data.project_folder import ImageEntry, ProjectFile, is_project, read_project, write_project
 from ..errors import StorageError
 
 if TYPE_CHECKING:
@@ -46,10 +46,13 @@ class ProjectWriter:
     ----------
     folder
         The project folder; made when something is written first.
+    file
+        What it holds.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, file: ProjectFile) -> None:
         self.folder = folder
+        self._before = file
         self._arrays: dict[tuple[str, LabelKind], LabelArray] = {}
 
     def save(self, file: ProjectFile, changes: Sequence[Change]) -> dict[str, ImageEntry]:
@@ -68,8 +71,16 @@ class ProjectWriter:
             entries |= entries_of(file, {**file.images, **entries}, change.stack, change.kind, array.plane_counts())
         file = file.model_copy(update={"images": {**file.images, **entries}})
         if file.images or any((file.settings.pretrained, file.settings.segmenter)) or is_project(self.folder):
-            write_project(self.folder, file)
+            write_project(self.folder, self._beside_others(file))
+            self._before = file
         return entries
+
+    def _beside_others(self, file: ProjectFile) -> ProjectFile:
+        """Return the file with what another window on the same project has written since this one did."""
+        try:
+            return file.beside(read_project(self.folder), self._before) if is_project(self.folder) else file
+        except StorageError:  # damaged meanwhile: what is known here is all there is
+            return file
 
     def read(self, file: ProjectFile, stack: str) -> SavedLabels:
         """Return what is kept of an image or a stack; raise :class:`StorageError` if it cannot be read."""
