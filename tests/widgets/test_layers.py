@@ -301,6 +301,17 @@ def test_any_number_of_channels_can_be_shown(channels, rgb, dtype):
     Image(shown, rgb=is_rgb)
 
 
+def test_colours_of_a_large_image_are_stretched_by_a_sample_of_it(monkeypatch):
+    pixels = np.random.default_rng(0).integers(100, 4000, (1100, 1100, 3)).astype(np.uint16)
+    percentile, sizes = np.percentile, []
+    low, high = percentile(pixels, (0.1, 99.9), axis=(0, 1))
+    monkeypatch.setattr(np, "percentile", lambda one, *at, **how: (sizes.append(one.size), percentile(one, *at, **how))[1])
+    shown, _ = for_display(pixels)
+    assert sizes == [pixels.size / 4]
+    assert shown.dtype == np.float32
+    np.testing.assert_allclose(shown, np.clip((pixels - low) / (high - low), 0, 1), atol=0.01)
+
+
 def test_alpha_and_pyramids_are_read_as_the_jobs_need_them(viewer, layers):
     rgba = np.random.default_rng(0).integers(0, 255, (8, 8, 4), np.uint8)
     viewer.add_image(rgba, name="rgba", rgb=True)
