@@ -203,6 +203,8 @@ def test_what_two_windows_change_is_kept_of_both():
     assert counts == {"a": 2, "b": 4, "theirs": 5, "mine": 3}, "what only they changed or took away is theirs"
     assert (both.classes, both.source, both.layers) == (tuple(CLASSES), "t", {"a": "x", "b": "y"})
     assert ours.beside(before, before) == ours
+    less = before.replace(images={"b": before.images["b"]})
+    assert set(less.beside(there, before).images) == {"b", "theirs"}, "what we took away does not come back"
 
 
 def test_every_image_has_labels_of_its_own():

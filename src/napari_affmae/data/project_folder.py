@@ -148,7 +148,8 @@ class ProjectFile(Settings):
         def both(name: str) -> Any:
             ours, theirs, old = (getattr(one, name) for one in (self, there, before))
             if name in ("images", "layers"):
-                return {**theirs, **{key: value for key, value in ours.items() if old.get(key) != value}}
+                kept = {key: value for key, value in theirs.items() if key in ours or key not in old}
+                return kept | {key: value for key, value in ours.items() if old.get(key) != value}
             return theirs if ours == old else ours
 
         return self.replace(**{name: both(name) for name in type(self).model_fields})
