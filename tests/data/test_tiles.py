@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -117,12 +118,15 @@ def test_the_cache_keeps_within_its_bytes(tmp_path: Path) -> None:
     for index in range(4):
         Image.fromarray(RNG.integers(0, 256, (10, 10), dtype=np.uint8)).save(tmp_path / f"{index}.png")
     cache = ImageCache(scan(tmp_path).records, limit=250)
-    first = cache[0]
-    assert cache[0] is first
+    read = [weakref.ref(cache[0])]
+    assert cache[0] is read[0]()
     for index in (1, 2, 3):
-        cache[index]
-        assert cache.bytes <= 250
-    assert cache[0] is not first
+        read.append(weakref.ref(cache[index]))
+        kept = [pixels() for pixels in read]
+        assert sum(pixels.nbytes for pixels in kept if pixels is not None) <= 250
+        del kept
+    assert read[0]() is None
+    assert cache[3] is read[3]()
     assert ImageCache(scan(tmp_path).records, limit=99)[0].shape == (10, 10, 1)
 
 

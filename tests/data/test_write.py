@@ -13,14 +13,29 @@ import tifffile
 import zarr
 
 from napari_affmae.card import ClassInfo, PixelSize
+from napari_affmae.data.outputs import Outputs, writing
 from napari_affmae.data.scan import scan
 from napari_affmae.data.write import place_whole, remove_remains, write_labels_tiff
-from napari_affmae.data.write_ome_zarr import write_ome_zarr
 from napari_affmae.errors import StorageError
 
 RNG = np.random.default_rng(0)
 NM = PixelSize(y=8, x=4, unit="nanometer")
 CLASSES = (ClassInfo(id=1, name="membrane", color="#e69f00"), ClassInfo(id=3, name="rest", color="#0072b2"))
+
+
+def write_zarr(
+    path: Path,
+    image: np.ndarray,
+    labels: np.ndarray,
+    probabilities: np.ndarray | None = None,
+    classes: tuple[ClassInfo, ...] = CLASSES,
+    overwrite: bool = False,
+) -> Path:
+    pixels = image if image.ndim == 3 else image[..., None]
+    settings = {"probabilities": probabilities is not None, "pixel_size": NM, "overwrite": overwrite}
+    with writing(Outputs(path), pixels, classes, **settings) as rows:
+        rows.write(0, labels, probabilities)
+    return path
 
 
 @pytest.mark.parametrize(
@@ -48,7 +63,7 @@ def test_ome_zarr(tmp_path: Path, shape: tuple[int, int], channels: int) -> None
     image = RNG.integers(0, 256, (*shape, channels) if channels else shape, dtype=np.uint8)
     labels = RNG.choice([1, 3], shape)
     probabilities = RNG.random((2, *shape), np.float32)
-    path = write_ome_zarr(tmp_path / "a.ome.zarr", image, labels, CLASSES, probabilities=probabilities, pixel_size=NM)
+    path = write_zarr(tmp_path / "a.ome.zarr", image, labels, probabilities)
     root = zarr.open_group(path, mode="r")
     assert root.metadata.zarr_format == 3
     planes = np.moveaxis(image, -1, 0) if channels else image[None]
@@ -78,23 +93,26 @@ def test_coarser_scales_lie_where_their_metadata_say(tmp_path: Path) -> None:
     # A ramp: intensity is the column's position, so scale and translation must predict it at every level.
     image = np.broadcast_to(np.arange(1200, dtype=np.float32), (600, 1200))
     labels = np.broadcast_to(np.arange(1200, dtype=np.uint16), (600, 1200))
-    root = zarr.open_group(write_ome_zarr(tmp_path / "a.ome.zarr", image, labels, CLASSES), mode="r")
+    classes = (CLASSES[0], CLASSES[1].replace(id=1199))
+    root = zarr.open_group(write_zarr(tmp_path / "a.ome.zarr", image, labels, classes=classes), mode="r")
     for group in (root, root["labels/segmentation"]):
         datasets = group.attrs["ome"]["multiscales"][0]["datasets"]
         assert len(datasets) == 3
         for dataset in datasets:
             scale, translation = (step[step["type"]][-1] for step in dataset["coordinateTransformations"])
             values = group[dataset["path"]][...].reshape(-1, group[dataset["path"]].shape[-1])[0]
-            np.testing.assert_allclose(values, np.arange(len(values)) * scale + translation)
+            np.testing.assert_allclose(values * NM.x, np.arange(len(values)) * scale + translation)
 
 
 @pytest.mark.parametrize("kind", ["tiff", "zarr"])
 def test_nothing_is_overwritten_unless_told(tmp_path: Path, kind: str) -> None:
+    name = {"tiff": "a.tif", "zarr": "a.ome.zarr"}[kind]
+
     def write(value: int, overwrite: bool) -> Path:
         labels = np.full((20, 30), value, np.uint8)
         if kind == "tiff":
-            return write_labels_tiff(tmp_path / "a", labels, overwrite=overwrite)
-        return write_ome_zarr(tmp_path / "a", labels, labels, CLASSES, overwrite=overwrite)
+            return write_labels_tiff(tmp_path / name, labels, overwrite=overwrite)
+        return write_zarr(tmp_path / name, labels, labels, overwrite=overwrite)
 
     def value_of(path: Path) -> int:
         return int(tifffile.imread(path)[0, 0]) if kind == "tiff" else int(zarr.open_group(path, mode="r")["0"][0, 0, 0])
@@ -104,7 +122,7 @@ def test_nothing_is_overwritten_unless_told(tmp_path: Path, kind: str) -> None:
         write(2, overwrite=False)
     assert value_of(path) == 1
     assert value_of(write(3, overwrite=True)) == 3
-    assert [item.name for item in tmp_path.iterdir()] == ["a"]
+    assert [item.name for item in tmp_path.iterdir()] == [name]
 
 
 def test_a_full_disk_leaves_everything_as_it_was(tmp_path: Path) -> None:
@@ -127,7 +145,7 @@ def test_a_full_disk_in_the_middle_of_a_zarr(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(zarr.Array, "__setitem__", full)
     with pytest.raises(StorageError, match="No space left on device"):
-        write_ome_zarr(tmp_path / "a.zarr", np.zeros((9, 9)), np.zeros((9, 9), int), CLASSES)
+        write_zarr(tmp_path / "a.ome.zarr", np.zeros((9, 9)), np.zeros((9, 9), int))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -135,11 +153,6 @@ def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(StorageError, match=r"cannot write .*file is a file, not a folder; choose another folder"):
         write_labels_tiff(tmp_path / "file" / "a.tif", np.zeros((3, 3), int))
-
-
-def test_shapes_that_do_not_fit(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"labels of shape \(3, 3\) do not fit an image of shape \(4, 3\)"):
-        write_ome_zarr(tmp_path / "a.zarr", np.zeros((4, 3)), np.zeros((3, 3), int), CLASSES)
 
 
 def test_a_folder_that_cannot_be_replaced_comes_back(tmp_path: Path) -> None:

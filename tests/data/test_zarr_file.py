@@ -12,8 +12,8 @@ import zarr
 from napari_affmae.card import ClassInfo, PixelSize
 from napari_affmae.data import scan as scan_module
 from napari_affmae.data.lazy_plane import LazyPlane
+from napari_affmae.data.outputs import Outputs, writing
 from napari_affmae.data.scan import scan
-from napari_affmae.data.write_ome_zarr import write_ome_zarr
 from napari_affmae.data.zarr_file import ZarrFile
 from napari_affmae.errors import DataError
 
@@ -75,7 +75,10 @@ def test_a_folder_holds_files_and_zarrs_alike(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     store(tmp_path / "sub" / "b.zarr", pixels)
     classes = (ClassInfo(id=1, name="one", color="#ffffff"),)
-    write_ome_zarr(tmp_path / "a.ome.zarr", pixels, (pixels > 9).astype(np.uint8), classes)
+    with writing(
+        Outputs(tmp_path / "a.ome.zarr"), pixels[..., None], classes, probabilities=False, pixel_size=None, overwrite=False
+    ) as rows:
+        rows.write(0, (pixels > 9).astype(np.uint8), None)
     collection = scan(tmp_path)
     assert [record.name for record in collection.records] == ["a.ome.zarr", "sub/b.zarr"]
     assert collection.ignored == 0

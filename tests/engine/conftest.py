@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +14,8 @@ from napari_affmae.config import Budget, FinetuneConfig, PretrainConfig
 from napari_affmae.data.labels import LabelledImage
 from napari_affmae.data.records import ImageCollection
 from napari_affmae.data.scan import collection_from_arrays
+from napari_affmae.engine.image_source import ArraySource
+from napari_affmae.engine.tiling import FloatArray, TiledPrediction, TileFunction, WholeImage
 from napari_affmae.model_config import ModelConfig
 
 
@@ -64,3 +69,18 @@ def pretraining(micro: ModelConfig) -> PretrainConfig:
 @pytest.fixture
 def finetuning() -> FinetuneConfig:
     return FinetuneConfig(budget=Budget(steps=6), tile=32, batch=4, device="cpu")
+
+
+@pytest.fixture
+def predict_tiled() -> Callable[..., FloatArray]:
+    """Apply a function to an image ``[H, W]`` or ``[H, W, C]`` by tiles; gives ``[K, H, W]``."""
+
+    def predict(function: TileFunction, image: Any, **settings: int) -> FloatArray:
+        source = ArraySource(image)
+        whole = WholeImage(source.height)
+        for _ in TiledPrediction(function, source, **{"batch": 1, **settings}, into=whole).run():
+            pass
+        assert whole.values is not None
+        return whole.values
+
+    return predict

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from napari_affmae.card import Normalisation
 from napari_affmae.engine.image_source import ArraySource, ResampledSource, resampling
-from napari_affmae.engine.tiling import FloatArray, cover, predict_tiled
+from napari_affmae.engine.tiling import FloatArray, cover
 from napari_affmae.errors import ConfigError, DataError
 
 RNG = np.random.default_rng(0)
@@ -35,14 +36,16 @@ def pixelwise(tiles: FloatArray) -> FloatArray:
     ],
 )
 @pytest.mark.parametrize("batch", [1, 3, 1000])
-def test_tiled_is_the_whole(shape: tuple[int, int], tile: int, overlap: int, align: int, batch: int) -> None:
+def test_tiled_is_the_whole(
+    predict_tiled: Callable[..., FloatArray], shape: tuple[int, int], tile: int, overlap: int, align: int, batch: int
+) -> None:
     image = RNG.normal(size=(*shape, 2)).astype(np.float32)
     whole = pixelwise(image.transpose(2, 0, 1)[None])[0]
     tiled = predict_tiled(pixelwise, image, tile=tile, overlap=overlap, batch=batch, align=align)
     np.testing.assert_allclose(tiled, whole, atol=1e-6, rtol=0)
 
 
-def test_the_batch_size_changes_nothing() -> None:
+def test_the_batch_size_changes_nothing(predict_tiled: Callable[..., FloatArray]) -> None:
     image = RNG.normal(size=(70, 50)).astype(np.float32)
 
     def shifted(tiles: FloatArray) -> FloatArray:
@@ -87,7 +90,7 @@ def test_windows_fade_towards_neighbours_but_not_towards_the_edge_of_the_image()
         ({"tile": 32, "overlap": 0, "batch": 0}, "batch must be at least 1"),
     ],
 )
-def test_settings_that_do_not_fit(settings: dict[str, Any], message: str) -> None:
+def test_settings_that_do_not_fit(predict_tiled: Callable[..., FloatArray], settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         predict_tiled(pixelwise, np.zeros((64, 64)), **settings)
 
@@ -110,10 +113,10 @@ class Reluctant:
         return part
 
 
-def test_images_are_read_tile_by_tile() -> None:
+def test_images_are_read_tile_by_tile(predict_tiled: Callable[..., FloatArray]) -> None:
     image = RNG.normal(size=(200, 150)).astype(np.float32)
     lazy = Reluctant(image, 32 * 32)
-    tiled = predict_tiled(pixelwise, lazy, tile=32, overlap=8)  # type: ignore[arg-type]
+    tiled = predict_tiled(pixelwise, lazy, tile=32, overlap=8)
     np.testing.assert_allclose(tiled, pixelwise(image[None, None])[0], atol=1e-6)
 
 
@@ -134,7 +137,7 @@ def test_an_image_without_pixels() -> None:
         ArraySource(np.zeros((0, 5)))
 
 
-def test_nan_is_found_where_it_is() -> None:
+def test_nan_is_found_where_it_is(predict_tiled: Callable[..., FloatArray]) -> None:
     image = np.zeros((64, 64), np.float32)
     image[40, 3] = np.nan
     with pytest.raises(DataError, match=r"rows 32 to 64, columns 0 to 32 of the image: 1 of 1024 values are NaN or infinite"):

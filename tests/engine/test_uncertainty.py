@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.engine.image_source import ArraySource
 from napari_affmae.engine.live import LiveRequest, LiveSession
 from napari_affmae.engine.live_tiles import Canvas, Region, TiledImage
-from napari_affmae.engine.tiling import predict_tiled
+from napari_affmae.engine.tiling import FloatArray
 from napari_affmae.engine.uncertainty import CellMeans, cell_means, uncertainty
 from napari_affmae.events import LivePrediction
 from napari_affmae.model.segmenter import Segmenter
@@ -54,7 +56,7 @@ def test_means_of_rows_are_those_of_the_whole(rows: int) -> None:
     assert means.means[38, 2] == pytest.approx(values[608:, 32:].mean(), rel=1e-5)
 
 
-def test_of_a_live_canvas_it_is_that_of_the_blended_tiles() -> None:
+def test_of_a_live_canvas_it_is_that_of_the_blended_tiles(predict_tiled: Callable[..., FloatArray]) -> None:
     image = np.random.default_rng(2).random((90, 70), np.float32)
 
     def predict(tiles: np.ndarray) -> np.ndarray:

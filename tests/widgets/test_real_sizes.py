@@ -14,8 +14,8 @@ from napari.utils.notifications import notification_manager
 
 from napari_affmae.card import ModelCard, Normalisation, PixelSize
 from napari_affmae.data.lazy_plane import LazyPlane
+from napari_affmae.data.outputs import Outputs, writing
 from napari_affmae.data.records import ImageRecord
-from napari_affmae.data.write_ome_zarr import write_ome_zarr
 from napari_affmae.engine.segment import segment
 from napari_affmae.model.model_file import save_model
 from napari_affmae.model.segmenter import Segmenter
@@ -96,7 +96,9 @@ def test_a_large_ome_zarr_is_opened_from_the_list_without_reading_it(
 ):
     monkeypatch.setattr(plane_module, "LARGEST_IN_MEMORY", 1000)
     pixels = RNG.integers(0, 255, (1200, 700, *([channels] if channels else [])), np.uint8)
-    write_ome_zarr(tmp_path / "in" / "a.ome.zarr", pixels, np.ones((1200, 700), np.uint8), DEFAULT_CLASSES, pixel_size=NM)
+    place, planes = Outputs(tmp_path / "in" / "a.ome.zarr"), pixels if channels else pixels[..., None]
+    with writing(place, planes, DEFAULT_CLASSES, probabilities=False, pixel_size=NM, overwrite=False) as rows:
+        rows.write(0, np.ones((1200, 700), np.uint8), None)
     dock = make_dock()
     dock.images.folder.set_text(str(tmp_path / "in"))
     dock.images._render()

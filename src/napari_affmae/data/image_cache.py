@@ -51,8 +51,3 @@ class ImageCache:
             while self._bytes > self._limit:
                 self._bytes -= self._kept.popitem(last=False)[1].nbytes
         return pixels
-
-    @property
-    def bytes(self) -> int:
-        """Bytes kept at the moment."""
-        return self._bytes

@@ -15,7 +15,6 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from ..card import ClassInfo, PixelSize
-from .label_images import LabelledImage
 from .records import ImageCollection
 from .scan import collection_from_arrays
 from .smooth_noise import Field, smooth_noise
@@ -68,13 +67,6 @@ def synthetic_collection(count: int, size: int | tuple[int, int] = 512, seed: in
     """Draw ``count`` micrographs, seeds ``seed .. seed + count - 1``, as a collection in memory."""
     arrays = {f"synthetic {seed + i}": synthetic_em(size, seed + i)[0] for i in range(count)}
     return collection_from_arrays(arrays, SYNTHETIC_PIXEL_SIZE)
-
-
-def synthetic_examples(count: int, size: int | tuple[int, int] = 512, seed: int = 0) -> list[LabelledImage]:
-    """Draw the images of :func:`synthetic_collection` with their dense labels."""
-    drawn = [synthetic_em(size, seed + i) for i in range(count)]
-    collection = collection_from_arrays({f"synthetic {seed + i}": drawn[i][0] for i in range(count)}, SYNTHETIC_PIXEL_SIZE)
-    return [LabelledImage(record, labels) for record, (_, labels) in zip(collection.records, drawn, strict=True)]
 
 
 @dataclass(frozen=True)

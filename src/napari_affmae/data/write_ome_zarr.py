@@ -11,58 +11,9 @@ import numpy.typing as npt
 import zarr
 
 from ..card import ClassInfo, PixelSize
-from ..errors import StorageError
 from .pyramid import VERSION, Pyramid, blocks
-from .write import place_whole
 
 Pixels = npt.NDArray[Any]
-
-
-def write_ome_zarr(
-    path: Path | str,
-    image: Pixels,
-    labels: Pixels,
-    classes: Sequence[ClassInfo],
-    *,
-    probabilities: npt.NDArray[np.float32] | None = None,
-    pixel_size: PixelSize | None = None,
-    overwrite: bool = False,
-) -> Path:
-    """Write an image and its segmentation as one OME-Zarr (NGFF 0.5, Zarr 3); see :class:`OmeZarrRows` for what it holds.
-
-    Parameters
-    ----------
-    path
-        Folder to make, usually ending in ``.ome.zarr``.
-    image
-        ``[H, W]`` or ``[H, W, C]``.
-    labels
-        Ids ``[H, W]``.
-    classes
-        Names and colours of the ids.
-    probabilities
-        ``[K, H, W]``, or None.
-    pixel_size
-        Size of a pixel, if known.
-    overwrite
-        Whether what is there may be replaced.
-
-    Raises
-    ------
-    StorageError
-        If the shapes do not fit together, something is there already, or it cannot be written.
-    """
-    if labels.shape != image.shape[:2]:
-        raise StorageError(f"labels of shape {labels.shape} do not fit an image of shape {image.shape}; expected the same size")
-    pixels = image[..., None] if image.ndim == 2 else image
-    ids = labels.astype(np.min_scalar_type(int(labels.max()) if labels.size else 0), copy=False)
-
-    def write(place: Path) -> None:
-        rows = OmeZarrRows(place, pixels, classes, ids.dtype, probabilities=probabilities is not None, pixel_size=pixel_size)
-        rows.write(0, ids, probabilities)
-        rows.finish()
-
-    return place_whole(Path(path), write, overwrite)
 
 
 class OmeZarrRows:

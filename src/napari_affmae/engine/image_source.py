@@ -157,11 +157,6 @@ def resampling(size: int, new_size: int, start: int, stop: int) -> tuple[int, Fl
     return first, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def open_source(image: Any) -> ArraySource:
-    """Wrap an array without statistics."""
-    return ArraySource(image)
-
-
 def _windows(size: int) -> list[tuple[int, int]]:
     if size <= _SAMPLES * _SAMPLE_SIDE:
         return [(0, size)]

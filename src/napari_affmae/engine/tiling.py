@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ..data.records import ImageCollection
 from ..errors import ConfigError
-from .image_source import ImageSource, open_source
+from .image_source import ImageSource
 
 FloatArray = npt.NDArray[np.float32]
 TileFunction = Callable[[FloatArray], FloatArray]
@@ -153,8 +153,8 @@ def cover(size: int, tile: int, overlap: int, align: int) -> Axis:
 class TiledPrediction:
     """One image on its way through a function of tiles.
 
-    The image is read tile by tile. Memory is that of one batch of tiles and of the rows that it spans, and that of the result
-    unless ``into`` takes it row by row.
+    The image is read tile by tile. Memory is that of one batch of tiles and of the rows that it spans. A function that treats
+    every pixel by itself gives the same as on the whole image, up to rounding.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ class TiledPrediction:
     align
         Tiles start at multiples of this, so that a network's patches lie in the same places in all of them.
     into
-        Takes finished rows; None gathers them in :attr:`output`.
+        Takes finished rows; a :class:`WholeImage` gathers them.
 
     Raises
     ------
@@ -188,7 +188,7 @@ class TiledPrediction:
         overlap: int,
         batch: int,
         align: int = 1,
-        into: RowFunction | None = None,
+        into: RowFunction,
     ) -> None:
         check_tile(tile, align)
         if not 0 <= overlap <= tile // 2:
@@ -206,20 +206,12 @@ class TiledPrediction:
             for top, down in zip(self._rows.starts, row_weights, strict=True)
             for left, across in zip(self._columns.starts, column_weights, strict=True)
         ]
-        self._whole = WholeImage(source.height)
-        self._into = into or self._whole
+        self._into = into
 
     @property
     def tiles(self) -> int:
         """Number of tiles."""
         return len(self._tiles)
-
-    @property
-    def output(self) -> FloatArray:
-        """The prediction ``[K, H, W]``; complete after :meth:`run` has ended."""
-        if self._whole.values is None:
-            raise ValueError("there is no prediction here: iterate over run() first, and without into")
-        return self._whole.values
 
     def run(self) -> Iterator[int]:
         """Predict batch by batch; yield the number of tiles done so far."""
@@ -243,27 +235,3 @@ class TiledPrediction:
         if any(missing):
             pixels = np.pad(pixels, ((0, 0), (0, missing[0]), (0, missing[1])), mode="reflect")
         return pixels
-
-
-def predict_tiled(
-    function: TileFunction,
-    image: npt.ArrayLike | ImageSource,
-    *,
-    tile: int,
-    overlap: int,
-    batch: int = 1,
-    align: int = 1,
-) -> FloatArray:
-    """Apply a function to an image ``[H, W]`` or ``[H, W, C]`` by overlapping, blended tiles; see :class:`TiledPrediction`.
-
-    A function that treats every pixel by itself gives the same as on the whole image, up to rounding.
-
-    Returns
-    -------
-    float32 ``[K, H, W]``
-    """
-    source = image if isinstance(image, ImageSource) else open_source(image)
-    prediction = TiledPrediction(function, source, tile=tile, overlap=overlap, batch=batch, align=align)
-    for _ in prediction.run():
-        pass
-    return prediction.output

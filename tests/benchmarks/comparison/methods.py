@@ -31,7 +31,7 @@ from napari_affmae.engine.image_source import ArraySource
 from napari_affmae.engine.losses import class_weights
 from napari_affmae.engine.pretrain import pretrain
 from napari_affmae.engine.segment import load_segmenter, segment
-from napari_affmae.engine.tiling import TiledPrediction
+from napari_affmae.engine.tiling import TiledPrediction, WholeImage
 from napari_affmae.engine.views import from_views
 from napari_affmae.events import Done, Event
 from napari_affmae.model.masking import draw_mask
@@ -264,10 +264,13 @@ class Methods:
         def predict(image: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
             source = ArraySource(image).normalised(normalisation)
             side = trial.tile
-            whole = TiledPrediction(from_views(tiles_of, trial.views), source, tile=side, overlap=side // 4, batch=8, align=8)
-            for _ in whole.run():
+            whole = WholeImage(source.height)
+            prediction = TiledPrediction(
+                from_views(tiles_of, trial.views), source, tile=side, overlap=side // 4, batch=8, align=8, into=whole
+            )
+            for _ in prediction.run():
                 pass
-            return whole.output.argmax(0)
+            return whole.values.argmax(0)
 
         return predict, {"steps": steps, "parameters": sum(parameter.numel() for parameter in network.parameters())}
 
