@@ -14,8 +14,7 @@ CLASSES_FROM = {
     "readout": "a readout of single pixels, fitted to the strokes",
     NOT_FITTED: "the network's heads; a readout was not fitted to the strokes",
 }
-"""Where classes come from, for people; what is not here goes without saying."""
-"""What decides about classes, where it is not the network's own heads."""
+"""What decides about classes, for people; that it is the network's own heads goes without saying."""
 
 
 def count(number: int, noun: str) -> str:
