@@ -6,6 +6,7 @@ import json
 import shutil
 
 import numpy as np
+import pytest
 import tifffile
 from PIL import Image
 
@@ -42,6 +43,21 @@ def test_painted_places_are_left_alone(affmae, images, finetuned, tmp_path):
     places = json.loads(result.out)["places"]
     assert places
     assert all(place["column"] >= 48 and place["unlike"] < 1 for place in places)
+
+
+@pytest.mark.parametrize("third", ["unpainted", "missing"])
+def test_paint_that_cannot_be_used_is_said_and_images_without_any_are_not(affmae, images, finetuned, tmp_path, third):
+    labels = tmp_path / "labels"
+    (labels / "sub").mkdir(parents=True)
+    Image.fromarray(np.eye(96, dtype=np.uint8)).save(labels / "a.png")
+    Image.fromarray(np.eye(50, dtype=np.uint8)).save(labels / "b.png")
+    if third == "unpainted":
+        Image.fromarray(np.zeros((96, 96), np.uint8)).save(labels / "sub" / "c.png")
+    result = affmae("suggest", finetuned, images, "--labels", labels, "--out", tmp_path / "out")
+    assert result.code == 0, result.err
+    notes = [line for line in result.err.splitlines() if line.startswith("note: skipped")]
+    assert [note.split()[2] for note in notes] == ["broken.png:", "b.png:"]
+    assert "50 × 50" in notes[1]
 
 
 def test_it_never_overwrites_unasked_and_wants_a_segmenter(affmae, images, finetuned, pretrained, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy.typing as npt
 
 from ..card import ClassInfo
+from ..data.label_images import UNPAINTED
 from ..data.labels import LabelledImage, pair_labels
 from ..data.project_folder import is_project
 from ..data.project_labels import pair_project
@@ -51,12 +52,19 @@ def read_labelled(
     return found
 
 
-def painted_in(images: Path, labels: Path, files: str | None, channels: list[int] | None) -> dict[str, npt.NDArray[Any]]:
-    """Return paint ``[H, W]`` by name of the image, from label files or a project folder; most images may have none."""
+def painted_in(
+    images: Path, labels: Path, files: str | None, channels: list[int] | None, said: Collection[Skipped]
+) -> dict[str, npt.NDArray[Any]]:
+    """Return paint ``[H, W]`` by name of the image, from label files or a project folder.
+
+    Most images may have none. Paint that cannot be used is listed on stderr, with whatever else is left out but for what was
+    ``said``.
+    """
     if is_project(labels):
-        examples, _, _ = pair_project(images, labels, files, channels)
+        examples, skipped, _ = pair_project(images, labels, files, channels)
     else:
-        examples, _ = pair_labels(images, labels, files, sparse=True, channels=channels)
+        examples, skipped = pair_labels(images, labels, files, sparse=True, channels=channels)
+    say_skipped(item for item in skipped if item not in said and not item.reason.startswith(UNPAINTED))
     return {example.name: example.labels for example in examples}
 
 

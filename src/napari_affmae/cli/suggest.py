@@ -76,7 +76,7 @@ def suggest(
     with counting("read") as on_progress:
         collection = scan(images, files, channels, on_progress=on_progress)
     say_skipped(collection.skipped)
-    paint = None if labels is None else painted_in(images, labels, files, channels)
+    paint = None if labels is None else painted_in(images, labels, files, channels, collection.skipped)
     control = JobControl()
     events = suggest_to_files(
         model, collection, out, paint=paint, features=features, count=count, tile=tile, overlap=overlap, batch=batch,

@@ -28,7 +28,9 @@ LABEL_SUFFIXES = SUFFIXES - {".jpg", ".jpeg"} | {".npy"}
 """Suffixes of label files. JPEG is missing on purpose: its compression makes up ids."""
 
 _REASONS_SHOWN = 3
-_NO_FILE = "no label file"
+_NO_FILE, _NO_PAINT = "no label file", "its labels hold no paint"
+UNPAINTED = (_NO_FILE, _NO_PAINT)
+"""How the reasons begin for which an image is skipped that nobody has painted yet."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +149,7 @@ def pair_labels(
             numbers = _page_of(stacks[fits[0]], record)
             ids = to_foreground(numbers, sparse) if foreground else numbers
             if sparse and not ids.any():
-                raise LabelError("its labels hold no paint")
+                raise LabelError(_NO_PAINT)
             # Who mistakes the folder does so for all images: the first that would be taken is read for it, and no other.
             if not examples and _is_copy(numbers, record):
                 raise LabelError("its labels are a copy of the image; give the folder of the labels")
