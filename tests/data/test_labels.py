@@ -106,6 +106,21 @@ def test_stacks_are_matched_page_by_page(folders: tuple[Path, Path]) -> None:
     assert "stack of 4" in pair_labels(images, labels)[1][-1].reason
 
 
+def test_a_stack_of_labels_has_no_more_pages_than_its_image(folders: tuple[Path, Path]) -> None:
+    images, labels = folders
+    pages = RNG.integers(0, 99, (5, *SHAPE), dtype=np.uint8)
+    pages[4] = 7
+    tifffile.imwrite(images / "s.tif", pages, photometric="minisblack")
+    write_labels(labels / "s.tif", RNG.integers(0, 3, (5, *SHAPE), dtype=np.uint8))
+    assert len(pair_labels(images, labels)[0]) == 4, "of what is left out of the stack there may be labels"
+    write_labels(labels / "s.tif", RNG.integers(0, 3, (7, *SHAPE), dtype=np.uint8))
+    with pytest.raises(LabelError, match=r"its labels are a stack of 7, but the image is one of 5; .* correct the labels"):
+        pair_labels(images, labels)
+    write_image(images / "t.png")
+    write_labels(labels / "t.png", np.eye(*SHAPE, dtype=np.uint8))
+    assert [item.name for item in pair_labels(images, labels)[1]] == [f"s.tif[{page}]" for page in (4, 0, 1, 2, 3)]
+
+
 def test_two_single_files(folders: tuple[Path, Path]) -> None:
     images, labels = folders
     write_image(images / "a.png")

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from ..errors import DataError, LabelError
 from .image_file import SUFFIXES, broken_file_as_data_error, open_image_file
+from .plane_names import split_name
 from .records import ImageRecord, Skipped
 from .scan import scan
 from .stem import without_suffix
@@ -98,7 +100,8 @@ def pair_labels(
     Parameters
     ----------
     images, labels
-        Two folders with subfolders alike, or two single files. A label stack belongs to an image stack page by page.
+        Two folders with subfolders alike, or two single files. A label stack belongs to an image stack page by page, and
+        has no more pages.
     files, channels
         As in :func:`~napari_affmae.data.scan.scan`.
     foreground
@@ -128,6 +131,8 @@ def pair_labels(
     files_by_stem = _label_files(labels)
     single = not images.is_dir() and not labels.is_dir()
     root = images if images.is_dir() else images.parent
+    planes = [*(record.name for record in collection.records), *(item.name for item in collection.skipped)]
+    pages = Counter(split_name(plane)[0] for plane in planes)
     examples: list[LabelledImage] = []
     stacks: dict[Path, list[npt.NDArray[Any]]] = {}
     matched = False
@@ -146,7 +151,7 @@ def pair_labels(
             matched = True
             if fits[0] not in stacks:
                 stacks = {fits[0]: read_label_file(fits[0])}
-            numbers = _page_of(stacks[fits[0]], record)
+            numbers = _page_of(stacks[fits[0]], record, pages[split_name(record.name)[0]])
             ids = to_foreground(numbers, sparse) if foreground else numbers
             if sparse and not ids.any():
                 raise LabelError(_NO_PAINT)
@@ -225,8 +230,10 @@ def _label_files(labels: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _page_of(planes: Sequence[npt.NDArray[Any]], record: ImageRecord) -> npt.NDArray[Any]:
+def _page_of(planes: Sequence[npt.NDArray[Any]], record: ImageRecord, pages: int) -> npt.NDArray[Any]:
     page = record.page or 0
     if page >= len(planes) or (record.page is None and len(planes) > 1):
         raise LabelError(f"its labels are a stack of {len(planes)}, which does not fit page {page} of the image")
+    if len(planes) > pages:
+        raise LabelError(f"its labels are a stack of {len(planes)}, but the image is one of {pages}")
     return planes[page]
