@@ -64,6 +64,26 @@ def test_ome_axes_become_pages_and_channels(tmp_path: Path, zarr_format: int) ->
     np.testing.assert_array_equal(chosen.open()[1:4, 0:13], pixels[1, [2, 0], 1, 1:4].transpose(1, 2, 0))
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_what_bioformats2raw_makes_is_read_if_it_is_one_image(tmp_path: Path, zarr_format: int) -> None:
+    pixels = RNG.integers(0, 999, (20, 30), np.uint16)
+    root = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=zarr_format)
+    layout = {"bioformats2raw.layout": 3}
+    root.attrs.update(layout if zarr_format == 2 else {"ome": layout})
+    root.create_group("OME")
+    with pytest.raises(DataError, match=r"a\.zarr: made by bioformats2raw, but it holds no image 0; write it anew"):
+        scan(tmp_path / "a.zarr")
+    ome(tmp_path / "a.zarr" / "0", pixels, "yx", [8, 4], zarr_format)
+    collection = scan(tmp_path)
+    assert [record.name for record in collection.records] == ["a.zarr"]
+    assert collection.pixel_size == PixelSize(y=8, x=4, unit="nanometer")
+    np.testing.assert_array_equal(collection.records[0].read()[..., 0], pixels)
+    ome(tmp_path / "a.zarr" / "1", pixels, "yx", [8, 4], zarr_format)
+    with pytest.raises(DataError, match=r"a\.zarr: it holds 2 images, 0, 1; give one of them, as a\.zarr/0"):
+        scan(tmp_path)
+    assert len(scan(tmp_path / "a.zarr" / "1")) == 1
+
+
 def test_names_of_dimensions_say_where_the_channels_are(tmp_path: Path) -> None:
     pixels = RNG.integers(0, 255, (3, 20, 30), np.uint8)
     (record,) = scan(store(tmp_path / "a.zarr", pixels, dimension_names=["c", "y", "x"])).records

@@ -20,8 +20,12 @@ from zarr.errors import BaseZarrError
 
 from ..card import PixelSize
 from ..errors import DataError
+from ..words import some_names
 from .lazy_plane import LazyPlane
 from .pixel_size import pixel_size
+
+_SEVERAL = "bioformats2raw.layout"
+"""Marks the root of what may be several images, https://ngff.openmicroscopy.org/0.5/#bf2raw."""
 
 _MARKS = ("zarr.json", ".zarray", ".zgroup")
 ZarrArray: TypeAlias = zarr.Array[Any]
@@ -101,8 +105,11 @@ def _open(path: Path) -> tuple[ZarrArray, str, PixelSize | None, list[ZarrArray]
     node = zarr.open(path, mode="r")
     if isinstance(node, zarr.Array):
         return node, _axes_of_array(node), None, []
-    attributes: dict[str, Any] = dict(node.attrs.asdict())
-    multiscales = (attributes.get("ome") or attributes).get("multiscales")
+    attributes = _attributes(node)
+    if _SEVERAL in attributes:
+        node = _only_image(node, path.name)
+        attributes = _attributes(node)
+    multiscales = attributes.get("multiscales")
     if not multiscales:
         raise DataError("a zarr group that says nothing of images; give the array inside it, or write it as OME-Zarr")
     image = multiscales[0]
@@ -116,6 +123,22 @@ def _open(path: Path) -> tuple[ZarrArray, str, PixelSize | None, list[ZarrArray]
     # Scales that shrink time or depth as well have other pages, and are of no use here.
     kept = [level for level in coarser if isinstance(level, zarr.Array) and level.shape[:-2] == array.shape[:-2]]
     return array, _checked(names, array), _pixel_size(axes, names, finest), kept
+
+
+def _attributes(group: zarr.Group) -> dict[str, Any]:
+    attributes: dict[str, Any] = dict(group.attrs.asdict())
+    return attributes.get("ome") or attributes
+
+
+def _only_image(root: zarr.Group, name: str) -> zarr.Group:
+    """Return the image of a folder that bioformats2raw made, where images are numbered, even a single one."""
+    numbers = sorted((key for key in root.group_keys() if key.isdigit()), key=int)
+    if len(numbers) > 1:
+        raise DataError(f"it holds {len(numbers)} images, {some_names(numbers)}; give one of them, as {name}/{numbers[0]}")
+    only = root.get("0")
+    if not isinstance(only, zarr.Group):
+        raise DataError("made by bioformats2raw, but it holds no image 0; write it anew")
+    return only
 
 
 def _axes_of_array(array: ZarrArray) -> str:
