@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ from PIL import Image
 from napari_affmae.card import PixelSize
 from napari_affmae.data.records import ImageCollection
 from napari_affmae.data.scan import collection_from_arrays, scan
-from napari_affmae.data.write_ome_zarr import write_ome_zarr
 from napari_affmae.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -132,12 +132,12 @@ def test_lists_of_names(tmp_path: Path, listed: str) -> None:
 
 
 @pytest.mark.parametrize("listed", ["a\nb\nsub/c", "a.ome\nb.ome\nc.ome", "a.ome.tif\nb.ome.zarr\nc"])
-def test_a_listed_name_may_lack_a_suffix_of_two_parts(tmp_path: Path, listed: str) -> None:
+def test_a_listed_name_may_lack_a_suffix_of_two_parts(tmp_path: Path, write_zarr: Callable[..., Path], listed: str) -> None:
     pixels = RNG.integers(0, 9, (20, 30), dtype=np.uint8)
     (tmp_path / "sub").mkdir()
     for name in ("a.ome.tif", "sub/c.ome.tiff"):
         tifffile.imwrite(tmp_path / name, pixels)
-    write_ome_zarr(tmp_path / "b.ome.zarr", pixels, pixels, ())
+    write_zarr(tmp_path / "b.ome.zarr", pixels, pixels)
     (tmp_path / "list.txt").write_text(listed)
     assert names(scan(tmp_path, files="list.txt")) == ["a.ome.tif", "b.ome.zarr", "sub/c.ome.tiff"]
 

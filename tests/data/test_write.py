@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ import tifffile
 import zarr
 
 from napari_affmae.card import ClassInfo, PixelSize
-from napari_affmae.data.outputs import Outputs, writing
 from napari_affmae.data.scan import scan
 from napari_affmae.data.write import place_whole, remove_remains, write_labels_tiff
 from napari_affmae.errors import StorageError
@@ -21,21 +21,6 @@ from napari_affmae.errors import StorageError
 RNG = np.random.default_rng(0)
 NM = PixelSize(y=8, x=4, unit="nanometer")
 CLASSES = (ClassInfo(id=1, name="membrane", color="#e69f00"), ClassInfo(id=3, name="rest", color="#0072b2"))
-
-
-def write_zarr(
-    path: Path,
-    image: np.ndarray,
-    labels: np.ndarray,
-    probabilities: np.ndarray | None = None,
-    classes: tuple[ClassInfo, ...] = CLASSES,
-    overwrite: bool = False,
-) -> Path:
-    pixels = image if image.ndim == 3 else image[..., None]
-    settings = {"probabilities": probabilities is not None, "pixel_size": NM, "overwrite": overwrite}
-    with writing(Outputs(path), pixels, classes, **settings) as rows:
-        rows.write(0, labels, probabilities)
-    return path
 
 
 @pytest.mark.parametrize(
@@ -59,11 +44,11 @@ def test_label_tiff(tmp_path: Path, most: int, dtype: str, pixel_size: PixelSize
 
 @pytest.mark.parametrize("shape", [(20, 30), (1100, 700), (1, 600)])
 @pytest.mark.parametrize("channels", [0, 3])
-def test_ome_zarr(tmp_path: Path, shape: tuple[int, int], channels: int) -> None:
+def test_ome_zarr(tmp_path: Path, write_zarr: Callable[..., Path], shape: tuple[int, int], channels: int) -> None:
     image = RNG.integers(0, 256, (*shape, channels) if channels else shape, dtype=np.uint8)
     labels = RNG.choice([1, 3], shape)
     probabilities = RNG.random((2, *shape), np.float32)
-    path = write_zarr(tmp_path / "a.ome.zarr", image, labels, probabilities)
+    path = write_zarr(tmp_path / "a.ome.zarr", image, labels, CLASSES, probabilities=probabilities, pixel_size=NM)
     root = zarr.open_group(path, mode="r")
     assert root.metadata.zarr_format == 3
     planes = np.moveaxis(image, -1, 0) if channels else image[None]
@@ -89,12 +74,12 @@ def test_ome_zarr(tmp_path: Path, shape: tuple[int, int], channels: int) -> None
     json.loads((path / "zarr.json").read_text())
 
 
-def test_coarser_scales_lie_where_their_metadata_say(tmp_path: Path) -> None:
+def test_coarser_scales_lie_where_their_metadata_say(tmp_path: Path, write_zarr: Callable[..., Path]) -> None:
     # A ramp: intensity is the column's position, so scale and translation must predict it at every level.
     image = np.broadcast_to(np.arange(1200, dtype=np.float32), (600, 1200))
     labels = np.broadcast_to(np.arange(1200, dtype=np.uint16), (600, 1200))
     classes = (CLASSES[0], CLASSES[1].replace(id=1199))
-    root = zarr.open_group(write_zarr(tmp_path / "a.ome.zarr", image, labels, classes=classes), mode="r")
+    root = zarr.open_group(write_zarr(tmp_path / "a.ome.zarr", image, labels, classes, pixel_size=NM), mode="r")
     for group in (root, root["labels/segmentation"]):
         datasets = group.attrs["ome"]["multiscales"][0]["datasets"]
         assert len(datasets) == 3
@@ -105,7 +90,7 @@ def test_coarser_scales_lie_where_their_metadata_say(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tiff", "zarr"])
-def test_nothing_is_overwritten_unless_told(tmp_path: Path, kind: str) -> None:
+def test_nothing_is_overwritten_unless_told(tmp_path: Path, write_zarr: Callable[..., Path], kind: str) -> None:
     name = {"tiff": "a.tif", "zarr": "a.ome.zarr"}[kind]
 
     def write(value: int, overwrite: bool) -> Path:
@@ -139,7 +124,9 @@ def test_a_full_disk_leaves_everything_as_it_was(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["a.tif"]
 
 
-def test_a_full_disk_in_the_middle_of_a_zarr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_in_the_middle_of_a_zarr(
+    tmp_path: Path, write_zarr: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

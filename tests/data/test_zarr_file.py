@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import zarr
 from napari_affmae.card import ClassInfo, PixelSize
 from napari_affmae.data import scan as scan_module
 from napari_affmae.data.lazy_plane import LazyPlane
-from napari_affmae.data.outputs import Outputs, writing
 from napari_affmae.data.scan import scan
 from napari_affmae.data.zarr_file import ZarrFile
 from napari_affmae.errors import DataError
@@ -90,15 +90,12 @@ def test_names_of_dimensions_say_where_the_channels_are(tmp_path: Path) -> None:
     np.testing.assert_array_equal(record.read(), pixels.transpose(1, 2, 0))
 
 
-def test_a_folder_holds_files_and_zarrs_alike(tmp_path: Path) -> None:
+def test_a_folder_holds_files_and_zarrs_alike(tmp_path: Path, write_zarr: Callable[..., Path]) -> None:
     pixels = RNG.integers(0, 255, (20, 30), np.uint8)
     (tmp_path / "sub").mkdir()
     store(tmp_path / "sub" / "b.zarr", pixels)
     classes = (ClassInfo(id=1, name="one", color="#ffffff"),)
-    with writing(
-        Outputs(tmp_path / "a.ome.zarr"), pixels[..., None], classes, probabilities=False, pixel_size=None, overwrite=False
-    ) as rows:
-        rows.write(0, (pixels > 9).astype(np.uint8), None)
+    write_zarr(tmp_path / "a.ome.zarr", pixels, (pixels > 9).astype(np.uint8), classes)
     collection = scan(tmp_path)
     assert [record.name for record in collection.records] == ["a.ome.zarr", "sub/b.zarr"]
     assert collection.ignored == 0
