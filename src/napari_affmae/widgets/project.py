@@ -150,11 +150,11 @@ def _model_record(run: Path) -> Mapping[str, Any]:
 
 
 def _is_whole(record: Mapping[str, Any], step: int) -> bool:
-    """Whether a model is what the last step of its run left, with a readout where the labels are strokes."""
-    if not record:
-        # Lost, and it cannot be taken up for nothing.
-        return True
-    return bool(record["steps"] >= step) and record.get("figures", {}).get("classes_from") != NOT_FITTED
+    """Whether a model is what the last step of its run left, with a readout where the labels are strokes.
+
+    One that is lost, or says nothing of that, passes for whole: its run cannot be taken up for nothing.
+    """
+    return bool(record.get("steps", step) >= step) and record.get("figures", {}).get("classes_from") != NOT_FITTED
 
 
 def _is_over(config: PretrainConfig | FinetuneConfig, step: int, seconds: float) -> bool:
