@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
-from napari_affmae.card import ModelCard
+from napari_affmae.card import ClassInfo, ModelCard
 from napari_affmae.data.project_folder import read_project
 from napari_affmae.engine.segment import segment as run_segment
 from napari_affmae.engine.uncertainty import cell_means, uncertainty
@@ -28,15 +29,21 @@ from napari_affmae.widgets.state import DEFAULT_CLASSES, ModelOnDisk
 SHAPE = (96, 128)
 
 
-class Unsure:
-    """Half sure, half at a loss."""
+@dataclass(frozen=True)
+class Result:
+    """What segmenting returns."""
 
-    def __init__(self, shape):
-        self.labels = np.ones(shape, np.uint8)
-        self.probabilities = np.zeros((2, *shape), np.float32)
-        self.probabilities[0] = 1
-        self.probabilities[:, :, shape[1] // 2 :] = 0.5
-        self.classes = DEFAULT_CLASSES
+    labels: np.ndarray
+    probabilities: np.ndarray
+    classes: tuple[ClassInfo, ...] = DEFAULT_CLASSES
+
+
+def unsure(shape):
+    """Half sure, half at a loss."""
+    probabilities = np.zeros((2, *shape), np.float32)
+    probabilities[0] = 1
+    probabilities[:, :, shape[1] // 2 :] = 0.5
+    return Result(np.ones(shape, np.uint8), probabilities)
 
 
 @pytest.fixture
@@ -65,9 +72,9 @@ def dock(make_dock, make_napari_viewer, engine, model, qtbot, tmp_path):
     def segment(model, image, *, device, pixel_size, views, control):
         from napari_affmae.events import Done
 
-        yield Done("segment", 1, None, result=Unsure(image.shape[:2]))
+        yield Done("segment", 1, None, result=engine.predicts(image.shape[:2]))
 
-    engine.segment = segment
+    engine.segment, engine.predicts = segment, unsure
     dock.session.state.segmenter = engine.models[model]
     viewer.add_image(np.random.default_rng(0).random(SHAPE), name="em", scale=(2, 2), translate=(5, 7))
     dock.label.next_section.open()
@@ -262,8 +269,8 @@ def test_regions_can_be_accepted_while_a_prediction_is_seen(dock, click, wait_id
     assert accept.isEnabled(), "a dock that is closed hears nothing"
 
 
-def test_a_prediction_that_is_sure_suggests_nothing(dock, engine, click, wait_idle, monkeypatch):
-    monkeypatch.setattr(Unsure, "__init__", lambda self, shape: sure(self, shape))
+def test_a_prediction_that_is_sure_suggests_nothing(dock, engine, click, wait_idle):
+    engine.predicts = sure
     click(dock.label.segment)
     wait_idle(dock)
     click(dock.label.next.suggest)
@@ -272,10 +279,8 @@ def test_a_prediction_that_is_sure_suggests_nothing(dock, engine, click, wait_id
     assert not dock.label.next.list.isVisible()
 
 
-def sure(result, shape):
-    result.labels = np.ones(shape, np.uint8)
-    result.probabilities = np.stack([np.ones(shape), np.zeros(shape)]).astype(np.float32)
-    result.classes = DEFAULT_CLASSES
+def sure(shape):
+    return Result(np.ones(shape, np.uint8), np.stack([np.ones(shape), np.zeros(shape)]).astype(np.float32))
 
 
 def test_of_a_large_image_means_over_squares_are_shown(dock, engine, model, click, wait_idle, monkeypatch, tmp_path):
@@ -465,9 +470,9 @@ def test_places_stay_with_the_same_network_or_a_later_run_of_it(suggested, engin
     assert suggested.label.next.places.all == places
 
 
-def test_a_search_that_finds_nothing_leaves_nothing_of_the_one_before(suggested, click, wait_idle, monkeypatch):
+def test_a_search_that_finds_nothing_leaves_nothing_of_the_one_before(suggested, engine, click, wait_idle):
     assert suggested.session.keeper.file.suggested is not None
-    monkeypatch.setattr(Unsure, "__init__", lambda self, shape: sure(self, shape))
+    engine.predicts = sure
     click(suggested.label.segment)
     wait_idle(suggested)
     click(suggested.label.next.suggest)

@@ -276,6 +276,6 @@ class Overlays(OpenImages):
 
 
 def class_colors(classes: Sequence[ClassInfo]) -> DirectLabelColormap:
-    """Return the colours of a class table; whatever is not in it is transparent, and so is 0, which is not labelled."""
-    colors: Mapping[int | None, str] = {**{info.id: info.color for info in classes}, None: "transparent", 0: "transparent"}
+    """Return the colours of a class table; whatever is not in it is transparent."""
+    colors: Mapping[int | None, str] = {None: "transparent", 0: "transparent", **{info.id: info.color for info in classes}}
     return DirectLabelColormap(color_dict=dict(colors))
