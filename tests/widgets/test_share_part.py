@@ -52,7 +52,9 @@ def test_the_card_shows_curve_and_score_newest_first(dock, click) -> None:
 
 
 def test_the_card_of_a_live_model_counts_rounds(dock, engine, click, monkeypatch) -> None:
-    live = TrainingReport("live", "Trained live", (("rounds", "3"),), (1, 2, 3), (0.5, 0.3, 0.2), None, frozenset(), "round")
+    live = TrainingReport(
+        "live", "Trained live", (("rounds", "3"),), (1, 2, 3), (0.5, 0.3, 0.2), None, frozenset(), unit="round"
+    )
     monkeypatch.setattr(engine, "model_report", lambda path: ModelReport(path, "Segmentation network", (), (live,)))
     click(dock.label.about)
     (curve,) = dock.label.about.dialog.curves
