@@ -612,10 +612,10 @@ def unread(request, make_dock, again, engine, paint, folder, read, opened):
     dock = make_dock()
     read(dock, images)
     paint(dock, opened(dock, 0))
+    opened(dock, 1)  # which is opened by itself again, and the painted one is not
     close(dock)
     dock = again()
     read(dock, images)
-    opened(dock, 1)
     dock.session.state.segmenter = network(engine, dock.session.project, "finetune", TWO)
     dock.session.save_paint()
     project = dock.session.project
