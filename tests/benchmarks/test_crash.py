@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "crash.py"
+SCRIPT = Path(__file__).parent / "crash.py"
 
 
 @pytest.fixture(scope="module")

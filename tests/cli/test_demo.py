@@ -11,11 +11,14 @@ import tifffile
 from skimage.io import imread
 
 from napari_affmae.errors import StorageError
-from napari_affmae.widgets import demo
+from napari_affmae.widgets import demo, settings_store
 
 
 @pytest.fixture
-def quick(monkeypatch):
+def quick(monkeypatch, tmp_path):
+    # No test reads or writes the user's settings or home.
+    monkeypatch.setattr(settings_store, "default_path", lambda: tmp_path / "settings" / "dock.json")
+    monkeypatch.setattr("napari_affmae.widgets.project.Path.home", lambda: tmp_path / "home")
     for name, value in {"IMAGES": 2, "SIZE": 128, "TILE": 64, "PRETRAIN_MINUTES": 0.05, "FINETUNE_MINUTES": 0.05}.items():
         monkeypatch.setattr(demo, name, value)
 
