@@ -616,6 +616,7 @@ def unread(request, make_dock, again, engine, paint, folder, read, opened):
     close(dock)
     dock = again()
     read(dock, images)
+    opened(dock, 1)  # or it would come, and be the current image, at some later moment
     dock.session.state.segmenter = network(engine, dock.session.project, "finetune", TWO)
     dock.session.save_paint()
     project = dock.session.project
