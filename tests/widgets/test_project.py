@@ -9,6 +9,7 @@ import pytest
 
 from napari_affmae.config import Budget, FinetuneConfig, PretrainConfig
 from napari_affmae.control import JobControl
+from napari_affmae.data.project_folder import ImageEntry, ProjectFile, read_project, write_project
 from napari_affmae.data.scan import scan
 from napari_affmae.data.synthetic import synthetic_em
 from napari_affmae.data.write import write_labels_tiff
@@ -21,6 +22,7 @@ from napari_affmae.model_config import ModelConfig
 from napari_affmae.model_places import runs
 from napari_affmae.widgets import project
 from napari_affmae.widgets.jobs import Engine
+from napari_affmae.widgets.project_writer import ProjectWriter
 from napari_affmae.words import NOT_FITTED
 
 CONFIG = PretrainConfig(model=ModelConfig.preset("tiny"), budget=Budget(minutes=1))
@@ -148,3 +150,23 @@ def test_taking_up_a_run_after_its_folder_changed_is_refused_in_words(tmp_path, 
     more = config.replace(budget=Budget(steps=2))
     with pytest.raises(ConfigError, match=r"began with 2 images, but .*start a new run"):
         list(engine.pretrain(scan(tmp_path / "images"), run, more, resume=True, control=JobControl()))
+
+
+def test_what_another_window_wrote_is_read_once(tmp_path, monkeypatch):
+    entry = ImageEntry(labels="labels/a")
+    ours, theirs = (ProjectFile(images={name: entry}) for name in ("ours", "theirs"))
+    writer, reads = ProjectWriter(tmp_path, ProjectFile()), []
+
+    def read(folder):
+        reads.append(folder)
+        return read_project(folder)
+
+    monkeypatch.setattr("napari_affmae.widgets.project_writer.read_project", read)
+    write_project(tmp_path, theirs)
+    for _ in range(3):
+        writer.save(ours, ())
+        assert set(read_project(tmp_path).images) == {"ours", "theirs"}
+    assert len(reads) == 1
+    write_project(tmp_path, ours.replace(images={**theirs.images, "late": entry}))
+    writer.save(ours, ())
+    assert set(read_project(tmp_path).images) == {"theirs", "late"}, "they took ours away, and we changed nothing of it"

@@ -14,9 +14,8 @@ import numpy as np
 
 from ..card import ClassInfo
 from ..data.classes import class_table_of
+from .plane import as_dask
 from .state import MOST_CLASS_ID, ModelOnDisk
-
-_as_dask: Any = dask.array.from_array  # it has no types
 
 
 def class_table(model: ModelOnDisk) -> tuple[ClassInfo, ...]:
@@ -33,8 +32,11 @@ def labels_in_layers(labels: Any, classes: Sequence[ClassInfo]) -> Any:
     """Return what a network predicted, in ids of its own ``classes``, as layers hold it; what lies on disk is read later."""
     if all(info.id for info in classes):
         return labels
-    array = labels if isinstance(labels, np.ndarray) else _as_dask(labels, chunks=labels.chunks)
-    return (dask.array if array is not labels else np).where(array == 0, array.dtype.type(_in_place_of_0(classes)), array)
+    place = labels.dtype.type(_in_place_of_0(classes))
+    if isinstance(labels, np.ndarray):
+        return np.where(labels == 0, place, labels)
+    later = as_dask(labels, chunks=labels.chunks)
+    return dask.array.where(later == 0, place, later)
 
 
 def _in_place_of_0(classes: Sequence[ClassInfo]) -> int:

@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..card import PixelSize
+from ..data.pixel_size import pixel_size
 
 if TYPE_CHECKING:
     from napari.layers import Layer
-
-_UNITS: dict[str, tuple[Literal["nanometer", "micrometer", "millimeter"], float]] = {
-    "angstrom": ("nanometer", 0.1),
-    "nanometer": ("nanometer", 1.0),
-    "micrometer": ("micrometer", 1.0),
-    "micron": ("micrometer", 1.0),
-    "millimeter": ("millimeter", 1.0),
-    "centimeter": ("millimeter", 10.0),
-    "meter": ("millimeter", 1000.0),
-}
-"""napari's name of a unit → ours and the factor between them. Pixels are no length and are not here."""
-
 
 PLACED = ("scale", "translate", "units", "axis_labels")
 """napari's events of a change of placement."""
@@ -92,9 +81,6 @@ class Placement:
 
 def pixel_size_of(layer: Layer) -> PixelSize | None:
     """Return the pixel size that a layer's scale and units state, or None if its unit is the pixel."""
-    units = [_UNITS.get(str(unit)) for unit in layer.units[-2:]]
-    if units[0] is None or units[1] is None or units[0][0] != units[1][0]:
-        return None
-    (unit, factor_y), (_, factor_x) = units[0], units[1]
     scale: Any = layer.scale
-    return PixelSize(y=abs(float(scale[-2])) * factor_y, x=abs(float(scale[-1])) * factor_x, unit=unit)
+    y, x = (pixel_size(side, side, str(unit)) for side, unit in zip(np.abs(scale[-2:]), layer.units[-2:], strict=True))
+    return None if y is None or x is None or y.unit != x.unit else PixelSize(y=y.y, x=x.x, unit=y.unit)

@@ -29,7 +29,7 @@ _SAMPLES = 1 << 18
 _SHOWN = (0.1, 99.8)
 """Pixels that the shown range of values is measured on, and its percentiles."""
 
-_as_dask: Any = dask.array.from_array  # it has no types
+as_dask: Any = dask.array.from_array  # it has no types
 
 RECORD = "napari_affmae_record"
 """Key in ``layer.metadata`` of an image opened from the list: its :class:`ImageRecord`."""
@@ -143,7 +143,7 @@ def pixels_to_show(record: ImageRecord) -> Any:
             if record.chosen_channels is not None:
                 scales = [plane.with_channels(record.chosen_channels) for plane in scales]
             blocks = [(_BLOCK, _BLOCK, plane.shape[2]) for plane in scales]
-            return [_as_dask(plane, chunks=chunks) for plane, chunks in zip(scales, blocks, strict=True)]
+            return [as_dask(plane, chunks=chunks) for plane, chunks in zip(scales, blocks, strict=True)]
     return record.read()
 
 

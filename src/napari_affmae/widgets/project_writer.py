@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from ..data.plane_names import plane_name
 from ..data.project_folder import ImageEntry, ProjectFile, is_project, read_project, write_project
 from ..errors import StorageError
+from ..model_places import PROJECT_FILE
 
 if TYPE_CHECKING:
     from ..data.label_array import Index, LabelArray, LabelKind, Region
@@ -52,7 +54,8 @@ class ProjectWriter:
 
     def __init__(self, folder: Path, file: ProjectFile) -> None:
         self.folder = folder
-        self._before = file
+        self._before = self._there = file
+        self._stamp: tuple[int, int, int] | None = None  # it may have been replaced since it was read
         self._arrays: dict[tuple[str, LabelKind], LabelArray] = {}
 
     def save(self, file: ProjectFile, changes: Sequence[Change]) -> dict[str, ImageEntry]:
@@ -71,16 +74,26 @@ class ProjectWriter:
             entries |= entries_of(file, {**file.images, **entries}, change.stack, change.kind, array.plane_counts())
         file = file.model_copy(update={"images": {**file.images, **entries}})
         if file.images or any((file.settings.pretrained, file.settings.segmenter)) or is_project(self.folder):
-            write_project(self.folder, self._beside_others(file))
-            self._before = file
+            there = self._beside_others(file)
+            write_project(self.folder, there)
+            self._there, self._before, self._stamp = there, file, self._stamp_now()
         return entries
 
     def _beside_others(self, file: ProjectFile) -> ProjectFile:
         """Return the file with what another window on the same project has written since this one did."""
         try:
-            return file.beside(read_project(self.folder), self._before) if is_project(self.folder) else file
+            if is_project(self.folder) and self._stamp_now() != self._stamp:
+                self._there = read_project(self.folder)
         except StorageError:  # damaged meanwhile: what is known here is all there is
             return file
+        return file.beside(self._there, self._before)
+
+    def _stamp_now(self) -> tuple[int, int, int] | None:
+        """Return what tells whether ``project.json`` was replaced: of many images it is not read for nothing at each stroke."""
+        with suppress(OSError):
+            status = (self.folder / PROJECT_FILE).stat()
+            return status.st_ino, status.st_mtime_ns, status.st_size
+        return None
 
     def read(self, file: ProjectFile, stack: str) -> SavedLabels:
         """Return what is kept of an image or a stack; raise :class:`StorageError` if it cannot be read."""

@@ -48,7 +48,7 @@ Predict = Callable[[npt.NDArray[Any]], npt.NDArray[np.int64]]
 Learned = tuple[Predict, dict[str, Any]]
 """What a method learned, and figures about how."""
 
-PRETRAIN_JITTER = 0.1
+PRETRAIN_JITTER = PretrainConfig(model=ModelConfig()).jitter
 """Intensity jitter in pretraining, of the other networks: our default."""
 
 SHARED = ("jitter", "deform", "focus", "average")
