@@ -43,6 +43,14 @@ class StorageError(AffmaeError):
     """Results cannot be written: the disk is full, the folder is read-only, or something is already there."""
 
 
+def expected(error: BaseException) -> str | None:
+    """Return what to tell a user of an error that any job can meet: ours, the system's, or memory; None of all others."""
+    if isinstance(error, MemoryError):
+        reason = f" ({error})" if str(error) else ""
+        return f"there is not enough memory for this{reason}; close other programs, or take a smaller image"
+    return str(error) if isinstance(error, AffmaeError | OSError) else None
+
+
 def is_full(error: BaseException) -> bool:
     """Whether the system says that there is no space left."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

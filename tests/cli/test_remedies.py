@@ -83,6 +83,15 @@ def test_the_remedy_follows_the_reason(affmae, images, tmp_path, monkeypatch, nu
     assert remedy in said
 
 
+def test_exhausted_memory_is_said_in_one_line(affmae, images, tmp_path, monkeypatch):
+    def exhausted(*_: object, **__: object) -> None:
+        raise MemoryError("Unable to allocate 64.0 GiB")
+
+    monkeypatch.setattr("napari_affmae.cli.pretrain.scan", exhausted)
+    said = last(affmae("pretrain", images, "--out", tmp_path, *ONE_STEP))
+    assert "not enough memory for this (Unable to allocate 64.0 GiB); close other" in said
+
+
 def test_bench_without_a_card_names_the_cases_for_a_cpu(affmae, monkeypatch):
     import torch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import subprocess
@@ -162,6 +163,21 @@ def test_a_failure_is_a_notification_that_says_what_to_do(ready, engine, click, 
     click(ready.pretrain.start)
     wait_idle(ready)
     assert "Unexpected ZeroDivisionError" in ready.status.text()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (MemoryError(), "There is not enough memory for this; close other programs, or take a smaller image."),
+        (OSError(errno.ENOSPC, "No space left on device"), "[Errno 28] No space left on device."),
+    ],
+)
+def test_memory_and_disks_are_nothing_unexpected(ready, engine, click, wait_idle, error, told):
+    engine.fail_with = error
+    click(ready.pretrain.start)
+    wait_idle(ready)
+    assert errors()[-1] == told
+    assert ready.status.text() == told
 
 
 @pytest.mark.parametrize("where", ["pretrain", "label"])

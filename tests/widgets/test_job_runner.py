@@ -134,14 +134,17 @@ def test_a_paused_job_holds_still_and_goes_on(runner, heard, qtbot):
     qtbot.waitUntil(lambda: len(heard["batch"]) > held + 2, timeout=5000)
 
 
-def test_an_error_arrives_once_and_frees_the_runner(runner, heard, qtbot):
+@pytest.mark.filterwarnings("default")  # as in use: superqt has a warning instead of a RuntimeError, and tests raise warnings
+@pytest.mark.parametrize("kind", [ValueError, RuntimeError])
+def test_an_error_arrives_once_and_frees_the_runner(runner, heard, qtbot, kind):
     def job(control):
         yield progress(1)
-        raise ValueError("broken")
+        raise kind("broken")
 
     runner.start(job, "test")
     qtbot.waitUntil(lambda: bool(heard["ended"]), timeout=5000)
     [(error,)] = heard["failed"]
+    assert type(error) is kind
     assert str(error) == "broken"
     assert not runner.running
 

@@ -13,7 +13,7 @@ from io import TextIOWrapper
 from cyclopts import App, CycloptsError
 
 from .. import __version__
-from ..errors import AffmaeError, ConfigError
+from ..errors import AffmaeError, ConfigError, expected
 from .bench import bench
 from .card import card
 from .demo import demo
@@ -73,8 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # What is still in the buffer has nowhere to go, and the interpreter would complain about that at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
-    except (AffmaeError, OSError) as error:
-        return _fail(str(error), FAILED)
+    except (AffmaeError, OSError, MemoryError) as error:
+        return _fail(expected(error) or "", FAILED)
     except ImportError as error:
         if (error.name or "").startswith("napari_affmae"):
             raise

@@ -269,6 +269,9 @@ def _readable(folder: Path) -> Iterator[None]:
     try:
         yield
     except _DAMAGED as error:
+        reason = (
+            getattr(error, "strerror", None) or "parts of them are missing or damaged"
+        )  # zarr's words say neither more nor better
         raise StorageError(
-            f"the labels in {folder} cannot be read ({error}); move that folder away, or restore a snapshot"
+            f"the labels in {folder} cannot be read: {reason}; bring them back, restore a snapshot, or move that folder away"
         ) from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from typing import Any
 
 from napari.qt.threading import create_worker
 from psygnal import Signal
@@ -47,7 +46,7 @@ def throttled(
         yield tuple(waiting)
 
 
-class JobWorker(GeneratorWorker[tuple[object, ...], None, None]):
+class JobWorker(GeneratorWorker["tuple[object, ...] | Exception", None, None]):
     """A worker whose ``quit`` lets the job save a checkpoint and end by itself.
 
     napari calls ``quit`` on every worker when it closes. The plain worker would drop the generator between two steps, and would
@@ -63,10 +62,13 @@ class JobWorker(GeneratorWorker[tuple[object, ...], None, None]):
         self._control.stop()
 
 
-def _pump(job: Job, control: JobControl, over: threading.Event) -> Generator[tuple[object, ...], None, None]:
+def _pump(job: Job, control: JobControl, over: threading.Event) -> Generator[tuple[object, ...] | Exception, None, None]:
     """Run the job; runs in the worker thread from the first to the last line."""
     try:
         yield from throttled(job(control))
+    except Exception as error:  # noqa: BLE001  shown by the listener
+        # The worker takes a RuntimeError, which most errors of torch are, for its own deletion: it neither says it nor ends.
+        yield error
     finally:
         over.set()
 
@@ -115,11 +117,8 @@ class JobRunner:
         generation = self._generation
         self._control = control or JobControl()
         self._over = threading.Event()
-        worker = create_worker(
-            name, job, self._control, self._over, _worker_class=JobWorker, _start_thread=False, _ignore_errors=True
-        )
-        worker.yielded.connect(lambda events: self._deliver(generation, events))
-        worker.errored.connect(lambda error: self._fail(generation, error))
+        worker = create_worker(name, job, self._control, self._over, _worker_class=JobWorker, _start_thread=False)
+        worker.yielded.connect(lambda came: self._deliver(generation, came))
         worker.finished.connect(lambda: self._finish(generation))
         self._worker = worker
         worker.start()
@@ -152,13 +151,12 @@ class JobRunner:
         control.stop()
         return over.wait(timeout)
 
-    def _deliver(self, generation: int, events: tuple[object, ...]) -> None:
+    def _deliver(self, generation: int, came: tuple[object, ...] | Exception) -> None:
         if generation == self._generation:
-            self.batch.emit(events)
-
-    def _fail(self, generation: int, error: Any) -> None:
-        if generation == self._generation:
-            self.failed.emit(error)
+            if isinstance(came, Exception):
+                self.failed.emit(came)
+            else:
+                self.batch.emit(came)
 
     def _finish(self, generation: int) -> None:
         if generation == self._generation:

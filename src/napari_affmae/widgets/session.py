@@ -11,7 +11,7 @@ from qtpy.QtCore import QTimer
 
 from ..card import ClassInfo
 from ..data.project_folder import ProjectFile
-from ..errors import AffmaeError, StorageError
+from ..errors import StorageError, expected
 from ..events import Notice, PartBegun, Started
 from ..words import sentence
 from .class_edits import ClassEdits
@@ -162,9 +162,10 @@ class Session:
         show_warning(sentence(text))
 
     def fail(self, error: Exception) -> None:
-        """Show an error: ours as its message, any other one with its traceback behind the notification."""
-        if isinstance(error, AffmaeError):
-            text = sentence(str(error))
+        """Show an error: one that is to be expected as its message, any other with its traceback behind the notification."""
+        told = expected(error)
+        if told is not None:
+            text = sentence(told)
             self.status.emit(text, True)
             show_error(text)
         else:
