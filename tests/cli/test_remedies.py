@@ -87,7 +87,7 @@ def test_exhausted_memory_is_said_in_one_line(affmae, images, tmp_path, monkeypa
     def exhausted(*_: object, **__: object) -> None:
         raise MemoryError("Unable to allocate 64.0 GiB")
 
-    monkeypatch.setattr("napari_affmae.cli.pretrain.scan", exhausted)
+    monkeypatch.setattr("napari_affmae.data.scan.scan", exhausted)
     said = last(affmae("pretrain", images, "--out", tmp_path, *ONE_STEP))
     assert "not enough memory for this (Unable to allocate 64.0 GiB); close other" in said
 
