@@ -170,6 +170,17 @@ def test_evaluate_agrees_with_what_segment_wrote(affmae, images, labels, finetun
     assert json.loads(result.out)["accuracy"] == pytest.approx(right / (3 * 96 * 96))
 
 
+def test_evaluate_never_takes_paint_for_dense_classes(affmae, images, labels, finetuned, tmp_path):
+    paint = np.asarray(Image.open(labels / "a.png")) + 1
+    paint[40:60] = 0
+    Image.fromarray(paint).save(tmp_path / "a.png")
+    words = ("evaluate", finetuned, "--images", images / "a.png", "--sparse", "--labels")
+    result = affmae(*words, tmp_path / "a.png")
+    assert result.code == 1
+    assert "the classes count from 0 (background)" in result.err
+    assert "without --sparse" in result.err
+
+
 def test_evaluate_compares_with_a_network_from_scratch(affmae, images, labels, pretrained):
     words = ["evaluate", pretrained, "--images", images, "--labels", labels, "--compare", "scratch", "--steps", "2", "--json"]
     result = affmae(*words)

@@ -18,6 +18,7 @@ from napari_affmae.data.labels import (
     default_classes,
     ids_in,
     pair_labels,
+    places_by_name,
     to_foreground,
     to_targets,
 )
@@ -248,8 +249,21 @@ def test_targets_are_indices_of_the_table() -> None:
     assert to_targets(labels, table(5, 2), sparse=True).tolist() == [[-1, 0, 1], [1, -1, 0]]
     assert to_targets(labels, table(0, 2, 5), sparse=False).tolist() == [[0, 2, 1], [1, 0, 2]]
     assert to_targets(labels, table(0, 2, 5), sparse=False).dtype == np.int64
-    # A model of dense classes scored on sparse paint: there, 0 says nothing.
-    assert to_targets(labels, table(0, 2, 5), sparse=True).tolist() == [[-1, 2, 1], [1, -1, 2]]
+
+
+def test_a_class_0_is_not_taken_for_what_is_not_labelled() -> None:
+    """Nobody can tell whether paint 1 on classes 0 and 1 means class 1, or the first, as paint counts them."""
+    with pytest.raises(LabelError, match=r"the classes count from 0 \(c0\).*without --sparse"):
+        to_targets(np.array([[0, 1]]), table(0, 1), sparse=True)
+
+
+def test_classes_are_found_again_by_their_names() -> None:
+    background, cell, spot = table(0, 1, 2)
+    assert places_by_name([cell.replace(id=2), background.replace(id=255)], (background, cell)).tolist() == [1, 0]
+    assert places_by_name([spot, cell], (cell, spot.replace(name="c1"), spot.replace(id=7))).tolist() == [2, 0], "same id"
+    for theirs in (cell.replace(name="other"), cell.replace(id=9)):
+        with pytest.raises(LabelError, match=rf"{theirs.id} \({theirs.name}\) of the labels is none of the model's"):
+            places_by_name([theirs], (background, cell, spot.replace(name="c1")))
 
 
 @pytest.mark.parametrize("sparse", [True, False])

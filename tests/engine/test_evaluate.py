@@ -79,6 +79,21 @@ def test_the_truth_scores_1(micro: ModelConfig, examples: list[LabelledImage], m
     assert result.majority_miou < 0.5
 
 
+@pytest.mark.parametrize("background", [255, 2])
+def test_classes_are_matched_by_name_where_the_labels_have_names(
+    micro: ModelConfig, examples: list[LabelledImage], background: int
+) -> None:
+    """A network of dense classes is scored the same by paint that calls them otherwise, as the dock's does."""
+    model = Segmenter(micro, 2)
+    own = tuple(ClassInfo(id=i, name=name, color="#000000") for i, name in enumerate(("ground", "blob")))
+    model.card = ModelCard(classes=own)
+    painted = [LabelledImage(e.record, np.where(e.labels == 0, background, 1).astype(np.uint8)) for e in examples]
+    classes = (own[1], own[0].replace(id=background))
+    dense = evaluate(model, examples, device="cpu")
+    result = evaluate(model, painted, device="cpu", sparse=True, classes=classes)
+    np.testing.assert_array_equal(result.confusion, dense.confusion)
+
+
 def test_labels_without_paint(micro: ModelConfig, examples: list[LabelledImage]) -> None:
     model = Segmenter(micro, 2)
     model.card = ModelCard(classes=CLASSES[:2])

@@ -61,7 +61,13 @@ def evaluate(
         return
     with counting("evaluate") as on_progress:
         result = run_evaluation(
-            model, examples, device=device or "auto", views=views, sparse=labelled.sparse, on_progress=on_progress
+            model,
+            examples,
+            device=device or "auto",
+            views=views,
+            sparse=labelled.sparse,
+            classes=labelled.classes,
+            on_progress=on_progress,
         )
     figures = {
         "miou": result.miou,

@@ -125,8 +125,14 @@ def to_targets(labels: npt.NDArray[Any], classes: Sequence[ClassInfo], sparse: b
     Raises
     ------
     LabelError
-        If an id is not in the table.
+        If an id is not in the table, or if labels are sparse and the table has a class 0, which they cannot name.
     """
+    if sparse and (zero := next((info for info in classes if info.id == 0), None)) is not None:
+        # 1 may be the class of that id, or the first one, as paint counts classes: a guess would be wrong without a sign.
+        raise LabelError(
+            f"the classes count from 0 ({zero.name}), but in paint 0 means not labelled, so that its ids may mean others: "
+            "give labels of all pixels (without --sparse), or a model that learned from such paint"
+        )
     table = [info.id for info in classes]
     order = np.argsort(table)
     sorted_ids = np.asarray(table)[order]
@@ -137,11 +143,37 @@ def to_targets(labels: npt.NDArray[Any], classes: Sequence[ClassInfo], sparse: b
         known |= labels == 0
         targets[labels == 0] = IGNORE
     if not known.all():
-        listed = ", ".join(f"{info.id} ({info.name})" for info in classes)
         least = int(labels[~known].min())
-        unlabelled = "say that 0 is not labelled (--sparse), " if least == 0 else ""
+        unlabelled = "use --sparse if 0 means not labelled, " if least == 0 else ""
         raise LabelError(
-            f"the labels hold id {least}, but the classes are {listed}; {unlabelled}add the class or correct the labels, "
-            "or, if they number instances, turn them into foreground and background (--foreground)"
+            f"the labels hold id {least}, but the classes are {_listed(classes)}; {unlabelled}add the class or correct the "
+            "labels, or, if they number instances, turn them into foreground and background (--foreground)"
         )
     return targets
+
+
+def places_by_name(theirs: Sequence[ClassInfo], classes: Sequence[ClassInfo]) -> npt.NDArray[np.int64]:
+    """Return the places ``[len(theirs)]`` that classes of labels have in a model's table: those of the same names.
+
+    Ids say nothing, as a model of dense labels counts from 0 and paint from 1. Among several of one name the same id decides.
+
+    Raises
+    ------
+    LabelError
+        If a name is not in the table, or no single one is meant.
+    """
+    places = []
+    for info in theirs:
+        alike = [place for place, own in enumerate(classes) if own.name == info.name]
+        fits = [place for place in alike if classes[place].id == info.id] or alike
+        if len(fits) != 1:
+            raise LabelError(
+                f"class {info.id} ({info.name}) of the labels is none of the model's: {_listed(classes)}; classes are matched "
+                "by name: name them alike, or give a model that learned these"
+            )
+        places.append(fits[0])
+    return np.array(places, np.int64)
+
+
+def _listed(classes: Sequence[ClassInfo]) -> str:
+    return ", ".join(f"{info.id} ({info.name})" for info in classes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .classes import IGNORE, class_table, default_classes, ids_in, to_targets
+from .classes import IGNORE, class_table, default_classes, ids_in, places_by_name, to_targets
 from .label_images import LabelledImage, pair_labels, to_foreground
 from .labelled_tiles import HeldOut, LabelledSampler
 
@@ -15,6 +15,7 @@ __all__ = [
     "default_classes",
     "ids_in",
     "pair_labels",
+    "places_by_name",
     "to_foreground",
     "to_targets",
 ]

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ..card import ClassInfo
 from ..config import DeviceName, Views
-from ..data.classes import class_table_of
+from ..data.classes import IGNORE, class_table_of, places_by_name
 from ..data.labels import LabelledImage, to_targets
 from ..errors import LabelError
 from ..model.segmenter import Segmenter
@@ -53,6 +54,7 @@ def evaluate(
     device: DeviceName = "auto",
     views: Views = 1,
     sparse: bool = False,
+    classes: Sequence[ClassInfo] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Segment labelled images and compare.
@@ -62,36 +64,42 @@ def evaluate(
     model
         A segmenter, or the file or run folder of one.
     examples
-        Labelled images whose ids are those of the model's class table.
+        Labelled images.
     device
         Where to compute.
     views
         As in :func:`~napari_affmae.engine.segment.segment_events`.
     sparse
         Whether 0 means not labelled.
+    classes
+        The classes of the labels, which are those of the same names in the model; None where ids are the model's own.
     on_progress
         Called as ``on_progress(done, total)`` after each image.
 
     Raises
     ------
     LabelError
-        If there is nothing labelled, or an id is not in the model's class table.
+        If there is nothing labelled, an id or a name is not in the model's class table, or that has a class 0 and labels
+        without names are sparse.
     DataError
         If an image has other channels than the model, or cannot be read.
     ModelFileError
         If the model is no segmenter.
     """
     network = load_segmenter(model)
-    classes = class_table_of(network)
+    own = class_table_of(network)
     # All labels first: an id that does not fit should not come to light after an hour.
-    targets = [to_targets(example.labels, classes, sparse) for example in examples]
+    targets = [to_targets(example.labels, classes or own, sparse) for example in examples]
+    if classes is not None:
+        places = np.append(places_by_name(classes, own), IGNORE)  # what is not labelled has index -1, and stays so
+        targets = [places[target] for target in targets]
     if not any((target >= 0).any() for target in targets):
         raise LabelError("nothing is labelled, so there is nothing to compare with; give images with labels")
-    confusion = Confusion(classes)
+    confusion = Confusion(own)
     for number, (example, target) in enumerate(zip(examples, targets, strict=True), start=1):
         image = example.record.read()
         result = segment(network, image, device=device, pixel_size=example.record.pixel_size, views=views)
-        confusion.add(to_targets(result.labels, classes, sparse=False), target)
+        confusion.add(to_targets(result.labels, own, sparse=False), target)
         if on_progress is not None:
             on_progress(number, len(examples))
     return Evaluation(
