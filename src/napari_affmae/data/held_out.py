@@ -20,7 +20,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from .classes import IGNORE
+from ..card import ClassInfo
+from .classes import IGNORE, to_targets
+from .label_images import LabelledImage
 
 Kind = Literal["images", "strokes", "blocks", "none"]
 Mask = npt.NDArray[np.bool_]
@@ -29,6 +31,25 @@ Targets = npt.NDArray[np.int16]
 WHOLE_IMAGES_FROM = 5
 BLOCKS_PER_SIDE = 8
 _TRIES = 64
+
+
+def keep_back(
+    examples: Sequence[LabelledImage], classes: Sequence[ClassInfo], part: float, *, sparse: bool, seed: int
+) -> tuple[list[Targets], list[Mask], Kind]:
+    """Turn labels into targets and choose which to keep back, see :func:`hold_out`.
+
+    Returns
+    -------
+    targets, masks, kind
+        int16 class indices ``[H, W]`` per image, -1 where nothing is labelled; and what :func:`hold_out` returns.
+
+    Raises
+    ------
+    LabelError
+        If an id is not in the class table.
+    """
+    targets = [to_targets(example.labels, classes, sparse).astype(np.int16) for example in examples]
+    return targets, *hold_out(targets, len(classes), part, sparse, seed)
 
 
 def hold_out(targets: Sequence[Targets], num_classes: int, part: float, sparse: bool, seed: int) -> tuple[list[Mask], Kind]:

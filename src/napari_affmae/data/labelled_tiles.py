@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from ..card import ClassInfo, Normalisation
 from ..errors import LabelError
-from .classes import IGNORE, to_targets
+from .classes import IGNORE
 from .crops import crop, start_at
-from .held_out import Kind, hold_out
+from .held_out import Kind, keep_back
 from .image_cache import DEFAULT_BYTES, ImageCache
 from .label_images import LabelledImage
 from .normalisation import apply
@@ -104,8 +104,7 @@ class LabelledSampler:
         self._seed = seed
         self._records = [example.record for example in examples]
         self._cache = ImageCache(self._records, cache_bytes)
-        targets = [to_targets(example.labels, classes, sparse).astype(np.int16) for example in examples]
-        masks, kind = hold_out(targets, len(classes), held_out, sparse, seed)
+        targets, masks, kind = keep_back(examples, classes, held_out, sparse=sparse, seed=seed)
         self.held_out_kind: Kind = kind
         self.held_out: tuple[HeldOut, ...] = tuple(
             HeldOut(record, np.where(mask, target, IGNORE).astype(np.int64))

@@ -118,9 +118,7 @@ def finetune(
         As in :func:`~napari_affmae.engine.pretrain.pretrain`.
     """
     device = resolve_device(config.device)
-    labelled, skipped = _labelled(examples, sparse)
-    # What is drawn and kept back depends on the order, and that of layers in a viewer may be another when a run is resumed.
-    labelled.sort(key=lambda example: example.name)
+    labelled, skipped = labelled_images(examples, sparse)
     table = tuple(classes) if classes is not None else class_table(labelled, sparse=sparse, num_classes=num_classes)
     folder = RunFolder(run)
     fixed = {"classes": [info.model_dump(mode="json") for info in table], "sparse": sparse}
@@ -297,10 +295,18 @@ class _Finetuning(Task):
         }
 
 
-def _labelled(
+def labelled_images(
     examples: Sequence[LabelledImage] | tuple[Path | str, Path | str], sparse: bool
 ) -> tuple[list[LabelledImage], list[Skipped]]:
-    """Read examples from a pair of folders, or keep those of the majority's channels."""
+    """Read examples from a pair of folders, or keep those of the majority's channels; in the order that training takes."""
+    labelled, skipped = _usable(examples, sparse)
+    # What is drawn and kept back depends on the order, and that of layers in a viewer may be another when a run is resumed.
+    return sorted(labelled, key=lambda example: example.name), skipped
+
+
+def _usable(
+    examples: Sequence[LabelledImage] | tuple[Path | str, Path | str], sparse: bool
+) -> tuple[list[LabelledImage], list[Skipped]]:
     if isinstance(examples, tuple) and len(examples) == 2 and all(isinstance(part, str | Path) for part in examples):
         return pair_labels(Path(str(examples[0])), Path(str(examples[1])), sparse=sparse)
     given = [example for example in examples if isinstance(example, LabelledImage)]
