@@ -14,7 +14,7 @@ import torch
 from napari_affmae.bench import cases
 from napari_affmae.bench.cases import CASES, Case
 from napari_affmae.bench.measure import covered, shares
-from napari_affmae.bench.run import largest
+from napari_affmae.bench.run import describe_machine, largest
 from napari_affmae.bench.self_check import wrong_operators
 from napari_affmae.bench.vit_mae import SIZES, VitMAE, VitSizes
 from napari_affmae.cli import main
@@ -45,6 +45,11 @@ def test_table_and_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "operators run in PyTorch, as always on a CPU" in shown
     assert "train" in shown
     assert "ms" in shown
+
+
+def test_a_device_is_called_by_its_own_name() -> None:
+    assert describe_machine(torch.device("cpu"))["device"].startswith("CPU, ")
+    assert describe_machine(torch.device("mps"))["device"] == "MPS"
 
 
 @pytest.mark.usefixtures("small")

@@ -50,9 +50,9 @@ def main() -> int:
     device = resolve_device(given.device)
     root = data_folder(given.root)
     given.work.mkdir(parents=True, exist_ok=True)
-    methods = Methods(root, given.work, device, compiled=not given.eager)
-    known = {identity(known) for known in read_lines(given.out)}
     commit = given.commit or commit_of_code()
+    methods = Methods(root, given.work, device, compiled=not given.eager, commit=commit)
+    known = {identity(known) for known in read_lines(given.out)}
     start = time.perf_counter()
     failed = 0
     for trial in _trials(given):

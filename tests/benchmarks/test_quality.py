@@ -16,7 +16,7 @@ import torch
 from scipy import ndimage
 from skimage.io import imsave
 
-from napari_affmae.config import Budget, FinetuneConfig
+from napari_affmae.config import Budget, FinetuneConfig, PretrainConfig
 from napari_affmae.model_config import ModelConfig
 
 HERE = Path(__file__).parent
@@ -375,13 +375,48 @@ def test_each_set_is_a_variant() -> None:
     assert changed.chosen("finetune") == {"deform": 0.5}
 
 
+def methods_of(root: Path, work: Path, device: str = "cpu", commit: str = "abc1234") -> object:
+    return module("comparison.methods").Methods(root, work, torch.device(device), compiled=False, commit=commit)
+
+
+def test_a_pretrained_model_is_that_of_its_code_settings_and_device(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = module("comparison.trial")
+    ours, vit = trials.Trial("affmae"), trials.Trial("vit-mae")
+
+    def key(trial: object = ours, **changes: str) -> str:
+        return methods_of(root, tmp_path, **changes)._key(trial)
+
+    rate = PretrainConfig(model=ModelConfig()).learning_rate
+    same = trials.Trial("affmae", labels=1, settings={"pretrain.learning_rate": rate, "finetune.deform": 0.25})
+    assert key() == key(same)
+    others = [key(trials.Trial("affmae", settings={"pretrain.learning_rate": rate / 2})), key(commit="def5678"), key(vit)]
+    others += [key(trials.Trial("affmae", seed=1)), key(trials.Trial("affmae", minutes=5.0))]
+    others.append(key(device="mps"))
+
+    class Before(PretrainConfig):
+        learning_rate: float = rate / 2
+
+    before = key()
+    monkeypatch.setattr(trials, "PretrainConfig", Before)
+    trials._usual.cache_clear()
+    others.append(key())
+    assert before not in others
+    assert len(set(others)) == len(others) - 1, "a default of before is the setting of before"
+
+
 def test_a_model_that_is_pretrained_already_takes_no_minutes(root: Path, tmp_path: Path) -> None:
-    methods = module("comparison.methods").Methods(root, tmp_path, torch.device("cpu"), compiled=False)
+    methods = methods_of(root, tmp_path)
     trial = module("comparison.trial").Trial
-    ours = trial("affmae", "em_isbi2012", 4, "dense", 0, minutes=10, finetune_minutes=0.5)
-    assert methods.expected_minutes(ours) == 10.5
-    (tmp_path / methods._key(ours)).mkdir()
-    assert methods.expected_minutes(ours) == 0.5
+    for method in ("affmae", "vit-mae"):
+        pretrained = trial(method, "em_isbi2012", 4, "dense", 0, minutes=10, finetune_minutes=0.5)
+        assert methods.expected_minutes(pretrained) == 10.5
+        file = methods._whole(pretrained)
+        file.parent.mkdir()
+        assert methods.expected_minutes(pretrained) == 10.5, "a folder is left of a run that was killed, too"
+        file.touch()
+        assert methods.expected_minutes(pretrained) == 0.5
     assert methods.expected_minutes(trial("unet", "em_isbi2012", 4, "dense", 0, minutes=10, finetune_minutes=0.5)) == 10.5
     assert methods.expected_minutes(trial("forest", "em_isbi2012", 4, "dense", 0, minutes=10)) == 0
 

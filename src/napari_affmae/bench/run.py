@@ -42,7 +42,11 @@ def check_operators(device: torch.device) -> None:
 
 def describe_machine(device: torch.device) -> dict[str, str]:
     """Say what the figures were measured on."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    name = device.type.upper()
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    elif device.type == "cpu":
+        name = f"CPU, {torch.get_num_threads()} threads"
     return {"device": name, "torch": torch.__version__, "operators": affmae_kernels.describe(device)}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from napari_affmae.bench.run import describe_machine
 from napari_affmae.card import Normalisation
 from napari_affmae.config import Budget, FinetuneConfig, PretrainConfig
 from napari_affmae.data.augment import augment
@@ -40,7 +43,7 @@ from napari_affmae.model_config import ModelConfig
 from .datasets import labelled, painted, spread, unlabelled
 from .fit import fit, segmentation_loss
 from .networks import VitSegmenter, new_unet, new_vit_mae
-from .trial import PRETRAINED, VIT_USUAL, Trial
+from .trial import PRETRAINED, VIT_USUAL, Trial, pretraining
 
 Predict = Callable[[npt.NDArray[Any]], npt.NDArray[np.int64]]
 """From an image to class indices ``[H, W]``."""
@@ -57,8 +60,8 @@ SHARED = ("jitter", "deform", "focus", "average")
 NEVER = 1e6
 """Seconds between previews and checkpoints, which the other networks do not make."""
 
-STEPS_FILE = "steps"
-"""In the folder of a pretrained model of ours: how many steps it made."""
+STEPS_FILE, VIT_FILE = "steps", "vit.pt"
+"""In the folder of a pretrained model: how many steps ours made; the weights of a ViT and its steps. Written last."""
 
 
 class Methods:
@@ -74,12 +77,15 @@ class Methods:
         Where networks train.
     compiled
         Whether the other networks are compiled; a minute each, which the clock does not count.
+    commit
+        Of the code: a model that other code pretrained is not taken.
     """
 
-    def __init__(self, root: Path, work: Path, device: torch.device, compiled: bool) -> None:
+    def __init__(self, root: Path, work: Path, device: torch.device, compiled: bool, commit: str) -> None:
         self._root = root
         self._work = work
         self._device = device
+        self._commit = commit
         self._compiled = compiled and device.type == "cuda"
         self._built: set[tuple[Any, ...]] = set()
         self._pool = cache(lambda dataset: unlabelled(root, dataset))
@@ -88,7 +94,7 @@ class Methods:
         """Return the minutes of training that a trial takes now; a model that is pretrained already takes none."""
         if trial.method == "forest":  # it has no clock
             return 0.0
-        begins = trial.method in PRETRAINED and not (self._work / self._key(trial)).exists()
+        begins = trial.method in PRETRAINED and not self._whole(trial).is_file()
         return trial.labelled_minutes + (trial.minutes if begins else 0.0)
 
     def learn(self, trial: Trial) -> Learned:
@@ -139,7 +145,7 @@ class Methods:
 
     def _pretrained(self, trial: Trial) -> tuple[Path, dict[str, Any]]:
         """Return the run folder of our pretrained model, and its number of steps."""
-        run = self._work / self._key(trial)
+        run = self._whole(trial).parent
         if not run.exists():
             pool = self._pool(trial.data)
             config = PretrainConfig(
@@ -182,7 +188,7 @@ class Methods:
         if trial.method == "vit-mae" and trial.minutes > 0:
             pool = self._pool(trial.data)
             normalisation = measure(pool, seed=trial.seed)
-            file = self._work / self._key(trial) / "vit.pt"
+            file = self._whole(trial)
             if not file.exists():
                 file.parent.mkdir(parents=True, exist_ok=True)
                 sampler = TileSampler(pool, normalisation, trial.tile, trial.pretrain_batch, trial.seed)
@@ -292,11 +298,14 @@ class Methods:
         return compiled
 
     def _key(self, trial: Trial) -> str:
-        """Return a folder name for what pretraining depends on."""
-        settings = {n: v for n, v in trial.settings.items() if n.startswith(("pretrain", "model"))}
-        changed = "".join(f"-{name}-{value}" for name, value in sorted(settings.items()))
+        """Return a folder name for what pretraining depends on; settings, device and code are in the digest at its end."""
         parts = (trial.method, trial.dataset, trial.preset, trial.tile, trial.pretrain_batch, trial.minutes, trial.seed)
-        return "-".join(map(str, parts)) + changed.replace("/", "_")
+        made = json.dumps([pretraining(trial), describe_machine(self._device), self._commit], sort_keys=True)
+        return "-".join((*map(str, parts), hashlib.sha256(made.encode()).hexdigest()[:12]))
+
+    def _whole(self, trial: Trial) -> Path:
+        """Return the file that is there when a model is pretrained, in the folder of its run."""
+        return self._work / self._key(trial) / (STEPS_FILE if trial.method == "affmae" else VIT_FILE)
 
     def _channels(self, examples: Sequence[LabelledImage]) -> int:
         return examples[0].record.channels

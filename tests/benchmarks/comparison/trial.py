@@ -96,6 +96,12 @@ def differing(entry: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in entry["settings"].items() if name not in usual or usual[name] != value}
 
 
+def pretraining(trial: Trial) -> dict[str, Any]:
+    """Return all settings that pretraining depends on beside the fields of the trial, those that are defaults, too."""
+    settings = {**_usual(trial.method), **trial.settings}
+    return {name: value for name, value in sorted(settings.items()) if name.startswith(("pretrain", "model"))}
+
+
 @cache
 def _usual(method: Method) -> dict[str, Any]:
     pretrain = PretrainConfig(model=ModelConfig()).model_dump(mode="json")
