@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -272,6 +273,10 @@ def test_commands_make_the_lines_of_their_table_and_no_others() -> None:
     assert first.endswith("--method affmae --seed 0")
     assert second.endswith("--method unet --seed 1")
     assert third.endswith("--method affmae --seed 2 --set model.ds_rates=[0.25,0.25,0.5,0.5] model.mask_kind=random")
+    parsed = [module("quality")._parser().parse_args(shlex.split(command)[2:]) for command in (first, second, third)]
+    assert [given.device for given in parsed] == ["cpu"] * 3, "which a machine with a card would not take by itself"
+    tried[0]["machine"]["device"] = "a card"
+    assert "--device" not in module("comparison.report").document(tried[:1])
     words = third.split("--set ")[1].split()
     assert dict(module("quality")._setting(word) for word in words) == rates
 

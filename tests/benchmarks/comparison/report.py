@@ -18,9 +18,10 @@ USUAL = Trial("affmae")
 
 HEADER = """# Results
 
-Written by `python tests/benchmarks/quality.py --report FILES > docs/results.md`; do not edit. Every trial stands as a JSON
-line in FILES, and the commands under each table make its lines again: with today's code, so that what became a default since
-is not named; each line in FILES names its settings, card and commit.
+Written by `python tests/benchmarks/quality.py --report FILES > docs/results.md`; do not edit. Every trial of these tables
+stands as a JSON line in FILES, and the commands under each table make its lines again: with today's code, so that what became
+a default since is not named; each line in FILES names its settings, card and commit. Of trials to choose settings by, those of
+pretraining have lines, most others (of finetuning, the forest, `tiny` and the U-Net) are only told, below or in measured.md.
 
 How trials are made: images and their split are fixed; no image of the validation or test split, labelled or not, is ever
 learned from. All methods get the same labels, tiles, augmentation and minutes: what a pretrained network spends on
@@ -150,6 +151,7 @@ def _command(setting: Line, entries: Sequence[Line]) -> str:
         words += [f"--preset {setting['preset']} --minutes {setting['minutes']:g}"]
         words += [f"--finetune-minutes {setting['finetune_minutes']:g} --tile {setting['tile']}"]
         words += [f"--pretrain-batch {setting['pretrain_batch']} --batch {setting['batch']}"]
+        words += ["--device cpu"] if setting["device"].startswith("CPU") else []
     lines = []
     for (chosen, used), methods in alike.items():
         tried = [f"--set {chosen}"] if chosen else []
