@@ -57,6 +57,38 @@ def test_ours_grows_with_the_pixels_and_attention_of_all_tokens_with_their_squar
     assert linear[1024] / linear[512] == pytest.approx(4, rel=1e-3)
 
 
+@pytest.mark.parametrize("preset", ["tiny", "small"])
+def test_operations_of_ours_are_those_of_its_layers_and_attention(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    counting = module("pictures.counting")
+    monkeypatch.setattr(counting, "SIDES", (256,))
+    assert counting.gigaflops("affmae", preset)[256] == pytest.approx(
+        by_hand(ModelConfig.preset(preset), 256, counting.CLASSES) / 1e9
+    )
+
+
+def by_hand(config: ModelConfig, side: int, classes: int) -> int:
+    """Count what one square image takes: twice the numbers that are multiplied, layer by layer."""
+    dims, wide, heads = config.embed_dims, config.decoder_dim, config.decoder_heads
+    patches, half = (side // 8) ** 2, dims[0] // 2
+    # Three convolutions of stride 2; of the first, windows of nine pixels are padded to sixteen.
+    count = 2 * (16 * patches * 16 * half + 4 * patches * 9 * half**2 + patches * 9 * half * dims[0])
+    tokens = patches
+    for level, (dim, depth) in enumerate(zip(dims, config.depths, strict=True)):
+        layers = 3 * dim + dim + 2 * int(config.mlp_ratio * dim)  # queries, keys and values; their mixture; two of the MLP
+        attention = 2 * (config.neighbourhood[level] + 1)  # with the keys and with the values of neighbours and blank token
+        count += 2 * tokens * depth * dim * (layers + attention)
+        count += 2 * tokens * wide * (dim + wide)  # brought to the decoder's width, and made values
+        if level < 3:
+            kept = int(config.ds_rates[level] * tokens)
+            gathered = config.neighbourhood[level] * 4 * dim  # four weighted sums over the neighbourhood
+            count += 2 * (tokens * dim + kept * (gathered + 4 * dim * dims[level + 1]))
+            tokens = kept
+    sampling = 2 * heads * 4 * 3 + wide  # offsets and weights of four points a head, twice; values of the queries themselves
+    mixed = 2 * 4 * 4  # four neighbours of four points, twice
+    count += 4 * 2 * patches * wide * (sampling + mixed + 2 * wide + 2 * config.decoder_ffn_dim)
+    return count + 3 * 2 * patches * wide * 64 * classes  # three heads
+
+
 def test_survivors_are_shared_out_by_the_area_of_their_patches() -> None:
     survival = module("pictures.survival").survival
     labels = np.zeros((64, 64), np.uint8)

@@ -18,6 +18,8 @@ from scipy import ndimage
 from skimage.io import imsave
 
 from napari_affmae.config import Budget, FinetuneConfig, PretrainConfig
+from napari_affmae.data.label_images import LabelledImage
+from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.model_config import ModelConfig
 
 HERE = Path(__file__).parent
@@ -82,15 +84,30 @@ def test_strokes_leave_zero_for_nothing(root: Path) -> None:
     paint = datasets.painted([image], "scribbles", 0)[0].labels
     assert [info.id for info in dataset.table("scribbles")] == [1, 2]
     assert (paint[paint > 0] == image.labels[paint > 0] + 1).all()
-    assert 0.005 < (paint > 0).mean() < 0.3
+
+
+def test_strokes_cover_one_percent_of_each_class_but_for_rare_ones() -> None:
+    datasets = module("comparison.datasets")
+    rng = np.random.default_rng(0)
+    field = ndimage.gaussian_filter(rng.normal(size=(768, 768)), 16)
+    labels = np.digitize(field, np.quantile(field, [0.5, 0.8])).astype(np.uint8)
+    labels[300:330, 300:330] = 3
+    record = collection_from_arrays({"a": labels}).records[0]
+    for seed in range(2):
+        paint = datasets.painted([LabelledImage(record, labels)], "scribbles", seed)[0].labels
+        *common, rare = ((paint == index + 1).sum() / (labels == index).sum() for index in range(4))
+        assert common == pytest.approx([0.01] * 3, rel=0.3)
+        assert rare > 0.05, "three strokes are more than one percent of it"
 
 
 def test_outlines_within_the_tolerance_are_hits() -> None:
     scores = module("comparison.scores")
     square = np.zeros((40, 40), bool)
     square[10:30, 10:30] = True
-    for shift, expected in ((0, 1.0), (2, 1.0)):
-        hits = scores.outline_hits(np.roll(square, shift, 0), square)
+    stripe = np.zeros_like(square)
+    stripe[10:30] = True
+    for shift, expected in ((0, 1.0), (2, 1.0), (3, 0.0)):
+        hits = scores.outline_hits(np.roll(stripe, shift, 0), stripe)
         assert scores.boundary_f1(hits) == pytest.approx(expected)
     far = scores.boundary_f1(scores.outline_hits(np.roll(square, 6, 1), square))
     assert 0.3 < far < 0.9

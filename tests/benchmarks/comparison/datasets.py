@@ -25,7 +25,7 @@ Paint = Literal["dense", "scribbles"]
 Part = Literal["train", "val", "test"]
 
 SCRIBBLED = 0.01
-"""Part of the pixels of each class that strokes cover."""
+"""Part of the pixels of each class of an image that strokes cover; three strokes at least, which are more where it is rare."""
 
 
 @dataclass(frozen=True)
