@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import ndimage
 
 from napari_affmae.card import Normalisation
-from napari_affmae.data.classes import default_classes
+from napari_affmae.data.classes import IGNORE, default_classes
 from napari_affmae.data.held_out import hold_out
 from napari_affmae.data.labels import LabelledImage, LabelledSampler, class_table
-from napari_affmae.data.scan import collection_from_arrays
-from napari_affmae.errors import LabelError
+from napari_affmae.data.scan import collection_from_arrays, scan
+from napari_affmae.errors import DataError, LabelError
 
 PLAIN = Normalisation(low=(-1e9,), high=(1e9,), mean=(0.0,), std=(1.0,))
 
@@ -192,3 +195,37 @@ def test_too_little_paint_is_refused() -> None:
         LabelledSampler([nothing], two[1:], PLAIN, 32, 4, sparse=True)
     with pytest.raises(LabelError, match="only background is painted"):
         LabelledSampler([nothing], two, PLAIN, 32, 4, sparse=False)
+
+
+def vanishing(tmp_path: Path, count: int) -> list[LabelledImage]:
+    """Return labelled images in files, which can vanish."""
+    for number in range(count):
+        Image.fromarray((painted(number) * 60 + 5 * number).astype(np.uint8)).save(tmp_path / f"{number}.png")
+    records = scan(tmp_path).records
+    return [LabelledImage(record, painted(number)) for number, record in enumerate(records)]
+
+
+def test_an_image_that_vanished_is_left_out_until_none_remains(tmp_path: Path) -> None:
+    examples = vanishing(tmp_path, 3)
+    cut = sampler(examples, cache_bytes=0)
+    whole = [cut.batch(step)[0] for step in range(4)]
+    (tmp_path / "1.png").unlink()
+    for step in range(4):
+        assert cut.batch(step)[0].shape == whole[step].shape
+    assert [skipped.name for skipped in cut.lost] == ["1.png"]
+    assert (cut.targets[1] == IGNORE).all(), "nothing of it is to be trained on"
+    rest = sampler([examples[0], examples[2]], cache_bytes=0)
+    np.testing.assert_array_equal(cut.class_pixels, rest.class_pixels)
+    for name in ("0.png", "2.png"):
+        (tmp_path / name).unlink()
+    with pytest.raises(DataError, match=r"none of the 3 labelled images can be read any more, the last because .*drive"):
+        cut.batch(5)
+
+
+def test_images_that_vanished_with_all_but_one_class_end_the_training(tmp_path: Path) -> None:
+    first, second = vanishing(tmp_path, 2)
+    one_class = LabelledImage(second.record, (second.labels == 1).astype(np.uint8))
+    cut = sampler([first, one_class], cache_bytes=0)
+    (tmp_path / "0.png").unlink()
+    with pytest.raises(DataError, match=r"0\.png.*only class 1 is painted on the images that are left"):
+        cut.batch(0)

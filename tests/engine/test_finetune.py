@@ -16,6 +16,7 @@ from PIL import Image
 from napari_affmae.card import ClassInfo, ModelCard, Normalisation, PixelSize
 from napari_affmae.config import Budget, FinetuneConfig
 from napari_affmae.control import JobControl
+from napari_affmae.data.image_cache import ImageCache
 from napari_affmae.data.labels import LabelledImage
 from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.engine import finetune as finetune_module
@@ -288,6 +289,32 @@ def test_steps_are_saved_before_a_readout_that_fails(
     with pytest.raises(DataError, match="vanished"):
         list(finetune(mae, [strokes], tmp_path, finetuning.replace(budget=Budget(steps=2)), sparse=True))
     assert load_model(tmp_path).card.history[-1]["steps"] == 2
+
+
+def test_training_goes_on_without_an_image_that_vanished(
+    tmp_path: Path,
+    mae: MaskedAutoencoder,
+    examples: list[LabelledImage],
+    finetuning: FinetuneConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = ImageCache.__getitem__
+    steps = 0
+
+    def vanished(cache: ImageCache, index: int) -> Any:
+        if steps >= 2 and index == 0:
+            raise DataError("it vanished")
+        return read(cache, index)
+
+    monkeypatch.setattr(ImageCache, "__getitem__", vanished)
+    events = []
+    for event in finetune(mae, examples, tmp_path, finetuning):
+        events.append(event)
+        if isinstance(event, Progress):
+            steps = event.step
+    assert messages(events).count("left out from now on: 1 image (one: it vanished)") == 1
+    assert isinstance(event, Done)
+    assert event.step == 6
 
 
 def test_heads_that_were_scored_at_the_last_step_are_not_scored_again(

@@ -435,6 +435,41 @@ def test_other_errors_are_not_taken_for_memory(
         list(pretrain(collection, tmp_path, pretraining))
 
 
+def test_steps_are_saved_whatever_ends_a_run(
+    tmp_path: Path, collection: ImageCollection, pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("a bug")
+
+    job = pretrain(collection, tmp_path, pretraining)
+    for event in job:
+        if isinstance(event, Progress) and event.step == 2:
+            monkeypatch.setattr(MaskedAutoencoder, "training_loss", broken)
+            break
+    with pytest.raises(RuntimeError, match="a bug"):
+        list(job)
+    monkeypatch.undo()
+    rest = list(pretrain(collection, tmp_path, pretraining, resume=True))
+    assert only(Started, rest).start_step == 2
+    assert losses(rest) == losses(pretrain(collection, tmp_path / "straight", pretraining))[2:]
+
+
+def test_an_error_that_forbids_saving_too_is_the_one_that_is_told(
+    tmp_path: Path, collection: ImageCollection, pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("the card fell off the bus")
+
+    job = pretrain(collection, tmp_path, pretraining)
+    for event in job:
+        if isinstance(event, Progress):
+            monkeypatch.setattr(MaskedAutoencoder, "training_loss", lost)
+            monkeypatch.setattr(loop, "save_model", lambda *_, **__: [][0])
+            break
+    with pytest.raises(RuntimeError, match="fell off the bus"):
+        list(job)
+
+
 def spoil(monkeypatch: pytest.MonkeyPatch, steps: range) -> None:
     """Make the loss of some steps NaN."""
     training_loss = MaskedAutoencoder.training_loss
@@ -468,6 +503,20 @@ def test_a_loss_that_stays_infinite_ends_the_run_and_keeps_the_last_checkpoint(
     with pytest.raises(AffmaeError, match=r"not finite in 20 steps in a row.*is saved in .*lower the learning rate"):
         list(pretrain(collection, tmp_path, config))
     assert all(torch.isfinite(value).all() for value in load_model(tmp_path).state_dict().values())
+
+
+def test_the_steps_before_a_loss_that_stays_infinite_are_saved_and_where_there_are_none_nothing_is(
+    tmp_path: Path, collection: ImageCollection, pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = pretraining.replace(budget=Budget(steps=40))
+    spoil(monkeypatch, range(3, 1000))
+    with pytest.raises(AffmaeError, match=r"not finite in 20 steps in a row.*step 23 is saved in"):
+        list(pretrain(collection, tmp_path / "late", config))
+    assert load_model(tmp_path / "late").card.history[-1]["steps"] == 23
+    spoil(monkeypatch, range(1000))
+    with pytest.raises(AffmaeError, match="nothing was worth saving"):
+        list(pretrain(collection, tmp_path / "never", config))
+    assert not (tmp_path / "never" / "model.safetensors").exists()
 
 
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:

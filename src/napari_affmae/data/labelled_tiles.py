@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..card import ClassInfo, Normalisation
-from ..errors import LabelError
+from ..errors import DataError, LabelError
 from .classes import IGNORE
 from .crops import crop, start_at
 from .held_out import Kind, keep_back
 from .image_cache import DEFAULT_BYTES, ImageCache
 from .label_images import LabelledImage
 from .normalisation import apply
-from .records import ImageRecord
+from .records import ImageRecord, Skipped
 
 _MOST_PLACES = 100_000
 """Painted pixels remembered per class and image: enough that every stroke is among them, few enough to keep in memory."""
@@ -47,7 +47,8 @@ class LabelledSampler:
     """Cut batches of tiles around painted pixels, every class equally often.
 
     For each tile a class is drawn, all present ones equally likely, then a painted pixel of it, then a crop that holds this
-    pixel anywhere but at its very edge. A batch depends on the seed and the step alone.
+    pixel anywhere but at its very edge. A batch depends on the seed and the step alone, until an image cannot be read any more:
+    it is noted in ``lost``, and all further batches are drawn from the others.
 
     Parameters
     ----------
@@ -76,6 +77,8 @@ class LabelledSampler:
         int64 ``[K]``: pixels of each class to train on.
     targets
         Per image, int16 ``[H, W]``: what there is to train on as class indices, -1 everywhere else.
+    lost
+        Images that vanished or broke since their labels were read, with reasons.
 
     Raises
     ------
@@ -112,16 +115,21 @@ class LabelledSampler:
             if mask.any()
         )
         self.targets = [np.where(mask, np.int16(IGNORE), target) for target, mask in zip(targets, masks, strict=True)]
-        counts = np.stack([np.bincount(t[t >= 0], minlength=len(classes)) for t in self.targets])
-        self.class_pixels: npt.NDArray[np.int64] = counts.sum(axis=0)
-        self._present = np.flatnonzero(self.class_pixels)
+        self.lost: list[Skipped] = []
+        self._names = [info.name for info in classes]
+        self._count()
         if not len(self._present):
             raise LabelError("nothing is painted; paint some pixels of at least two classes (0 means not labelled)")
         if len(self._present) == 1:
-            name = classes[int(self._present[0])].name
+            name = self._names[self._present[0]]
             raise LabelError(f"only {name} is painted; paint at least two classes, one of them may be the background")
-        self._image_weights = counts / np.maximum(self.class_pixels, 1)
         self._places = [_places(target, len(classes), seed) for target in self.targets]
+
+    def _count(self) -> None:
+        counts = np.stack([np.bincount(t[t >= 0], minlength=len(self._names)) for t in self.targets])
+        self.class_pixels: npt.NDArray[np.int64] = counts.sum(axis=0)
+        self._present = np.flatnonzero(self.class_pixels)
+        self._image_weights = counts / np.maximum(self.class_pixels, 1)
 
     @property
     def tiles_per_epoch(self) -> int:
@@ -153,8 +161,14 @@ class LabelledSampler:
         Raises
         ------
         DataError
-            If an image cannot be read any more.
+            If those images that can still be read hold paint of less than two classes.
         """
+        while (tiles := self._tiles(step)) is None:
+            pass  # drawn anew from the images that are left
+        return tiles
+
+    def _tiles(self, step: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]] | None:
+        """Draw a batch; None if it would take an image that is lost since just now."""
         rng = np.random.default_rng([self._seed, step])
         side = self._tile
         images = np.empty((self._batch, len(self._normalisation.mean), side, side), np.float32)
@@ -168,9 +182,27 @@ class LabelledSampler:
                 _start_around(position, size, side, rng)
                 for position, size in zip(pixel, self.targets[index].shape, strict=True)
             )
-            images[place] = apply(crop(self._cache[index], row, column, side), self._normalisation)
+            try:
+                image = self._cache[index]
+            except DataError as error:
+                self._lose(index, error)
+                return None
+            images[place] = apply(crop(image, row, column, side), self._normalisation)
             targets[place] = crop(self.targets[index], row, column, side)
         return images, targets
+
+    def _lose(self, index: int, error: DataError) -> None:
+        self.lost.append(Skipped(self._records[index].name, str(error)))
+        self.targets[index] = np.full_like(self.targets[index], IGNORE)
+        self._count()
+        if not len(self._present):
+            count = len(self._records)
+            raise DataError(
+                f"none of the {count} labelled images can be read any more, the last because {error}; is the drive still there?"
+            ) from error
+        if len(self._present) == 1:
+            name = self._names[self._present[0]]
+            raise DataError(f"{error}; only {name} is painted on the images that are left") from error
 
 
 def _places(target: npt.NDArray[np.int16], num_classes: int, seed: int) -> list[npt.NDArray[np.int64]]:

@@ -224,6 +224,7 @@ class _Finetuning(Task):
         return finetune_loss(self.model(images), targets, self._weights, self._config.focus, per_tile)
 
     def after_step(self, step: int, before: float, after: float) -> Iterator[Event]:
+        yield from self.left_out(self.sampler.lost)
         if self.scorer and int(after * _SCORES) > int(before * _SCORES):
             with self.result():
                 self._score = self.scorer.score(step, self._predict)

@@ -82,7 +82,7 @@ class Trainer:
     """One training run from its first or its next step to its end.
 
     Nothing is lost when something fails: a full disk only postpones a checkpoint, exhausted memory cuts batches into parts
-    whose gradients add up, and a step whose loss is not finite is left out.
+    whose gradients add up, a step whose loss is not finite is left out, and an error that ends the run saves it first.
     """
 
     def __init__(
@@ -151,17 +151,11 @@ class Trainer:
         # Reading data and building the model is over; the budget starts to count here.
         self.clock = Clock(self.done.elapsed)
         self.used = self.fraction
-        with Batches(self.task.read, self.device) as batches:
-            while self.used < 1 and not self.control.stop_requested:
-                if self.control.paused:
-                    yield from self._save(final=False)
-                    self.clock.leave_out(self.control.wait_while_paused())
-                    continue
-                before = self.used
-                yield from self._step(batches)
-                yield from self._told(self.task.after_step(self.done.step, before, self.used))
-                if time.perf_counter() - self.saved_at >= self._checkpoint_seconds:
-                    yield from self._save(final=False)
+        try:
+            yield from self._steps()
+        except Exception:
+            self._save_quietly()
+            raise
         stopped = self.used < 1
         if self.done.step == 0:  # there is nothing to keep
             yield Done(self.task.job, 0, None, stopped=stopped, summary=self._summary(False))
@@ -175,6 +169,20 @@ class Trainer:
                 self.saved_step = None
                 yield from self._save(final=True)
         yield Done(self.task.job, self.done.step, self.folder.model, stopped=stopped, summary=self._summary(worked))
+
+    def _steps(self) -> Iterator[Event]:
+        """Make steps until the budget is used or a stop is asked for."""
+        with Batches(self.task.read, self.device) as batches:
+            while self.used < 1 and not self.control.stop_requested:
+                if self.control.paused:
+                    yield from self._save(final=False)
+                    self.clock.leave_out(self.control.wait_while_paused())
+                    continue
+                before = self.used
+                yield from self._step(batches)
+                yield from self._told(self.task.after_step(self.done.step, before, self.used))
+                if time.perf_counter() - self.saved_at >= self._checkpoint_seconds:
+                    yield from self._save(final=False)
 
     @property
     def _checkpoint_seconds(self) -> float:
@@ -286,7 +294,6 @@ class Trainer:
         """Cut batches into twice as many parts; raise :class:`DeviceError` if a part is one tile already."""
         at_once = -(-self.task.batch // self.done.passes)
         if at_once == 1:
-            self._save_quietly()
             raise DeviceError(
                 f"memory of {describe_device(self.device)} is exhausted by a single tile: lower the tile size, "
                 "choose a smaller preset, close other programs that use it, or take another device"
@@ -299,6 +306,7 @@ class Trainer:
         )
 
     def _hopeless(self, in_a_row: int) -> AffmaeError:
+        self._save_quietly()  # now, to tell of it
         saved = f"step {self.saved_step} is saved in {self.folder.path}" if self.saved_step else "nothing was worth saving yet"
         return AffmaeError(
             f"the loss was not finite in {in_a_row} steps in a row, so the run ended at step {self.done.step}; {saved}: "
@@ -321,8 +329,9 @@ class Trainer:
 
     def _save_quietly(self) -> None:
         """Save what there is before an error ends the run; the error at hand is the one to report."""
-        if self.done.step > (self.saved_step or 0):
-            with suppress(StorageError):
+        learned = self.done.step > self.done.skipped
+        if learned and self.done.step > (self.saved_step or 0):
+            with suppress(Exception):  # a graphics card that failed cannot be read either
                 self._write()
 
     def _write(self) -> None:

@@ -155,7 +155,6 @@ class _Pretraining(Task):
         self.sampler = TileSampler(collection, normalisation, tile, self.batch, config.seed)
         self._previewer = Previewer(collection, self.model, min(tile, _PREVIEW_TILE), config.seed)
         self._shown_at = float("-inf")
-        self._lost_noted = 0
 
     def read(self, step: int) -> Arrays:
         return (self.sampler.batch(step),)
@@ -171,10 +170,7 @@ class _Pretraining(Task):
         return self.model.training_loss(images, visible_ids, hidden_ids)
 
     def after_step(self, step: int, before: float, after: float) -> Iterator[Event]:
-        lost = self.sampler.lost[self._lost_noted :]
-        if lost:
-            self._lost_noted += len(lost)
-            yield Notice("pretrain", f"left out from now on: {listed(lost)}")
+        yield from self.left_out(self.sampler.lost)
         if after >= 1 or time.perf_counter() - self._shown_at >= self._config.preview_seconds:
             yield self._previewer.draw(step)
             # Counted from the end of drawing, so that slow machines spend most of their time on training.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
 from typing import Any
@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..events import Event, Job
+from ..data.records import Skipped
+from ..events import Event, Job, Notice
 from ..model.mae import MaskedAutoencoder
 from ..model.segmenter import Segmenter
 from .batches import Arrays
+from .provenance import listed
 
 
 class Task(ABC):
@@ -42,6 +44,7 @@ class Task(ABC):
     result: Callable[[], AbstractContextManager[None]] = nullcontext
     earlier: Mapping[str, Any] = MappingProxyType({})
     unsaved = False
+    _told_lost = 0
 
     @abstractmethod
     def read(self, step: int) -> Arrays:
@@ -61,6 +64,12 @@ class Task(ABC):
 
         ``before`` and ``after`` are the used parts of the budget after the previous step and after this one.
         """
+
+    def left_out(self, lost: Sequence[Skipped]) -> Iterator[Event]:
+        """Tell of the images that were lost since this was asked last; ``lost`` is all of them."""
+        new, self._told_lost = lost[self._told_lost :], len(lost)
+        if new:
+            yield Notice(self.job, f"left out from now on: {listed(new)}")
 
     def finish(self, step: int) -> Iterator[Event]:
         """Do what is left to do when the last step is made, and yield what there is to say about it; nothing here."""
