@@ -238,6 +238,26 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
     assert started.start_step > 0
 
 
+@pytest.mark.parametrize("at", [1, 6])
+def test_a_run_that_died_between_its_checkpoint_and_its_model_goes_on(
+    tmp_path: Path, collection: ImageCollection, pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    save = loop.save_model
+
+    def die(*arguments: Any, **facts: Any) -> Path:
+        if facts["steps"] == at:
+            raise KeyboardInterrupt
+        return save(*arguments, **facts)
+
+    monkeypatch.setattr(loop, "save_model", die)
+    with pytest.raises(KeyboardInterrupt):
+        list(pretrain(collection, tmp_path, pretraining.replace(checkpoint_seconds=1e-6)))
+    monkeypatch.undo()
+    rest = list(pretrain(collection, tmp_path, pretraining, resume=True))
+    assert only(Started, rest).start_step == at
+    assert load_model(tmp_path).card.history[-1]["steps"] == 6
+
+
 def test_minutes_are_kept_and_pauses_do_not_count(
     tmp_path: Path, collection: ImageCollection, pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,10 +31,18 @@ def test_a_run_that_died_before_its_first_checkpoint_was_whole_can_be_begun_agai
 ) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.begin("pretrain", pretraining, {})
-    folder.model.write_bytes(b"weights")
     (folder.path / ".checkpoint.safetensors.123.partial").write_bytes(b"weig")
     folder.begin("pretrain", pretraining, {})
     assert [path.name for path in folder.path.iterdir()] == ["config.json"]
+
+
+def test_a_network_stays_that_lost_its_checkpoint(tmp_path: Path, pretraining: PretrainConfig) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.begin("pretrain", pretraining, {})
+    folder.model.write_bytes(b"weights")
+    with pytest.raises(StorageError, match="holds a network without a checkpoint to go on from: choose another folder"):
+        folder.begin("pretrain", pretraining, {})
+    assert folder.model.read_bytes() == b"weights"
 
 
 def test_a_model_that_is_of_no_run_is_not_overwritten(tmp_path: Path, pretraining: PretrainConfig) -> None:

@@ -117,14 +117,16 @@ class Trainer:
         if start is not None:
             task.earlier = _earlier_record(run, self.card)
         # A run on strokes that was taken up and stopped again: its model is of fewer steps, see Task.rough.
-        self.unfinished = task.unfinished or task.earlier.get("steps", self.done.step) < self.done.step
+        behind = task.earlier.get("steps", self.done.step) < self.done.step
+        self.unfinished = task.unfinished or behind
         self.curve = Curve.resumed(task.earlier.get("curve"))
         self.clock = Clock(self.done.elapsed)
         self.health = Health(device, self.done.skipped)
         self.losses: dict[str, float] = {}
         self.rate = 0.0
         self.used = 0.0
-        self.saved_step = self.done.step if start is not None else None
+        # The checkpoint is written first: a run that died in between still has to write its model.
+        self.saved_step = self.done.step if start is not None and (task.rough or not behind) else None
         self.saved_at = time.perf_counter()
         self.read_at = float("-inf")
         self.log_failed = False
@@ -339,13 +341,14 @@ class Trainer:
         # Each save starts from the card that the run began with: the history gets one record per run, not one per save.
         model.card = self.card
         spent = {"steps": self.done.step, "seconds": round(self.clock.elapsed, 1)}
-        if not (self.task.rough and self.folder.model.is_file()):
-            with self.task.result():
-                save_model(model, self.folder.model, **self.task.provenance(), curve=self.curve.record(), **spent)
         scaler = self.fabric.strategy.precision.state_dict() or None
         self.done = replace(self.done, elapsed=self.clock.elapsed, scaler=scaler)
         average = self.average.state() if self.average is not None else None
         save_checkpoint(self.folder.checkpoint, self.task.job, self.done, self.card, model, self.optimizer, average)
+        # Behind the checkpoint: where there is none, a new run may begin, and there must be no model that it would replace.
+        if not (self.task.rough and self.folder.model.is_file()):
+            with self.task.result():
+                save_model(model, self.folder.model, **self.task.provenance(), curve=self.curve.record(), **spent)
         self.saved_step = self.done.step
 
     def _log(self, record: dict[str, Any]) -> Iterator[Event]:

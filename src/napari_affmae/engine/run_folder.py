@@ -49,9 +49,9 @@ class RunFolder:
         with storage_errors(self.path):
             there = list(self.path.iterdir()) if self.path.is_dir() else []
             remains = {self.config, self.data, self.log}
-            if self.config in there and self.checkpoint not in there:
-                remains.add(self.model)
             if any(item not in remains and not _is_partial(item) for item in there):
+                if self.config in there and self.model in there and self.checkpoint not in there:
+                    raise StorageError(f"{self.path} holds a network without a checkpoint to go on from: choose another folder")
                 if self.config in there:
                     raise StorageError(f"{self.path} holds a run: go on with it with --resume, or choose another folder")
                 raise StorageError(f"{self.path} is not empty and holds no run: choose a new or an empty folder")
