@@ -207,20 +207,25 @@ def test_a_finished_run_that_is_resumed_for_nothing_says_what_it_was(
         assert again.summary[name] == first.summary[name]
 
 
-@pytest.mark.parametrize(("stops", "classes_from"), [(Progress, "readout"), (Progress | PartBegun, NOT_FITTED)])
+@pytest.mark.parametrize(
+    ("stops", "times", "classes_from"),
+    [(Progress, 1, "readout"), (Progress | PartBegun, 1, NOT_FITTED), (Progress, 2, NOT_FITTED)],
+)
 def test_a_run_that_was_stopped_while_it_trained_gets_its_readout_unless_it_is_stopped_again(
     tmp_path: Path,
     mae: MaskedAutoencoder,
     strokes: LabelledImage,
     finetuning: FinetuneConfig,
     stops: Any,
+    times: int,
     classes_from: str,
 ) -> None:
     control = JobControl()
     config = finetuning.replace(budget=Budget(steps=50), held_out=0.0)
     for event in finetune(mae, [strokes], tmp_path, config, sparse=True, control=control):
         if isinstance(event, stops):
-            control.stop()
+            for _ in range(times):
+                control.stop()
     assert isinstance(event, Done)
     assert event.stopped
     assert event.summary["classes_from"] == classes_from

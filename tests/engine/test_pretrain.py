@@ -310,6 +310,18 @@ def test_a_stop_before_the_first_step_leaves_nothing_in_the_way(
     assert only(Done, pretrain(collection, tmp_path, pretraining)).step == 6
 
 
+def test_a_pause_before_the_first_step_leaves_nothing_in_the_way_either(
+    tmp_path: Path, collection: ImageCollection, pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control = JobControl()
+    control.pause()
+    monkeypatch.setattr(control, "wait_while_paused", lambda: control.stop() or 0.0)
+    events = list(pretrain(collection, tmp_path, pretraining, control=control))
+    assert only(Done, events).path is None
+    assert not any(isinstance(event, CheckpointSaved) for event in events)
+    assert only(Done, pretrain(collection, tmp_path, pretraining)).step == 6
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_previews_show_what_is_hidden(tmp_path: Path, pretraining: PretrainConfig, channels: int) -> None:
     rng = np.random.default_rng(0)

@@ -177,7 +177,8 @@ class Trainer:
         with Batches(self.task.read, self.device) as batches:
             while self.used < 1 and not self.control.stop_requested:
                 if self.control.paused:
-                    yield from self._save(final=False)
+                    if self.done.step:
+                        yield from self._save(final=False)
                     self.clock.leave_out(self.control.wait_while_paused())
                     continue
                 before = self.used
@@ -197,7 +198,8 @@ class Trainer:
 
         It is no step, and costs none of the budget.
         """
-        asked, elapsed = self.control.stops, self.clock.elapsed
+        # The first stop ended the steps; a second one leaves out what follows them, also if it came before they had ended.
+        asked, elapsed = int(self.control.stop_requested), self.clock.elapsed
         try:
             with self.task.result():
                 for event in self._told(self.task.finish(self.done.step)):
