@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Iterable
@@ -24,6 +25,7 @@ from napari_affmae.engine import loop
 from napari_affmae.engine import losses as losses_module
 from napari_affmae.engine.evaluate import evaluate
 from napari_affmae.engine.finetune import finetune
+from napari_affmae.engine.segment import rescaling
 from napari_affmae.errors import ConfigError, DataError, LabelError, ModelFileError
 from napari_affmae.events import CheckpointSaved, Done, Event, Notice, PartBegun, Progress, Score, Started
 from napari_affmae.model.mae import MaskedAutoencoder
@@ -566,12 +568,37 @@ def test_mixed_channels_are_skipped(
     )
 
 
-def test_another_pixel_size_is_said(
-    tmp_path: Path, mae: MaskedAutoencoder, blobs: tuple[np.ndarray, np.ndarray], finetuning: FinetuneConfig
+def of_size(examples: list[LabelledImage], *nanometres: float) -> list[LabelledImage]:
+    """Return labelled images that state a pixel size each."""
+    return [
+        LabelledImage(
+            dataclasses.replace(example.record, pixel_size=PixelSize(y=side, x=side, unit="nanometer")), example.labels
+        )
+        for example, side in zip(examples, nanometres, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_network_says_the_pixel_size_that_it_learned_at(
+    tmp_path: Path, mae: MaskedAutoencoder, examples: list[LabelledImage], finetuning: FinetuneConfig, *, resumed: bool
 ) -> None:
-    record = collection_from_arrays({"fine": blobs[0]}, PixelSize(y=4, x=4, unit="nanometer")).records[0]
-    events = list(finetune(mae, [LabelledImage(record, blobs[1])], tmp_path, finetuning.replace(budget=Budget(steps=1))))
-    assert "fine has 4 nm per pixel, but the model was trained at 8 nm" in messages(events)
+    labelled = of_size(examples, 4.1, 3.9)
+    config = finetuning.replace(budget=Budget(steps=2))
+    if resumed:
+        list(finetune(mae, labelled, tmp_path, config.replace(budget=Budget(steps=1))))
+    events = list(finetune(mae, labelled, tmp_path, config, resume=resumed))
+    if not resumed:
+        assert "the labelled images have 4.1 nm per pixel, but the network was trained at 8 nm before" in messages(events)
+    model = load_model(tmp_path)
+    assert rescaling(model, labelled[0].record.pixel_size) == rescaling(model, labelled[1].record.pixel_size) == (None, None)
+
+
+def test_labelled_images_of_several_pixel_sizes_leave_that_of_the_start_and_say_so(
+    tmp_path: Path, mae: MaskedAutoencoder, examples: list[LabelledImage], finetuning: FinetuneConfig
+) -> None:
+    events = list(finetune(mae, of_size(examples, 8, 4), tmp_path, finetuning.replace(budget=Budget(steps=1))))
+    assert "two has 4 nm per pixel, but the network was trained at 8 nm" in messages(events)
+    assert load_model(tmp_path).card.pixel_size == mae.card.pixel_size
 
 
 def test_a_file_that_is_no_model(tmp_path: Path, examples: list[LabelledImage], finetuning: FinetuneConfig) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_affmae.card import PixelSize
 from napari_affmae.config import LiveConfig
 from napari_affmae.control import LiveControl
 from napari_affmae.data.classes import default_classes
@@ -160,6 +161,15 @@ def test_pixels_that_are_left_out_are_stood_for(open_session, images, paint):
     rows = session._rows(session.paint.all, 100)
     assert torch.bincount(rows.classes).tolist() == [50, 50]
     assert torch.bincount(rows.classes, rows.stands_for).tolist() == pytest.approx(session.paint.counts.tolist())
+
+
+def test_the_saved_model_says_the_pixel_size_that_it_learned_at(open_session, images, paint, model, tmp_path):
+    coarse, fine = PixelSize(y=8, x=8, unit="nanometer"), PixelSize(y=4, x=4, unit="nanometer")
+    model.card = model.card.replace(pixel_size=coarse)
+    session = open_session()
+    record = replace(images.records[0], pixel_size=fine)
+    list(session.round(LiveRequest(1, [LabelledImage(record, paint)], None), LiveControl()))
+    assert load_model(session.save(tmp_path)).card.pixel_size == fine
 
 
 def test_the_saved_model_can_be_evaluated(open_session, images, paint, tmp_path):

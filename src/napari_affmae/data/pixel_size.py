@@ -54,6 +54,21 @@ def same_pixel_size(first: PixelSize, second: PixelSize) -> bool:
     return all(math.isclose(a, b, rel_tol=1e-3) for a, b in pairs)
 
 
+def common_size(sizes: Iterable[PixelSize]) -> PixelSize | None:
+    """Return the middle one of pixel sizes if images of all others are taken as they are at that; None if not, or for none."""
+    ordered = sorted(sizes, key=PixelSize.nanometres)
+    if not ordered:
+        return None
+    middle = ordered[len(ordered) // 2]
+    return None if any(is_other_scale(scale_factors(size, middle)) for size in ordered) else middle
+
+
+def scale_factors(image: PixelSize, model: PixelSize) -> tuple[float, float]:
+    """Return by how much to enlarge the rows and columns of an image to get a model's pixel size."""
+    theirs, ours = image.nanometres(), model.nanometres()
+    return theirs[0] / ours[0], theirs[1] / ours[1]
+
+
 def is_other_scale(factors: Iterable[float]) -> bool:
     """Whether an image is to be rescaled by these factors, the quotients of its pixel size and a model's."""
     return not all(1 / (1 + SCALE_TOLERANCE) <= factor <= 1 + SCALE_TOLERANCE for factor in factors)

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..card import ClassInfo, ModelCard, Normalisation, PixelSize
+from ..card import ClassInfo, ModelCard, Normalisation
 from ..config import FinetuneConfig
 from ..control import JobControl
 from ..data.augment import augment
@@ -29,6 +28,7 @@ from .batches import Arrays
 from .checkpoint import Checkpoint, load_checkpoint
 from .described_paint import relayed
 from .device import default_batch, default_tile, device_errors, limited_threads, resolve_device, seeded
+from .image_fit import at_scale_of, other_scale
 from .loop import LoopSettings, train
 from .losses import class_weights, finetune_loss, painted_per_tile
 from .optimizer import OptimizerSettings
@@ -38,7 +38,7 @@ from .run_data import data_of, take_up
 from .run_folder import RunFolder
 from .schedule import Schedule
 from .scoring import Scorer
-from .segment import check_channels, rescaling
+from .segment import check_channels
 from .stroke_readout import are_strokes, stroke_readout
 from .task import Task
 from .tiling import check_tile, check_tile_fits, padded_images
@@ -138,11 +138,12 @@ def finetune(
         check_tile(config.tile, network.config.patch_size)
         if not resume:
             check_tile_fits(config.tile, collection, network.config.patch_size)
-    network.card = (
-        started_card(network, table, collection, config.tile, config.seed, device)
-        if start is None
-        else start.card.replace(classes=table)
-    )
+    before = network.card.pixel_size
+    if start is None:
+        card = started_card(network, table, collection, config.tile, config.seed, device)
+        network.card = at_scale_of(card, collection.records)
+    else:
+        network.card = start.card.replace(classes=table)
     config = config.replace(tile=config.tile or network.card.tile)
     facts = fixed if origin is None else {**fixed, "start": origin}
     yield from take_up(folder, "finetune", config, facts, data_of(collection.records, labelled), start)
@@ -151,11 +152,9 @@ def finetune(
     padded = padded_images(network.card.tile or default_tile(device), collection)
     if padded:
         yield Notice("finetune", padded)
-    for record in collection.records:
-        factors, _ = rescaling(network, record.pixel_size)
-        if factors is not None:
-            yield Notice("finetune", _mismatch(network, record.name, record.pixel_size))
-            break
+    scale = other_scale(before, network.card.pixel_size, collection.records)
+    if scale:
+        yield Notice("finetune", scale)
     with device_errors(device, "lower the tile size, choose a smaller preset"), limited_threads(threads):
         task = _Finetuning(network, labelled, table, config, device, sparse, start)
         folder.require_space(sum(parameter.numel() for parameter in network.parameters()))
@@ -382,14 +381,3 @@ def statistics_of(card: ModelCard) -> Normalisation:
     if card.normalisation is None:
         raise DataError("the model's card lost the statistics of its images; start a new run")
     return card.normalisation
-
-
-def _mismatch(network: Segmenter, name: str, pixel_size: PixelSize | None) -> str:
-    own = network.card.pixel_size
-    if own is None or pixel_size is None:
-        return ""
-    theirs, ours = np.mean(pixel_size.nanometres()), np.mean(own.nanometres())
-    return (
-        f"{name} has {theirs:.3g} nm per pixel, but the model was trained at {ours:.3g} nm: it learns at the scale that it is "
-        "given; pretrain on images of this scale, or rescale the images, for better results"
-    )

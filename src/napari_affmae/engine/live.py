@@ -35,6 +35,7 @@ from .described_paint import DescribedPaint, Rows, Superseded, describe_pixels, 
 from .device import device_errors, limited_threads, resolve_device
 from .finetune import Model, is_scratch, start_segmenter, started_card, statistics_of
 from .fit_readout import STEPS, balanced_loss_on, fit_readout, loss_on
+from .image_fit import at_scale_of
 from .image_source import ArraySource
 from .live_closed import ClosedPaint, Stored
 from .live_features import FeatureCache
@@ -372,6 +373,7 @@ class LiveSession:
         learned = [*self._examples, *self._closed.examples]
         record = self._record.describe(learned, self.config, self.paint.counts.tolist())
         card = self.model.card
+        self.model.card = at_scale_of(card, [example.record for example in learned])
         try:
             with self._as_fitted():
                 return save_model(self.model, path, **record)

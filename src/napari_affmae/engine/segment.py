@@ -18,7 +18,7 @@ from ..card import ClassInfo, PixelSize
 from ..config import DeviceName, Views
 from ..control import JobControl
 from ..data.classes import class_table_of
-from ..data.pixel_size import is_other_scale
+from ..data.pixel_size import is_other_scale, scale_factors
 from ..errors import DataError, ModelFileError
 from ..events import Done, Event, Notice, Started
 from ..model.model_file import load_model
@@ -250,12 +250,11 @@ def rescaling(model: Any, pixel_size: PixelSize | None) -> tuple[tuple[float, fl
     own = model.card.pixel_size
     if pixel_size is None or own is None:
         return None, None
-    theirs, ours = pixel_size.nanometres(), own.nanometres()
-    factors = theirs[0] / ours[0], theirs[1] / ours[1]
+    factors = scale_factors(pixel_size, own)
     if not is_other_scale(factors):
         return None, None
     return factors, (
-        f"the image has {_in_words(theirs)} nm per pixel, the model was trained at {_in_words(ours)}: the image is scaled by "
+        f"the image has {pixel_size.in_words()} per pixel, the model was trained at {own.in_words()}: the image is scaled by "
         f"{_in_words(factors)} for the model, and the result back"
     )
 

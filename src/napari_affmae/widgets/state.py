@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from psygnal import SignalGroupDescriptor
 
 from ..card import ClassInfo, ModelCard, PixelSize
-from ..data.pixel_size import is_other_scale
+from ..data.pixel_size import is_other_scale, scale_factors
 from ..errors import LabelError
 from ..model_config import STAGE_NAMES
 from ..palette import BACKGROUND_COLOR, next_color
@@ -367,6 +367,6 @@ def pixel_size_mismatch(image: PixelSize | None, model: PixelSize | None) -> str
     """Return a sentence if both sizes are known and an image would be rescaled, else None."""
     if image is None or model is None:
         return None
-    if not is_other_scale(here / there for here, there in zip(image.nanometres(), model.nanometres(), strict=True)):
+    if not is_other_scale(scale_factors(image, model)):
         return None
     return f"Image pixels are {describe_pixel_size(image)}, the model was trained on {describe_pixel_size(model)}."
