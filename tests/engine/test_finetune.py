@@ -568,6 +568,33 @@ def test_mixed_channels_are_skipped(
     )
 
 
+def in_sixteen_bits(example: LabelledImage, gain: int = 200) -> LabelledImage:
+    pixels = example.record.read()[..., 0].astype(np.uint16) * gain
+    return LabelledImage(collection_from_arrays({example.name: pixels}).records[0], example.labels)
+
+
+def test_an_image_of_another_range_of_values_is_said(
+    tmp_path: Path, mae: MaskedAutoencoder, examples: list[LabelledImage], finetuning: FinetuneConfig
+) -> None:
+    config = finetuning.replace(budget=Budget(steps=1))
+    events = list(finetune(mae, [examples[0], in_sixteen_bits(examples[1])], tmp_path / "mixed", config))
+    assert "100 % of the pixels of two lie outside of the range of values that the network was trained on (0–255)" in messages(
+        events
+    )
+    assert "outside of the range" not in messages(finetune(mae, examples, tmp_path / "same", config))
+
+
+def test_images_of_which_a_network_sees_but_one_value_are_refused(
+    tmp_path: Path, mae: MaskedAutoencoder, examples: list[LabelledImage], finetuning: FinetuneConfig
+) -> None:
+    labelled = [in_sixteen_bits(example) for example in examples]
+    with pytest.raises(DataError, match=r"sees nothing of the labelled images: 100 % of the pixels of one .*train .*anew"):
+        list(finetune(mae, labelled, tmp_path / "run", finetuning))
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    mae.card = mae.card.replace(normalisation=None)
+    list(finetune(mae, labelled, tmp_path / "fresh", finetuning.replace(budget=Budget(steps=1))))
+
+
 def of_size(examples: list[LabelledImage], *nanometres: float) -> list[LabelledImage]:
     """Return labelled images that state a pixel size each."""
     return [

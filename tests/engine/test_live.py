@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_affmae.card import PixelSize
+from napari_affmae.card import Normalisation, PixelSize
 from napari_affmae.config import LiveConfig
 from napari_affmae.control import LiveControl
 from napari_affmae.data.classes import default_classes
@@ -170,6 +170,16 @@ def test_the_saved_model_says_the_pixel_size_that_it_learned_at(open_session, im
     record = replace(images.records[0], pixel_size=fine)
     list(session.round(LiveRequest(1, [LabelledImage(record, paint)], None), LiveControl()))
     assert load_model(session.save(tmp_path)).card.pixel_size == fine
+
+
+def test_another_range_of_values_is_said_once_an_image(open_session, images, paint, model):
+    model.card = model.card.replace(normalisation=Normalisation(low=(0,), high=(9,), mean=(5,), std=(3,)))
+    session = open_session()
+    for generation in (1, 2):
+        events = session.round(request(images, paint, generation), LiveControl())
+        said = [event.message for event in events if isinstance(event, Notice)]
+        assert len(said) == (generation == 1)
+        assert all("100 % of the pixels of one lie outside" in message for message in said)
 
 
 def test_the_saved_model_can_be_evaluated(open_session, images, paint, tmp_path):

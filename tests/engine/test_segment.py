@@ -146,6 +146,17 @@ def test_another_pixel_size_is_segmented_at_the_models_own(model: Segmenter, mon
     assert agreement > 0.8
 
 
+def test_another_range_of_values_is_said_once(model: Segmenter) -> None:
+    wide = image(70, 70).astype(np.uint16) * 200 + 1
+    events = list(segment_events(model, wide, device="cpu"))
+    (notice,) = [event.message for event in events if isinstance(event, Notice)]
+    assert "99 % of the pixels of the image lie outside of the range of values that the network was trained on" in notice
+    half_black = image(70, 70)
+    half_black[:40] = 0
+    for quiet in (image(70, 70), half_black, np.full((70, 70), 9999)):
+        assert not [event for event in segment_events(model, quiet, device="cpu") if isinstance(event, Notice)]
+
+
 def test_nearly_the_same_pixel_size_changes_nothing(model: Segmenter) -> None:
     events = list(segment_events(model, image(30, 30), device="cpu", pixel_size=PixelSize(y=8.5, x=8.5, unit="nanometer")))
     assert not [event for event in events if isinstance(event, Notice)]

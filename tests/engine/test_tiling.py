@@ -122,6 +122,7 @@ def test_images_are_read_tile_by_tile(predict_tiled: Callable[..., FloatArray]) 
 
 def test_measuring_a_large_image_reads_windows_of_it() -> None:
     image = RNG.integers(0, 1000, (3000, 2000)).astype(np.uint16)
+    assert ArraySource(Reluctant(image, 64 * 64)).sample(64).shape == (16 * 64 * 64, 1)
     measured = ArraySource(Reluctant(image, 256 * 256)).measure()
     assert measured.mean[0] == pytest.approx(499.5, abs=5)
 

@@ -78,6 +78,17 @@ def apply(image: npt.NDArray[Any], normalisation: Normalisation) -> npt.NDArray[
     return out
 
 
+def clipped_part(values: npt.NDArray[Any], normalisation: Normalisation) -> tuple[float, int]:
+    """Return the largest part of pixels ``[n, C]`` that :func:`apply` clips in a channel, and this channel.
+
+    Values that are all the same lose nothing.
+    """
+    outside = (values < normalisation.low) | (values > normalisation.high)
+    parts = np.where(values.min(axis=0) < values.max(axis=0), outside.mean(axis=0), 0.0)
+    channel = int(parts.argmax())
+    return float(parts[channel]), channel
+
+
 def _some_pixels(pixels: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """Return up to 65 536 pixels ``[n, C]`` at random places."""
     flat = pixels.reshape(-1, pixels.shape[-1])

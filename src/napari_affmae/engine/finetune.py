@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -28,7 +30,7 @@ from .batches import Arrays
 from .checkpoint import Checkpoint, load_checkpoint
 from .described_paint import relayed
 from .device import default_batch, default_tile, device_errors, limited_threads, resolve_device, seeded
-from .image_fit import at_scale_of, other_scale
+from .image_fit import at_scale_of, check_range, other_scale
 from .loop import LoopSettings, train
 from .losses import class_weights, finetune_loss, painted_per_tile
 from .optimizer import OptimizerSettings
@@ -53,6 +55,9 @@ _SCORES = 4
 _SCORE_PIXELS_CPU = 8 * 256**2
 _SCORE_PIXELS = 32 * 512**2
 """Pixels that a score may look at: a few seconds on a CPU, less on a graphics card."""
+
+_LOOKED_AT = 16
+"""Labelled images whose values are compared with the range that the network was trained on."""
 
 _FITTING = "fitting a readout to the strokes"
 
@@ -158,6 +163,9 @@ def finetune(
     with device_errors(device, "lower the tile size, choose a smaller preset"), limited_threads(threads):
         task = _Finetuning(network, labelled, table, config, device, sparse, start)
         folder.require_space(sum(parameter.numel() for parameter in network.parameters()))
+        clipped = check_range(task.some_images(), statistics_of(network.card))
+        if clipped:
+            yield Notice("finetune", clipped)
         loop = LoopSettings(
             schedule=Schedule(config.budget, config.warmup, task.sampler.tiles_per_epoch / task.batch),
             optimizer=OptimizerSettings(
@@ -209,6 +217,12 @@ class _Finetuning(Task):
         self._strokes = sparse and are_strokes(self.sampler)
         self._classes_from = NOT_FITTED if self._strokes else HEADS
         self._score: Score | None = None
+
+    def some_images(self) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+        """Yield the first images, with their names; training reads them whole in any case, and keeps what fits into memory."""
+        for index, record in enumerate(self._records[:_LOOKED_AT]):
+            with suppress(DataError):  # training leaves it out and says so
+                yield record.name, self.sampler.image(index)
 
     def read(self, step: int) -> Arrays:
         return self.sampler.batch(step)

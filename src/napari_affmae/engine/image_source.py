@@ -99,9 +99,12 @@ class ArraySource(ImageSource):
 
     def measure(self) -> Normalisation:
         """Measure the intensities of the image itself, on windows spread over it if it is large."""
-        rows, columns = _windows(self.height), _windows(self.width)
-        parts = [self.raw(*row, *column).reshape(-1, 1, self.channels) for row in rows for column in columns]
-        return measure_array(np.concatenate(parts))
+        return measure_array(self.sample(_SAMPLE_SIDE)[:, None])
+
+    def sample(self, side: int) -> npt.NDArray[Any]:
+        """Return raw pixels ``[n, C]`` of 16 windows of this side that are spread over the image; of a small one all pixels."""
+        rows, columns = _windows(self.height, side), _windows(self.width, side)
+        return np.concatenate([self.raw(*row, *column).reshape(-1, self.channels) for row in rows for column in columns])
 
 
 class ResampledSource(ImageSource):
@@ -157,9 +160,7 @@ def resampling(size: int, new_size: int, start: int, stop: int) -> tuple[int, Fl
     return first, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def _windows(size: int) -> list[tuple[int, int]]:
-    if size <= _SAMPLES * _SAMPLE_SIDE:
+def _windows(size: int, side: int = _SAMPLE_SIDE) -> list[tuple[int, int]]:
+    if size <= _SAMPLES * side:
         return [(0, size)]
-    return [
-        (start, start + _SAMPLE_SIDE) for start in np.linspace(0, size - _SAMPLE_SIDE, _SAMPLES).round().astype(int).tolist()
-    ]
+    return [(start, start + side) for start in np.linspace(0, size - side, _SAMPLES).round().astype(int).tolist()]

@@ -35,7 +35,7 @@ from .described_paint import DescribedPaint, Rows, Superseded, describe_pixels, 
 from .device import device_errors, limited_threads, resolve_device
 from .finetune import Model, is_scratch, start_segmenter, started_card, statistics_of
 from .fit_readout import STEPS, balanced_loss_on, fit_readout, loss_on
-from .image_fit import at_scale_of
+from .image_fit import at_scale_of, other_range
 from .image_source import ArraySource
 from .live_closed import ClosedPaint, Stored
 from .live_features import FeatureCache
@@ -134,6 +134,8 @@ class LiveSession:
         self._heads_trained = _knows(source, classes)
         self._images: dict[str, tuple[ImageRecord, TiledImage]] = {}
         self._examples: list[LabelledImage] = []
+        self._looked_at: set[str] = set()
+        self._notices: list[str] = []
         self._record = LiveRecord()
         self._begin()
 
@@ -187,6 +189,8 @@ class LiveSession:
         """
         with device_errors(self.device, ADVICE), limited_threads(self._threads), suppress(Superseded):
             self._take(request)
+            while self._notices:
+                yield Notice("live", self._notices.pop(0))
             stale = partial(control.stale, request.generation)
             before = after = None
             steps = 0
@@ -423,8 +427,12 @@ class LiveSession:
 
     def _open(self, record: ImageRecord) -> TiledImage:
         check_channels(self.model, record.channels)
-        source = ArraySource(record.open(), statistics_of(self.model.card))
-        return TiledImage(source, self.tile, self.overlap, self.model.config.patch_size)
+        raw, statistics = ArraySource(record.open()), statistics_of(self.model.card)
+        if record.name not in self._looked_at:
+            self._looked_at.add(record.name)
+            if clipped := other_range(record.name, raw, statistics):
+                self._notices.append(clipped)
+        return TiledImage(raw.normalised(statistics), self.tile, self.overlap, self.model.config.patch_size)
 
 
 def _knows(model: Segmenter, classes: Sequence[ClassInfo]) -> bool:

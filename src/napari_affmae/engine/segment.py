@@ -26,6 +26,7 @@ from ..model.network import Network
 from ..model.segmenter import Segmenter
 from .clock import Clock
 from .device import default_batch, describe_device, device_errors, limited_threads, resolve_device
+from .image_fit import other_range
 from .image_source import ArraySource, ImageSource, ResampledSource, scaled_size
 from .memory import require_memory
 from .predictor import Predictor
@@ -140,7 +141,11 @@ def segment_events(
     control = control or JobControl()
     raw = ArraySource(image)
     check_channels(network, raw.channels)
-    source: ImageSource = raw.normalised(network.card.normalisation or raw.measure())
+    normalisation = network.card.normalisation or raw.measure()
+    clipped = other_range("the image", raw, normalisation)
+    if clipped is not None:
+        yield Notice("segment", clipped)
+    source: ImageSource = raw.normalised(normalisation)
     factors, notice = rescaling(network, pixel_size)
     if notice is not None:
         yield Notice("segment", notice)
