@@ -447,6 +447,18 @@ def test_a_segmenter_with_the_same_classes_keeps_its_heads(
         assert same == {"encoder.": True, "decoder.": True, "patch_embedding.": True, "heads.": kept}
 
 
+def test_a_score_of_a_network_that_learned_classes_before_is_said_to_flatter(
+    tmp_path: Path, mae: MaskedAutoencoder, examples: list[LabelledImage], finetuning: FinetuneConfig
+) -> None:
+    config = finetuning.replace(budget=Budget(steps=1))
+    said = "has learned classes before, perhaps from these very labels"
+    assert said not in messages(finetune(mae, examples, tmp_path / "first", config))
+    assert said in messages(finetune(tmp_path / "first", examples, tmp_path / "second", config))
+    assert said not in messages(finetune(mae, examples, tmp_path / "second", config, resume=True)), "it is said already"
+    unscored = config.replace(held_out=0.0)
+    assert said not in messages(finetune(tmp_path / "first", examples, tmp_path / "third", unscored))
+
+
 def test_scratch_takes_its_channels_from_the_images(
     tmp_path: Path, finetuning: FinetuneConfig, monkeypatch: pytest.MonkeyPatch, micro: ModelConfig
 ) -> None:

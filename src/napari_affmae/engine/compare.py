@@ -20,7 +20,7 @@ from ..model.mae import MaskedAutoencoder
 from ..model.model_file import load_model
 from ..model.segmenter import Segmenter
 from .device import seeded
-from .finetune import finetune, labelled_images
+from .finetune import KNOWS_CLASSES, finetune, labelled_images
 
 CLEAR, CLEAR_ON_STROKES = 0.05, 0.08
 """Least difference in mIoU that is called one, in general and where strokes were kept back.
@@ -107,12 +107,8 @@ def compare(
     """
     control = control or JobControl()
     source = load_model(model) if isinstance(model, str | Path) else model
-    if isinstance(source, Segmenter):
-        yield Notice(
-            "finetune",
-            "this network has learned classes before, perhaps from these very labels: give the pretrained network for a fair "
-            "comparison",
-        )
+    if source.card.classes:
+        yield Notice("finetune", KNOWS_CLASSES)
     labelled, _ = labelled_images(examples, sparse)
     table = classes or class_table(labelled, sparse=sparse)
     *_, held_out = keep_back(labelled, table, config.held_out, sparse=sparse, seed=config.seed)

@@ -61,6 +61,12 @@ _LOOKED_AT = 16
 
 _FITTING = "fitting a readout to the strokes"
 
+KNOWS_CLASSES = (
+    "this network has learned classes before, perhaps from these very labels, so that scores on labels kept back may flatter "
+    "it: start from the pretrained network for fair ones"
+)
+"""What is to be said where a network that was trained on labels is scored in training."""
+
 HEADS, READOUT = "heads", "readout"
 """What says the classes, or :data:`~napari_affmae.words.NOT_FITTED`."""
 
@@ -143,7 +149,7 @@ def finetune(
         check_tile(config.tile, network.config.patch_size)
         if not resume:
             check_tile_fits(config.tile, collection, network.config.patch_size)
-    before = network.card.pixel_size
+    before, knows_classes = network.card.pixel_size, bool(network.card.classes)
     if start is None:
         card = started_card(network, table, collection, config.tile, config.seed, device)
         network.card = at_scale_of(card, collection.records)
@@ -181,6 +187,8 @@ def finetune(
         )
         if not task.scorer and config.held_out > 0:
             yield Notice("finetune", "there is too little paint to keep some of it back, so no score is measured on the way")
+        if task.scorer and knows_classes and start is None:
+            yield Notice("finetune", KNOWS_CLASSES)
         yield from train(task, loop, folder, device, control or JobControl(), start)
 
 
