@@ -34,7 +34,8 @@ def trained(config: ModelConfig, steps: int = 2) -> tuple[MaskedAutoencoder, tor
 def saved(tmp_path: Path, micro: ModelConfig) -> Path:
     model, optimizer = trained(micro)
     path = tmp_path / "checkpoint.safetensors"
-    save_checkpoint(path, "pretrain", Progressed(step=2, elapsed=1.5, batch=2), ModelCard(tile=32), model, optimizer)
+    progressed = Progressed(step=2, elapsed=1.5, batch=2)
+    save_checkpoint(path, "pretrain", progressed, ModelCard(tile=32), {"curve": {"steps": [1]}}, model, optimizer)
     return path
 
 
@@ -45,6 +46,7 @@ def test_weights_and_moments_come_back_bit_for_bit(saved: Path, micro: ModelConf
     restore(checkpoint, other, other_optimizer)
     assert checkpoint.progressed == Progressed(step=2, elapsed=1.5, batch=2)
     assert checkpoint.card == ModelCard(tile=32)
+    assert checkpoint.record == {"curve": {"steps": [1]}}
     for (name, a), (_, b) in zip(model.named_parameters(), other.named_parameters(), strict=True):
         assert torch.equal(a, b), name
         assert optimizer.state[a].keys() == other_optimizer.state[b].keys(), name

@@ -149,9 +149,12 @@ def test_a_finished_network_stays_until_the_run_that_goes_on_has_fitted_another_
             control.stop()
     finished = (tmp_path / "model.safetensors").read_bytes()
     control = JobControl()
+    events = []
     for event in finetune(mae, [strokes], tmp_path, four, sparse=True, resume=True, control=control):
+        events.append(event)
         if isinstance(event, PartBegun):
             control.stop()
+    assert f"{tmp_path / 'model.safetensors'} stays the network of 2 steps" in messages(events)
     assert isinstance(event, Done)
     assert (event.step, event.summary["classes_from"]) == (4, NOT_FITTED)
     assert (tmp_path / "model.safetensors").read_bytes() == finished
@@ -161,7 +164,10 @@ def test_a_finished_network_stays_until_the_run_that_goes_on_has_fitted_another_
     list(finetune(mae, [strokes], tmp_path / "straight", four, sparse=True))
     weights = load_model(tmp_path / "straight").state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in load_model(tmp_path).state_dict().items())
-    assert load_model(tmp_path).card.history[-1]["steps"] == 4
+    record, expected = (load_model(run).card.history[-1] for run in (tmp_path, tmp_path / "straight"))
+    assert record["steps"] == 4
+    assert record["curve"] == expected["curve"], "it has no hole where the model was not replaced"
+    assert record["data"] == expected["data"]
 
 
 def test_the_order_of_images_does_not_matter(
@@ -204,7 +210,8 @@ def test_a_finished_run_that_is_resumed_for_nothing_says_what_it_was(
 ) -> None:
     config = finetuning.replace(budget=Budget(steps=2), held_out=0.3)
     *_, first = finetune(mae, [strokes], tmp_path, config, sparse=True)
-    *_, again = finetune(mae, [strokes], tmp_path, config, sparse=True, resume=True)
+    *events, again = finetune(mae, [strokes], tmp_path, config, sparse=True, resume=True)
+    assert "stays the network" not in messages(events)
     for name in ("classes_from", "held_out_miou", "painted_pixels"):
         assert again.summary[name] == first.summary[name]
 

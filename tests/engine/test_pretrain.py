@@ -24,6 +24,7 @@ from napari_affmae.control import JobControl
 from napari_affmae.data.fingerprint import fingerprint
 from napari_affmae.data.records import ImageCollection
 from napari_affmae.data.scan import collection_from_arrays
+from napari_affmae.data.tiles import TileSampler
 from napari_affmae.engine import loop
 from napari_affmae.engine.clock import Clock
 from napari_affmae.engine.pretrain import pretrain
@@ -151,6 +152,20 @@ def test_a_finished_run_is_done_at_once_and_goes_on_with_a_larger_budget(
     assert only(Done, again).step == 6
     more = list(pretrain(collection, tmp_path, pretraining.replace(budget=Budget(steps=8)), resume=True))
     assert [event.step for event in more if isinstance(event, Progress)] == [7, 8]
+
+
+def test_a_run_that_lost_its_model_goes_on_with_its_curve_and_what_it_has_read(
+    tmp_path: Path, collection: ImageCollection, pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list(pretrain(collection, tmp_path / "run", pretraining))
+    (tmp_path / "run" / "model.safetensors").unlink()
+    monkeypatch.setattr(TileSampler, "fingerprints", [])  # nothing is read any more
+    list(pretrain(collection, tmp_path / "run", pretraining, resume=True))
+    monkeypatch.undo()
+    list(pretrain(collection, tmp_path / "straight", pretraining))
+    again, straight = (load_model(tmp_path / name).card.history[-1] for name in ("run", "straight"))
+    assert again["curve"] == straight["curve"]
+    assert again["data"] == straight["data"]
 
 
 def test_resuming_with_another_model_is_refused(

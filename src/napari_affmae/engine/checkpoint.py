@@ -19,7 +19,7 @@ from ..events import Job
 from ..model_header import CHECKPOINT_KEY
 from .run_folder import write_whole
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,18 @@ class Progressed:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint in memory, on the CPU."""
+    """A checkpoint in memory, on the CPU.
+
+    Attributes
+    ----------
+    record
+        JSON values of the run that its model's history will hold: its curve, and the data that it has read.
+    """
 
     job: Job
     progressed: Progressed
     card: ModelCard
+    record: dict[str, Any]
     weights: dict[str, Tensor]
     optimizer: dict[str, dict[str, Tensor]]
     average: dict[str, Tensor]
@@ -67,6 +74,7 @@ def save_checkpoint(
     job: Job,
     progressed: Progressed,
     card: ModelCard,
+    record: Mapping[str, Any],
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     average: Mapping[str, Tensor] | None = None,
@@ -89,6 +97,7 @@ def save_checkpoint(
         "job": job,
         "progressed": asdict(progressed),
         "card": card.model_dump(mode="json"),
+        "record": dict(record),
     }
     on_cpu = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
     write_whole(path, save(on_cpu, metadata={CHECKPOINT_KEY: json.dumps(header)}))
@@ -126,18 +135,18 @@ def load_checkpoint(path: Path, job: Job) -> Checkpoint:
             f"{path} is damaged ({error}); the weights may still be in model.safetensors beside it: "
             "start a new run in another folder"
         ) from error
-    progressed, card = _parse(path, text, job)
-    return Checkpoint(job, progressed, card, weights, optimizer, average)
+    progressed, card, record = _parse(path, text, job)
+    return Checkpoint(job, progressed, card, record, weights, optimizer, average)
 
 
-def _parse(path: Path, text: str, job: Job) -> tuple[Progressed, ModelCard]:
+def _parse(path: Path, text: str, job: Job) -> tuple[Progressed, ModelCard, dict[str, Any]]:
     try:
         header: dict[str, Any] = json.loads(text)
         if header["format"] != _FORMAT:
             raise ModelFileError(f"{path} has a format this version does not know; update napari-affmae")
         if header["job"] != job:
             raise ModelFileError(f"{path} belongs to a {header['job']} run, not to {job}; choose the folder of such a run")
-        return Progressed(**header["progressed"]), ModelCard(**header["card"])
+        return Progressed(**header["progressed"]), ModelCard(**header["card"]), dict(header["record"])
     except AffmaeError:
         raise
     except (ValueError, KeyError, TypeError) as error:

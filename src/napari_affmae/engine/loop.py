@@ -115,7 +115,8 @@ class Trainer:
             task.result = self.average.shown
         self.card = task.model.card
         if start is not None:
-            task.earlier = _earlier_record(run, self.card)
+            # The model may be of fewer steps, or lost; what the checkpoint says reaches as far as the run does.
+            task.earlier = {**_earlier_record(run, self.card), **start.record}
         # A run on strokes that was taken up and stopped again: its model is of fewer steps, see Task.rough.
         behind = task.earlier.get("steps", self.done.step) < self.done.step
         self.unfinished = task.unfinished or behind
@@ -170,6 +171,9 @@ class Trainer:
             if self.task.unsaved:
                 self.saved_step = None
                 yield from self._save(final=True)
+            if self.task.rough and self.folder.model.is_file():
+                steps = count(self.task.earlier.get("steps", 0), "step")
+                yield self._notice(f"{self.folder.model} stays the network of {steps} until this run is finished, see --resume")
         yield Done(self.task.job, self.done.step, self.folder.model, stopped=stopped, summary=self._summary(worked))
 
     def _steps(self) -> Iterator[Event]:
@@ -346,11 +350,13 @@ class Trainer:
         scaler = self.fabric.strategy.precision.state_dict() or None
         self.done = replace(self.done, elapsed=self.clock.elapsed, scaler=scaler)
         average = self.average.state() if self.average is not None else None
-        save_checkpoint(self.folder.checkpoint, self.task.job, self.done, self.card, model, self.optimizer, average)
+        facts = {**self.task.provenance(), "curve": self.curve.record()}
+        record = {"data": facts["data"], "curve": facts["curve"]}
+        save_checkpoint(self.folder.checkpoint, self.task.job, self.done, self.card, record, model, self.optimizer, average)
         # Behind the checkpoint: where there is none, a new run may begin, and there must be no model that it would replace.
         if not (self.task.rough and self.folder.model.is_file()):
             with self.task.result():
-                save_model(model, self.folder.model, **self.task.provenance(), curve=self.curve.record(), **spent)
+                save_model(model, self.folder.model, **facts, **spent)
         self.saved_step = self.done.step
 
     def _log(self, record: dict[str, Any]) -> Iterator[Event]:

@@ -33,7 +33,8 @@ class Task(ABC):
     result
         A context in which the network has the weights that the run will save; set by the loop.
     earlier
-        What the model's history says about this run from before it was resumed.
+        What is known about this run from before it was resumed: what its model's history says, with ``curve`` and ``data`` from
+        its checkpoint.
     unsaved
         Whether :meth:`finish` changed the model.
     """
