@@ -179,6 +179,13 @@ def test_a_class_in_one_image_of_many_is_not_lost_to_the_score() -> None:
     assert tiles.held_out_kind == "blocks", "whole images will not do"
 
 
+def test_images_without_paint_do_not_count_as_labelled() -> None:
+    targets = [np.where(painted(seed) > 0, painted(seed).astype(np.int16) % 2, np.int16(-1)) for seed in range(5)]
+    blank = [np.full_like(targets[0], -1)] * 2
+    assert hold_out(targets + blank, 2, 0.3, sparse=True, seed=0)[1] == "images"
+    assert hold_out(targets[:4] + blank, 2, 0.3, sparse=True, seed=0)[1] == "strokes"
+
+
 def test_the_same_seed_holds_out_the_same_pixels() -> None:
     targets = [dense(i).astype(np.int8) for i in range(3)]
     first, second, other = (hold_out(targets, 3, 0.2, False, seed)[0] for seed in (1, 1, 2))

@@ -77,7 +77,7 @@ def hold_out(targets: Sequence[Targets], num_classes: int, part: float, sparse: 
     if part <= 0:
         return nothing, "none"
     rng = np.random.default_rng([seed, 0x5E1D])
-    if len(targets) >= WHOLE_IMAGES_FROM:
+    if sum(bool((target >= 0).any()) for target in targets) >= WHOLE_IMAGES_FROM:
         chosen = _choose(_class_counts(targets, num_classes), part, rng)
         if chosen is not None:
             return [(target >= 0) & bool(take) for target, take in zip(targets, chosen, strict=True)], "images"
