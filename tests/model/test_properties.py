@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional
 
 from napari_affmae import MaskedAutoencoder, ModelConfig, Segmenter
 from napari_affmae.errors import ConfigError, DataError
@@ -39,15 +40,16 @@ def half(batch: int, patches: int, seed: int = 0) -> tuple[torch.Tensor, torch.T
     return order[:, : patches // 2], order[:, patches // 2 :]
 
 
+@pytest.mark.parametrize("side", [40, 41, 42])  # whole patches, and padding that reflects the patch before the last
 @pytest.mark.parametrize("merging", ["cluster", "l2norm"])
-def test_hidden_pixels_have_no_influence(merging: str) -> None:
+def test_hidden_pixels_have_no_influence(merging: str, side: int) -> None:
     model = mae(merging=merging)
-    visible, hidden = half(2, 100)
-    picture = images(2, 1, 40, 40).requires_grad_()
+    visible, hidden = half(2, (-(-side // 4)) ** 2)
+    picture = images(2, 1, side, side).requires_grad_()
     output = model(picture, visible, hidden)
     for name, prediction in output.predictions.items():
         (gradient,) = torch.autograd.grad(prediction.square().sum(), picture, retain_graph=True)
-        patches = patchify(gradient, 4).abs()
+        patches = patchify(functional.pad(gradient, (0, -side % 4, 0, -side % 4)), 4).abs()
         rows = torch.arange(2).unsqueeze(1)
         assert torch.count_nonzero(patches[rows, hidden]) == 0, name
         seen = patches[rows, visible].amax(dim=-1)

@@ -12,7 +12,7 @@ from ..model_config import ModelConfig
 from .encoder import Stage
 from .masking import complement, draw_mask, patchify
 from .network import Network
-from .patch_embedding import gather_tokens
+from .patch_embedding import enlarge, gather_tokens, visible_grid
 
 LOSS_WEIGHTS = {"res5": 0.05, "res4": 0.12, "res2": 1.0}
 """Deep supervision: without the two auxiliary losses the deepest stage collapses (paper, effective rank)."""
@@ -72,7 +72,7 @@ class MaskedAutoencoder(Network):
         ----------
         images
             Normalised images ``[B, C, H, W]`` of any size; reflected at the bottom and right to whole patches. What is added
-            stays out of the loss.
+            stays out of the loss and shows nothing of hidden patches.
         visible_ids, hidden_ids
             int64 raster ids ``[B, k]`` of visible patches and of patches to predict, in any order, which changes nothing but
             the order of the predictions. Without ``visible_ids`` a mask is drawn; ``hidden_ids`` default to the other patches.
@@ -126,7 +126,12 @@ class MaskedAutoencoder(Network):
         """Predict the hidden patches from the visible ones; ids are valid and ascending."""
         padded = self._padded(images)
         height, width = images.shape[-2:]
-        stages, decoded = self._run(padded, self.config.grid(height, width), visible_ids, hidden_ids)
+        grid = self.config.grid(height, width)
+        seen = padded
+        if padded.shape != images.shape:  # what is reflected into a visible patch may come from a hidden one
+            visible = enlarge(visible_grid(visible_ids, grid), self.config.patch_size)[:, None, :height, :width]
+            seen = self._padded(images * visible)
+        stages, decoded = self._run(seen, grid, visible_ids, hidden_ids)
         predictions = self._predict(decoded)
         losses = self._losses(predictions, padded, hidden_ids, (height, width))
         total = sum((LOSS_WEIGHTS[name] * loss for name, loss in losses.items()), start=padded.new_zeros(()))

@@ -84,19 +84,19 @@ class PatchEmbedding(nn.Module):
     def _embed(self, images: Tensor, visible: Tensor | None) -> Tensor:
         cells = self.patch_size
         if visible is not None:
-            images = images * _enlarge(visible, cells).unsqueeze(1)
+            images = images * enlarge(visible, cells).unsqueeze(1)
         # Channels last in memory: pixels are rows to the norms, and convolutions on graphics cards like it.
         maps = self.convolutions[0](images)
         for norm, convolution in zip(self.norms, list(self.convolutions)[1:], strict=True):
             cells //= 2
-            maps = norm(maps, None if visible is None else _enlarge(visible, cells))
+            maps = norm(maps, None if visible is None else enlarge(visible, cells))
             maps = convolution(maps.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         # The last convolution ends at one pixel per patch, so there is no pixel of a hidden patch that anybody looks at.
         tokens: Tensor = self.norm(maps.flatten(1, 2))
         return tokens
 
 
-def _enlarge(visible: Tensor, cells: int) -> Tensor:
+def enlarge(visible: Tensor, cells: int) -> Tensor:
     """Repeat a mask of patches ``[B, h, w]`` to ``[B, h·cells, w·cells]``."""
     batch, height, width = visible.shape
     mask = visible.view(batch, height, 1, width, 1).expand(batch, height, cells, width, cells)
