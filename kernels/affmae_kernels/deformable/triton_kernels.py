@@ -185,7 +185,7 @@ def forward(
     queries, samples = points.shape[1], points.shape[3]
     near = min(POINT_NEIGHBOURS, tokens)
     value, points, mixing, positions = _rows(value), points.contiguous(), mixing.contiguous(), positions.contiguous()
-    found = search(points.view(batch, -1, 2), positions, near, grid, index_dtype(tokens), index).view(*mixing.shape, near)
+    found = search(points.flatten(1, 3), positions, near, grid, index_dtype(tokens), index).view(*mixing.shape, near)
     output = torch.empty(batch, queries, heads, dim, dtype=value.dtype, device=value.device)
     if queries:
         launch(

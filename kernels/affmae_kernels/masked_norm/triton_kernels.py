@@ -132,4 +132,4 @@ def backward(
             rows, rows if visible is None else visible.contiguous(), weight, bias, grad.contiguous(), grad_rows, partial,
             count, eps, **constants,
         )  # fmt: skip
-    return grad_rows, column_sum(partial.view(programs, -1)).view(2, dim)
+    return grad_rows, column_sum(partial.flatten(1)).view(2, dim)

@@ -345,4 +345,4 @@ def backward(
         "token_merge (backward)", tokens.device, _merge_backward_weight, (tiles(kept, SURVIVORS), batch),
         *given, partial, known.lists, known.counts, *sizes, **constants,
     )  # fmt: skip
-    return grad_tokens, grad_scores.sum(0).to(scores.dtype), column_sum(partial.view(batch * kept, -1)).view(KINDS, 8)
+    return grad_tokens, grad_scores.sum(0).to(scores.dtype), column_sum(partial.flatten(1)).view(KINDS, 8)

@@ -163,7 +163,7 @@ def backward(
             SUM=grad_sum is not None, BRANCH=branch_dtype is not None, SCALE=scale is not None, DROPOUT=seed is not None,
             **constants,
         )  # fmt: skip
-    return grad_residual, grad_branch, column_sum(partial.view(programs, -1)).view(3, dim)
+    return grad_residual, grad_branch, column_sum(partial.flatten(1)).view(3, dim)
 
 
 def _or(tensor: Tensor | None, unused: Tensor) -> Tensor:

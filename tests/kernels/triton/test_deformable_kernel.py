@@ -56,6 +56,17 @@ def test_large(shape: Any, dtype: torch.dtype, make: Any, check: Any, device: to
     check(case(make, *shape), dtype)
 
 
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("missing", ["images", "queries"])
+def test_nothing_to_sample(missing: str, make: Any, check: Any) -> None:
+    operator, given, learned, features = case(make, 2, 10, 17, 2, 12, 9)
+    if missing == "images":
+        given |= {name: given[name][:0] for name in ("value", "positions", "points", "mixing")}
+    else:
+        given |= {name: given[name][:, :0] for name in ("points", "mixing")}
+    check((operator, given, learned, features), torch.float32)
+
+
 def test_power_below_its_floor_passes_no_gradient(make: Any, device: torch.device) -> None:
     operator, given, learned, features = case(make, 1, 10, 3, 1, 4, 9)
     given["power"] = torch.tensor(-1.0, dtype=torch.float64)

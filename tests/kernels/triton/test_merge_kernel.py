@@ -49,6 +49,17 @@ def test_large(shape: Any, dtype: torch.dtype, make: Any, check: Any, device: to
     check(case(make, *shape), dtype)
 
 
+@pytest.mark.parametrize("near", [3, None])
+@pytest.mark.parametrize("missing", ["images", "survivors"])
+def test_nothing_to_merge(missing: str, near: int | None, make: Any, check: Any) -> None:
+    operator, given, learned, features = case(make, 2, 33, 17, 20, 8, near)
+    given["survivors"] = given["survivors"][:, :0]
+    if missing == "images":
+        per_image = [name for name in ("tokens", "scores", "positions", "survivors", "clusters") if given[name] is not None]
+        given |= {name: given[name][:0] for name in per_image}
+    check((operator, given, learned, features), torch.float32)
+
+
 def test_tokens_that_are_not_contiguous(make: Any, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     operator, given, _, _ = case(make, 2, 33, 17, 20, 8, 3)
     monkeypatch.setenv("AFFMAE_KERNELS", "triton")
