@@ -106,8 +106,8 @@ def forward(rows: Tensor, visible: Tensor | None, weight: Tensor, bias: Tensor, 
             (tiles(count, constants["ROWS"]),),
             rows,
             rows if visible is None else visible.contiguous(),
-            weight,
-            bias,
+            weight.contiguous(),
+            bias.contiguous(),
             result,
             count,
             eps,
@@ -129,7 +129,7 @@ def backward(
     if count:
         launch(
             "masked_norm_gelu (backward)", rows.device, _masked_norm_backward, (programs,),
-            rows, rows if visible is None else visible.contiguous(), weight, bias, grad.contiguous(), grad_rows, partial,
-            count, eps, **constants,
+            rows, rows if visible is None else visible.contiguous(), weight.contiguous(), bias.contiguous(), grad.contiguous(),
+            grad_rows, partial, count, eps, **constants,
         )  # fmt: skip
     return grad_rows, column_sum(partial.flatten(1)).view(2, dim)

@@ -134,7 +134,7 @@ def forward(
         launch(
             "residual_norm", residual.device, _norm_forward, (tiles(rows, constants["ROWS"]),),
             residual, _or(branch, residual), _or(branch_bias, weight), _or(scale, weight), _or(seed, weight),
-            weight, bias, total, normed, statistics, rows, rows // residual.shape[0], dropout, eps,
+            weight.contiguous(), bias.contiguous(), total, normed, statistics, rows, rows // residual.shape[0], dropout, eps,
             BRANCH=branch is not None, BIAS=branch_bias is not None, SCALE=scale is not None, DROPOUT=seed is not None,
             **constants,
         )  # fmt: skip
@@ -158,7 +158,7 @@ def backward(
         launch(
             "residual_norm (backward)", total.device, _norm_backward, (programs,),
             _or(grad_sum, total).contiguous(), grad_normed.contiguous(), total, statistics, _or(scale, weight),
-            _or(seed, weight), weight, grad_residual, grad_branch, partial,
+            _or(seed, weight), weight.contiguous(), grad_residual, grad_branch, partial,
             rows, rows // total.shape[0], dropout,
             SUM=grad_sum is not None, BRANCH=branch_dtype is not None, SCALE=scale is not None, DROPOUT=seed is not None,
             **constants,

@@ -98,6 +98,28 @@ def test_masked_norm_gelu(check: Any, make: Make, shape: tuple[int, int], hides:
     check((affmae_kernels.masked_norm_gelu, given, ("rows", "weight", "bias"), ("rows",)), dtype)
 
 
+def norm_of(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return affmae_kernels.residual_norm(rows, None, weight, bias)[1]
+
+
+def masked_norm_of(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return affmae_kernels.masked_norm_gelu(rows, None, weight, bias)
+
+
+@pytest.mark.parametrize("operator", [norm_of, masked_norm_of])
+def test_weights_that_are_not_contiguous(
+    operator: Callable[..., Tensor], make: Make, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AFFMAE_KERNELS", "triton")
+    rows = make["draw"](5, 48, seed=1).float().to(device).requires_grad_()
+    weight, bias = make["draw"](48, 2, seed=2).float().to(device).unbind(1)
+    results = []
+    for given in ((weight, bias), (weight.contiguous(), bias.contiguous())):
+        output = operator(rows, *given)
+        results.append((output, *torch.autograd.grad(output.square().sum(), rows)))
+    assert all(torch.equal(strided, dense) for strided, dense in zip(*results, strict=True))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("count", [1, 2047, 2049])
 def test_relu_without_dropout(check: Any, make: Make, count: int, dtype: torch.dtype) -> None:
