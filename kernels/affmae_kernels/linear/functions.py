@@ -31,6 +31,7 @@ class Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of tokens, weight and bias."""
+        _refuse_second_derivatives("linear")
         tokens, weight = ctx.saved_tensors
         grad = _rows(grads[0])
         weight_dtype, bias_dtype = ctx.kinds
@@ -64,6 +65,7 @@ class FeedForward(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Compute the hidden layer again and return the gradients of tokens, weights and biases."""
+        _refuse_second_derivatives("feed_forward")
         tokens, weight1, bias1, weight2, seed = ctx.saved_tensors
         grad, rows = _rows(grads[0]), _rows(tokens)
         weight_dtype, bias_dtype = ctx.kinds
@@ -83,6 +85,17 @@ class FeedForward(torch.autograd.Function):
             None if bias_dtype is None else column_sum_op(grad).to(bias_dtype),
             *(None,) * 6,
         )  # fmt: skip
+
+
+def _refuse_second_derivatives(operator: str) -> None:
+    """Raise where gradients are to be differentiated: weights come as copies, to which no gradient of a gradient would flow.
+
+    ``once_differentiable`` would not do: it speaks up only where no other path leads to what is differentiated by.
+    """
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            f"{operator} cannot be differentiated twice in Triton (create_graph=True); set AFFMAE_KERNELS=pytorch for that"
+        )
 
 
 def _rows(tensor: Tensor) -> Tensor:

@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from affmae_kernels import cluster_attention, deformable_attention, nearest, token_merge
+from affmae_kernels import (
+    cluster_attention,
+    deformable_attention,
+    feed_forward,
+    linear,
+    masked_norm_gelu,
+    nearest,
+    relu_dropout,
+    residual_norm,
+    token_merge,
+)
 from affmae_kernels._kernel_error import KernelError
 from affmae_kernels.attention.registered import cluster_attention_op
 from affmae_kernels.deformable.registered import deformable_attention_op
@@ -79,6 +89,35 @@ def test_operations_are_counted(make: Any, device: torch.device, monkeypatch: py
     with counter:
         deformable_attention(*given["deformable"][:6]).sum().backward()
     assert counter.get_total_flops() == 3 * 2 * (3 * 2 * 4) * 4 * 4
+
+
+DIFFERENTIABLE = {
+    "cluster_attention": lambda given, rows, weight, bias: cluster_attention(*given["attention"][:10]),
+    "token_merge": lambda given, rows, weight, bias: token_merge(*given["merge"]),
+    "deformable_attention": lambda given, rows, weight, bias: deformable_attention(*given["deformable"][:6]),
+    "residual_norm": lambda given, rows, weight, bias: residual_norm(rows, rows, bias, bias)[1],
+    "masked_norm_gelu": lambda given, rows, weight, bias: masked_norm_gelu(rows, None, bias, bias),
+    "relu_dropout": lambda given, rows, weight, bias: relu_dropout(rows, 0.0),
+    "linear": lambda given, rows, weight, bias: linear(rows, weight, bias),
+    "feed_forward": lambda given, rows, weight, bias: feed_forward(rows, weight, bias, weight, None, "gelu"),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_second_derivatives_are_refused(name: str, make: Any, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFFMAE_KERNELS", "triton")
+    given = arguments(make, device)
+    rows, weight, bias = (make["draw"](*shape, seed=9).float().to(device).requires_grad_() for shape in ((9, 6), (6, 6), (6,)))
+    features = [rows, *(given[kind][0] for kind in ("attention", "merge", "deformable"))]
+    # Beside a path that can be differentiated twice, a derivative that is missing would go unseen.
+    output = sum(feature.pow(3).sum() for feature in features) + DIFFERENTIABLE[name](given, rows, weight, bias).square().sum()
+
+    def second() -> None:
+        slopes = torch.autograd.grad(output, features, create_graph=True)
+        torch.autograd.grad(sum(slope.square().sum() for slope in slopes), features)
+
+    with pytest.raises(RuntimeError, match=r"Trying to backward through affmae|cannot be differentiated twice"):
+        second()
 
 
 def test_a_kernel_that_fails_says_which_and_what_to_do(
