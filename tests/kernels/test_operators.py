@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from affmae_kernels import cluster_attention, deformable_attention, relative_features, token_merge
+from affmae_kernels import cluster_attention, deformable_attention, relative_features, residual_norm, token_merge
 from torch import Tensor
 from torch.nn import functional
 
@@ -208,6 +208,21 @@ def test_power_below_its_floor_passes_no_gradient() -> None:
     given["power"] = torch.tensor(-1.0, dtype=torch.float64, requires_grad=True)
     deformable_attention(**given).sum().backward()
     assert given["power"].grad == 0
+
+
+def test_mixing_weights_need_not_be_contiguous() -> None:
+    given = deformable_inputs()
+    dense = deformable_attention(**given)
+    given["mixing"] = given["mixing"].transpose(2, 3).contiguous().transpose(2, 3)
+    assert torch.equal(deformable_attention(**given), dense)
+
+
+def test_no_gradient_flows_to_the_scale_of_a_branch() -> None:
+    residual, branch, scale = draw(2, 5, 4, seed=1), draw(2, 5, 4, seed=2), draw(2, seed=3)
+    total, normed = residual_norm(residual, branch, draw(4, seed=4), draw(4, seed=5), scale=scale)
+    (total.sum() + normed.square().sum()).backward()
+    assert branch.grad is not None
+    assert scale.grad is None
 
 
 def test_relative_features_are_clipped() -> None:

@@ -29,7 +29,7 @@ def deformable_attention_reference(
     place = positions.to(accumulate).reshape(-1, 2).index_select(0, rows.flatten()).view(*rows.shape, 2)
     distance = safe_norm(points.to(accumulate).unsqueeze(-2) - place)
     closeness = torch.softmax(-power.to(accumulate).clamp_min(1e-6) * (distance + 1e-6), dim=-1)
-    weights = (mixing.to(accumulate).unsqueeze(-1) * closeness).view(batch, queries, heads, samples * near)
+    weights = (mixing.to(accumulate).unsqueeze(-1) * closeness).reshape(batch, queries, heads, samples * near)
 
     head = torch.arange(heads, device=value.device).view(1, 1, heads, 1, 1)
     mixed = weighted_rows(

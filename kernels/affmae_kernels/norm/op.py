@@ -70,6 +70,7 @@ def residual_norm(
         check_shape("branch_bias", branch_bias, (dim,), "[D]")
     if scale is not None:
         check_shape("scale", scale, (residual.shape[0],), "[B]")
+        scale = scale.detach()
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be a probability from 0 to below 1, got {dropout}")
     dtype = autocast_dtype(residual)
@@ -81,7 +82,5 @@ def residual_norm(
         seed = None
         if branch is not None and dropout > 0:
             seed = torch.randint(-(2**31), 2**31, (2,), device=residual.device, dtype=torch.int32)
-        total, normed, _ = residual_norm_op(
-            residual, branch, branch_bias, None if scale is None else scale.detach(), seed, dropout, weight, bias, eps, dtype
-        )
+        total, normed, _ = residual_norm_op(residual, branch, branch_bias, scale, seed, dropout, weight, bias, eps, dtype)
         return (residual if branch is None else total), normed
