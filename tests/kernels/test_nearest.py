@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -55,6 +56,21 @@ def test_a_recorded_search_follows_other_points() -> None:
         warnings.simplefilter("ignore")
         recorded = torch.jit.trace(lambda at: nearest(at, sites, 4, (9, 12)), (points,), check_trace=False)
     assert torch.equal(recorded(others), nearest(others, sites, 4, (9, 12)))
+
+
+@pytest.mark.parametrize("search", [nearest_on_grid, nearest_recorded])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_points_that_are_nowhere_leave_the_others_alone(search: Callable[..., Tensor], value: float) -> None:
+    generator = torch.Generator().manual_seed(3)
+    sites = occupied(1, (9, 12), 40, generator)
+    points = torch.rand(1, 60, 2, generator=generator) * 16 - 2
+    wanted = nearest_reference(points, sites, 4)
+    points[0, 7, 0] = points[0, 9, 1] = value
+    found = search(points, sites, 4, (9, 12))
+    others = torch.ones(60, dtype=torch.bool)
+    others[[7, 9]] = False
+    assert torch.equal(found[0, others], wanted[0, others])
+    assert 0 <= found.min() <= found.max() < 40
 
 
 def test_fewer_sites_than_asked() -> None:

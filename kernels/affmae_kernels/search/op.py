@@ -26,7 +26,7 @@ def nearest(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int] | None 
     Parameters
     ----------
     points
-        ``[B, P, 2]`` positions ``(x, y)``.
+        ``[B, P, 2]`` positions ``(x, y)``; one that is not finite gets sites that mean nothing.
     sites
         ``[B, n, 2]``, n >= 1.
     k

@@ -14,6 +14,7 @@ from .windows import CHUNK, index_grid, squared
 
 def nearest_recorded(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int] | None) -> Tensor:
     """Return what :func:`~affmae_kernels.nearest` documents, for ``k <= n``."""
+    points = points.nan_to_num(0.0)  # no distance from a NaN is the least one
     if grid is not None and sites.shape[1] == grid[0] * grid[1]:
         return _on_full_grid(points, sites, k, grid)
     index = torch.arange(sites.shape[1], device=points.device)

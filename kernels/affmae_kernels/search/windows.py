@@ -52,8 +52,9 @@ def nearest_on_grid(points: Tensor, sites: Tensor, k: int, grid: tuple[int, int]
     occupant = index_grid(sites, grid, margin)
     flat = points.reshape(-1, 2)
     image = torch.arange(batch, device=points.device).repeat_interleave(count)
-    column = flat[:, 0].round().clamp(0, grid[1] - 1)
-    row = flat[:, 1].round().clamp(0, grid[0] - 1)
+    # A point that is NaN is near nothing: any cell inside will do.
+    column = flat[:, 0].round().nan_to_num(0.0).clamp(0, grid[1] - 1)
+    row = flat[:, 1].round().nan_to_num(0.0).clamp(0, grid[0] - 1)
     cell = torch.stack((column, row), dim=1)
     home = (image * (grid[0] + 2 * margin) + row.long() + margin) * padded_width + column.long() + margin
 
