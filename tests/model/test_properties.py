@@ -94,16 +94,16 @@ def test_batch_mates_never_matter(merging: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 50), (4, 4), (17, 29), (64, 16), (41, 40)])
-@pytest.mark.parametrize("channels", [1, 2, 3])
-def test_any_size_and_channels(size: tuple[int, int], channels: int) -> None:
-    model = mae(in_channels=channels)
+@pytest.mark.parametrize(("channels", "code"), [(1, "grid"), (2, "batch"), (3, "grid")])
+def test_any_size_and_channels(size: tuple[int, int], channels: int, code: str) -> None:
+    model = mae(in_channels=channels, position_code=code)
     output = model(images(2, channels, *size))
     h, w = -(-size[0] // 4), -(-size[1] // 4)
     assert output.visible_ids.shape[1] + output.hidden_ids.shape[1] == h * w
     assert output.loss.isfinite()
     output.loss.backward()
     torch.manual_seed(0)
-    segmented = Segmenter(config(in_channels=channels), 3).eval()(images(2, channels, *size))
+    segmented = Segmenter(config(in_channels=channels, position_code=code), 3).eval()(images(2, channels, *size))
     assert segmented.logits.shape == (2, 3, *size)
     assert {value.shape for value in segmented.aux.values()} == {(2, 3, *size)}
 
@@ -199,5 +199,10 @@ def test_wrong_inputs_say_what_to_do() -> None:
         model(images(1, 1, 8, 8), torch.tensor([[0, 0]]))
     with pytest.raises(DataError, match="different raster ids"):
         model(images(1, 1, 8, 8), torch.tensor([[0, 4]]))
+    both = torch.tensor([[0, 3]])
+    with pytest.raises(DataError, match="hidden_ids must leave a patch visible"):
+        model(images(1, 1, 8, 8), hidden_ids=torch.arange(4).unsqueeze(0))
+    with pytest.raises(DataError, match="hidden_ids must not name a visible patch"):
+        model(images(1, 1, 8, 8), both, both[:, 1:])
     with pytest.raises(ConfigError, match="at least 2 classes"):
         Segmenter(config(), 1)

@@ -123,9 +123,9 @@ class Decoder(nn.Module):
         """Decode at places ``[B, q, 2]`` into four results ``[B, q, decoder_dim]``, deepest stage first."""
         # Encoder tokens come normed, in autocast's dtype where there is one; the queries' stream is kept in the same.
         dtype = stages[-1].tokens.dtype
-        queries = self.query_token.to(dtype) + self.code(places, grid, dtype)
         if places.shape[1] == 0:  # an image of one patch: it stays visible, so there is nothing to ask
-            return [queries] * STAGES
+            return [self.query_token.to(dtype).expand(*places.shape[:2], -1)] * STAGES
+        queries = self.query_token.to(dtype) + self.code(places, grid, dtype)
         index = site_index(places, NEIGHBOURS, grid)
         results = []
         for stage, projection, block in zip(reversed(stages), self.projections, self.blocks, strict=True):

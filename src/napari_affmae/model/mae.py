@@ -74,22 +74,27 @@ class MaskedAutoencoder(Network):
             Normalised images ``[B, C, H, W]`` of any size; reflected at the bottom and right to whole patches. What is added
             stays out of the loss and shows nothing of hidden patches.
         visible_ids, hidden_ids
-            int64 raster ids ``[B, k]`` of visible patches and of patches to predict, in any order, which changes nothing but
-            the order of the predictions. Without ``visible_ids`` a mask is drawn; ``hidden_ids`` default to the other patches.
+            int64 raster ids ``[B, k]`` of visible patches and of patches to predict, none in both, in any order, which changes
+            nothing but the order of the predictions. Without ``visible_ids`` a mask is drawn; ``hidden_ids`` default to the
+            other patches.
         generator
             Source of randomness for a drawn mask.
 
         Raises
         ------
         DataError
-            If the channels do not fit, or ids are outside the grid, repeat, or are given for another batch size.
+            If the channels do not fit, or ids are outside the grid, repeat, are given for another batch size, are both visible
+            and hidden, or leave no patch visible.
         """
         self._check_images(images)
         grid = self.config.grid(*images.shape[-2:])
         patches = grid[0] * grid[1]
         if visible_ids is None:
             if hidden_ids is not None:
-                visible_ids = complement(_checked("hidden_ids", hidden_ids, images, patches), patches)
+                hidden_ids = _checked("hidden_ids", hidden_ids, images, patches)
+                if hidden_ids.shape[1] == patches:
+                    raise DataError(f"hidden_ids must leave a patch visible, got all {patches} of this image")
+                visible_ids = complement(hidden_ids, patches)
             else:
                 config = self.config
                 visible_ids, hidden_ids = draw_mask(
@@ -97,9 +102,12 @@ class MaskedAutoencoder(Network):
                 )
         else:
             visible_ids = _checked("visible_ids", visible_ids, images, patches)
-            hidden_ids = (
-                complement(visible_ids, patches) if hidden_ids is None else _checked("hidden_ids", hidden_ids, images, patches)
-            )
+            if hidden_ids is None:
+                hidden_ids = complement(visible_ids, patches)
+            else:
+                hidden_ids = _checked("hidden_ids", hidden_ids, images, patches)
+                if bool(visible_grid(visible_ids, grid).flatten(1).gather(1, hidden_ids).any()):
+                    raise DataError("hidden_ids must not name a visible patch: its own pixels would predict it")
 
         # Inside, ids are in raster order, so that the order of arrival cannot matter; results go back in the caller's order.
         hidden, asked = hidden_ids.sort(dim=1)
