@@ -67,8 +67,7 @@ def runs_in_triton(device: torch.device, dtype: torch.dtype, limit: str | None =
     if wish == "pytorch":
         return False
     obstacle = limit or _obstacle(device, dtype, wish)
-    if obstacle is not None and wish == "triton":
-        raise KernelChoiceError(f"{VARIABLE}=triton, but Triton cannot run this operator: {obstacle}; use auto or pytorch")
+    _insist(wish, obstacle)
     return obstacle is None
 
 
@@ -83,11 +82,12 @@ def report(device: torch.device | str | None = None) -> list[OperatorReport]:
     Raises
     ------
     KernelChoiceError
-        If ``AFFMAE_KERNELS`` holds another word than auto, pytorch and triton.
+        If ``AFFMAE_KERNELS`` holds another word than auto, pytorch and triton, or asks for Triton where it cannot run.
     """
     place = _place(device)
     wish = _wish()
-    obstacle = _obstacle(place, torch.float32, wish)
+    obstacle = None if wish == "pytorch" else _obstacle(place, torch.float32, wish)
+    _insist(wish, obstacle)
     if wish == "pytorch":
         implementation, why = "pytorch", f"{VARIABLE}=pytorch"
     elif obstacle is not None:
@@ -121,6 +121,12 @@ def _wish() -> str:
     if wish not in ("auto", "pytorch", "triton"):
         raise KernelChoiceError(f"{VARIABLE} must be auto, pytorch or triton, got {wish!r}")
     return wish
+
+
+def _insist(wish: str, obstacle: str | None) -> None:
+    """Raise if Triton was asked for by name, and something is in its way."""
+    if wish == "triton" and obstacle is not None:
+        raise KernelChoiceError(f"{VARIABLE}=triton, but Triton cannot do this: {obstacle}; use auto or pytorch")
 
 
 def _obstacle(device: torch.device, dtype: torch.dtype, wish: str) -> str | None:

@@ -107,10 +107,14 @@ def test_a_bug_stays_a_bug() -> None:
     assert caught.type is RuntimeError
 
 
-def test_a_wrong_word_for_the_kernels_comes_to_light_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AFFMAE_KERNELS", "fast")
+@pytest.mark.parametrize(("word", "said"), [("fast", "got 'fast'"), ("triton", "use auto or pytorch")])
+def test_kernels_that_cannot_be_had_come_to_light_before_any_work(
+    word: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AFFMAE_KERNELS", word)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     worked = False
-    with pytest.raises(DeviceError, match="got 'fast'"), device_errors(CPU, "lower the tile size"):
+    with pytest.raises(DeviceError, match=said), device_errors(CPU, "lower the tile size"):
         worked = True
     assert not worked
 

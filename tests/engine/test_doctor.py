@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import affmae_kernels
@@ -25,7 +26,7 @@ def test_a_healthy_machine_is_healthy(tmp_path):
     assert findings["torch"].value == torch.__version__
     assert findings["jobs run on"].value.startswith("cpu")
     assert findings["one training step"].value.startswith("forward, backward and AdamW on cpu")
-    assert findings["all operators"].value == affmae_kernels.describe()
+    assert findings["all operators"].value == affmae_kernels.describe("cpu")
 
 
 def test_the_self_check_leaves_the_random_state_alone():
@@ -66,6 +67,27 @@ def test_a_wrong_word_for_the_kernels_is_broken(monkeypatch, capsys):
     assert broken["AFFMAE_KERNELS"]["value"] == "fast"
     assert "auto, pytorch or triton" in broken["AFFMAE_KERNELS"]["advice"]
     assert "auto, pytorch or triton" in broken["one training step"]["advice"], "not: reinstall torch"
+
+
+def test_kernels_that_cannot_run_are_broken(quick, tmp_path):
+    quick.setenv("AFFMAE_KERNELS", "triton")
+    finding = by_name(examine("cpu", tmp_path))["AFFMAE_KERNELS"]
+    assert (finding.value, finding.state) == ("triton", "broken")
+    assert "need a CUDA device" in finding.advice
+    assert "use auto or pytorch" in finding.advice
+
+
+def test_kernels_are_those_of_the_device_in_question(quick, tmp_path):
+    quick.setattr(affmae_kernels, "describe", lambda device=None: f"operators of {device}")
+    assert by_name(examine("cpu", tmp_path))["all operators"].value == "operators of cpu"
+
+
+def test_triton_has_another_name_on_windows(quick):
+    quick.setattr(sys, "platform", "win32")
+    quick.setattr(doctor, "installed_version", lambda name: None if name == "triton" else "4.5.6")
+    findings = by_name(list(doctor._versions()))
+    assert findings["triton-windows"].value == "4.5.6"
+    assert "triton" not in findings
 
 
 def test_failing_step_is_a_finding(monkeypatch):
@@ -134,6 +156,6 @@ def test_memory_is_read(tmp_path):
 
 @pytest.mark.parametrize(("state", "expected"), [("failed", "broken"), ("too late", "missing"), ("isolated", "fine")])
 def test_state_of_the_guard(state, expected):
-    finding = list(doctor._kernels(doctor.TritonGuard(state, "why")))[-1]
+    finding = list(doctor._kernels("cpu", doctor.TritonGuard(state, "why")))[-1]
     assert finding.state == expected
     assert bool(finding.advice) == (expected != "fine")

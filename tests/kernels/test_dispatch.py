@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import affmae_kernels
 import pytest
 import torch
+from affmae_kernels import KernelChoiceError, describe, nearest, report
 from affmae_kernels import _dispatch as dispatch
-from affmae_kernels import describe, nearest, report
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -51,7 +51,6 @@ def test_what_the_kernels_cannot_do_is_said(
 
 
 def test_old_gpus_and_missing_triton_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AFFMAE_KERNELS", "triton")
     set_capability(monkeypatch, 7, 5)
     assert "this GPU has (7, 5)" in describe("cuda")
     set_capability(monkeypatch, 9, 0)
@@ -65,8 +64,10 @@ def test_override(monkeypatch: pytest.MonkeyPatch) -> None:
     assert describe("cuda") == "operators run in pytorch: AFFMAE_KERNELS=pytorch"
     monkeypatch.setenv("AFFMAE_KERNELS", "triton")
     assert dispatch.runs_in_triton(CUDA, torch.float32)
-    with pytest.raises(ValueError, match="the tensors are on cpu; use auto or pytorch"):
-        nearest(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2), 1)
+    place = torch.zeros(1, 2, 2)
+    for refuses in (lambda: nearest(place, place, 1), lambda: report("cpu"), lambda: describe("cpu")):
+        with pytest.raises(KernelChoiceError, match="the tensors are on cpu; use auto or pytorch"):
+            refuses()
     monkeypatch.setenv("AFFMAE_KERNELS", "fast")
     with pytest.raises(ValueError, match="AFFMAE_KERNELS must be auto, pytorch or triton, got 'fast'"):
         nearest(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2), 1)

@@ -180,7 +180,7 @@ def device_errors(device: torch.device, advice: str) -> Iterator[None]:
     """Turn what a job cannot make up for on its device into a :class:`DeviceError` that says what to do.
 
     That is exhausted memory, with ``advice`` as the first thing to do; a kernel that failed, and an ``AFFMAE_KERNELS`` that
-    cannot be obeyed, whose own messages name the way out. A wrong word in it comes to light before any work.
+    cannot be obeyed, whose own messages name the way out. The latter comes to light before any work.
     """
     try:
         affmae_kernels.report(device)

@@ -91,7 +91,7 @@ def examine(device: DeviceName = "auto", folder: Path | None = None) -> list[Fin
         *_versions(),
         *_graphical(),
         *_device(device),
-        *_kernels(load_triton()),
+        *_kernels(device, load_triton()),
         *_storage(Path.cwd() if folder is None else folder),
         *_memory(),
         _self_check(device),
@@ -112,7 +112,7 @@ def _versions() -> Iterator[Finding]:
     else:
         yield Finding("versions", "python", system)
     for name in PACKAGES:
-        yield _package(name)
+        yield _package("triton-windows" if name == "triton" and sys.platform == "win32" else name)
 
 
 def _package(name: str) -> Finding:
@@ -176,9 +176,11 @@ def _device(name: DeviceName) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _kernels(guard: TritonGuard) -> Iterator[Finding]:
+def _kernels(name: DeviceName, guard: TritonGuard) -> Iterator[Finding]:
     try:
-        yield Finding("kernels", "all operators", affmae_kernels.describe())
+        yield Finding("kernels", "all operators", affmae_kernels.describe(resolve_device(name)))
+    except AffmaeError:
+        pass  # a device that is not there is a finding of its own
     except KernelChoiceError as error:
         yield Finding("kernels", VARIABLE, os.environ[VARIABLE], "broken", str(error))
     state: State = "broken" if guard.state == "failed" else "missing" if guard.state == "too late" else "fine"
