@@ -47,13 +47,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def poison(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fill fresh memory with NaN, or with numbers that no list of tiles holds, so that an unwritten output shows."""
-    empty = torch.empty
 
-    def poisoned(*shape: Any, **options: Any) -> Tensor:
-        fresh = empty(*shape, **options)
-        return fresh.fill_(torch.nan) if fresh.is_floating_point() else fresh.fill_(torch.iinfo(fresh.dtype).max)
+    def poisoned(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def fill(*given: Any, **options: Any) -> Tensor:
+            fresh = make(*given, **options)
+            return fresh.fill_(torch.nan) if fresh.is_floating_point() else fresh.fill_(torch.iinfo(fresh.dtype).max)
 
-    monkeypatch.setattr(torch, "empty", poisoned)
+        return fill
+
+    for name in ("empty", "empty_like"):  # the two that the kernels' outputs come from
+        monkeypatch.setattr(torch, name, poisoned(getattr(torch, name)))
 
 
 def run(case: Case, implementation: str, dtype: torch.dtype, given_in: torch.dtype, device: torch.device) -> dict[str, Tensor]:

@@ -91,6 +91,13 @@ def test_operations_are_counted(make: Any, device: torch.device, monkeypatch: py
     assert counter.get_total_flops() == 3 * 2 * (3 * 2 * 4) * 4 * 4
 
 
+def test_an_output_that_no_kernel_writes_shows(device: torch.device) -> None:
+    rows = torch.zeros(3, 4, device=device)
+    for fresh in (torch.empty(3, 4, device=device), torch.empty_like(rows)):
+        assert fresh.isnan().all()
+    assert (torch.empty_like(rows, dtype=torch.int32) == torch.iinfo(torch.int32).max).all()
+
+
 DIFFERENTIABLE = {
     "cluster_attention": lambda given, rows, weight, bias: cluster_attention(*given["attention"][:10]),
     "token_merge": lambda given, rows, weight, bias: token_merge(*given["merge"]),
