@@ -201,12 +201,20 @@ def test_a_full_disk_keeps_the_old_file(segmenter: Segmenter, tmp_path: Path, mo
         save_model(segmenter, path, note="again")
     assert path.read_bytes() == before
     assert [item.name for item in tmp_path.iterdir()] == ["m.safetensors"]
+    assert segmenter.card == CARD, "nothing is recorded of a save that failed"
 
 
 def test_provenance_must_be_plain(segmenter: Segmenter, tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="JSON-able"):
         save_model(segmenter, tmp_path / "m.safetensors", data=np.zeros(3))
     assert segmenter.card == CARD
+
+
+WITHOUT_CONVOLUTION = {
+    **{f"encoder.norms.{level}.weight": torch.zeros(8) for level in range(4)},
+    **{f"encoder.layers.{level}.blocks.0.attn.pos_embed.weight": torch.zeros(1, 5) for level in range(4)},
+    "cross_attention_decoder.input_proj.0.0.weight": torch.zeros(16, 8),
+}
 
 
 @pytest.mark.parametrize(
@@ -216,6 +224,8 @@ def test_provenance_must_be_plain(segmenter: Segmenter, tmp_path: Path) -> None:
         (b"not a checkpoint at all", "cannot be read as a PyTorch checkpoint"),
         ({"model": {"weight": torch.zeros(1)}}, "not a checkpoint of the paper's model"),
         ([1, 2], "holds a list, expected a dict of tensors"),
+        (WITHOUT_CONVOLUTION, r"no tensor for patch_embedding\.convolutions\.0\.weight"),
+        (WITHOUT_CONVOLUTION | {"encoder.patch_embed.projs.0.weight": torch.zeros(1)}, r"no tensor for patch_embedding"),
     ],
 )
 def test_reference_checkpoints_that_are_none(content: Any, message: str, tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ def save_model(model: MaskedAutoencoder | Segmenter, path: str | Path, **provena
     path
         File to write, or an existing folder, which gets ``model.safetensors``.
     provenance
-        JSON-able facts about where the model comes from; added, with date and version, to the history of ``model.card``.
+        JSON-able facts about where the model comes from; added, with date and version, to the history of ``model.card`` once
+        the file is there.
 
     Returns
     -------
@@ -48,20 +49,21 @@ def save_model(model: MaskedAutoencoder | Segmenter, path: str | Path, **provena
     """
     path = Path(path)
     path = path / MODEL_FILE if path.is_dir() else path
+    card = model.card
     if provenance:
         record = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "version": __version__, **provenance}
         try:
             json.dumps(record)
         except TypeError as error:
             raise ModelFileError(f"provenance must be JSON-able: {error}") from error
-        model.card = model.card.replace(history=(*model.card.history, record))
+        card = card.replace(history=(*card.history, record))
     header = {
         "format": FORMAT,
         "kind": "segmenter" if isinstance(model, Segmenter) else "mae",
         "num_classes": model.num_classes if isinstance(model, Segmenter) else None,
         "readout": isinstance(model, Segmenter) and model.readout is not None,
         "config": model.config.model_dump(mode="json"),
-        "card": model.card.model_dump(mode="json"),
+        "card": card.model_dump(mode="json"),
     }
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     try:
@@ -69,6 +71,7 @@ def save_model(model: MaskedAutoencoder | Segmenter, path: str | Path, **provena
         replace_file(path, safetensors.torch.save(weights, metadata={KEY: json.dumps(header)}))
     except OSError as error:
         raise cannot_write(path, error) from error
+    model.card = card
     return path
 
 

@@ -91,12 +91,12 @@ def load_reference_checkpoint(
     renamed = {_rename(name): value for name, value in state.items() if not UNUSED.search(name)}
     if config is None:
         config = _infer(renamed, state)
-    config = config.replace(position_code="batch", decoder_ffn_dim=_rows(renamed, "decoder.blocks.0.linear1.weight"))
+    config = config.replace(position_code="batch", decoder_ffn_dim=_size(renamed, "decoder.blocks.0.linear1.weight"))
 
     model: MaskedAutoencoder | Segmenter
     if is_segmenter:
         patch = config.patch_size**2
-        classes = num_classes or _rows(renamed, "heads.res2.linear.weight") // patch
+        classes = num_classes or _size(renamed, "heads.res2.linear.weight") // patch
         model = Segmenter(config, classes)
     else:
         model = MaskedAutoencoder(config)
@@ -143,10 +143,10 @@ def _rename(name: str) -> str:
     return name
 
 
-def _rows(state: Mapping[str, Tensor], name: str) -> int:
-    if name not in state:
+def _size(state: Mapping[str, Tensor], name: str, axis: int = 0) -> int:
+    if name not in state or state[name].dim() <= axis:
         raise ModelFileError(f"the checkpoint has no tensor for {name}; it is incomplete or of another model")
-    return state[name].shape[0]
+    return state[name].shape[axis]
 
 
 def _infer(renamed: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> ModelConfig:
@@ -159,19 +159,19 @@ def _infer(renamed: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> ModelC
         blocks = f"encoder.stages.{level}.blocks."
         return 1 + max((int(name.split(".")[4]) for name in renamed if name.startswith(blocks)), default=-1)
 
-    dims = per_stage(lambda level: _rows(renamed, f"encoder.norms.{level}.weight"))
-    heads = per_stage(lambda level: _rows(renamed, f"encoder.stages.{level}.blocks.0.attention.position_bias.weight"))
+    dims = per_stage(lambda level: _size(renamed, f"encoder.norms.{level}.weight"))
+    heads = per_stage(lambda level: _size(renamed, f"encoder.stages.{level}.blocks.0.attention.position_bias.weight"))
     patch = 2 ** sum(name.startswith("encoder.patch_embed.projs.") and name.endswith("weight") for name in state)
-    decoder_dim = _rows(renamed, "decoder.projections.0.0.weight")
+    decoder_dim = _size(renamed, "decoder.projections.0.0.weight")
     return ModelConfig(
         patch_size=patch,
-        in_channels=renamed["patch_embedding.convolutions.0.weight"].shape[1],
+        in_channels=_size(renamed, "patch_embedding.convolutions.0.weight", axis=1),
         embed_dims=dims,
         depths=per_stage(depth),
         num_heads=heads,
-        mlp_ratio=_rows(renamed, "encoder.stages.0.blocks.0.fc1.weight") / dims[0],
+        mlp_ratio=_size(renamed, "encoder.stages.0.blocks.0.fc1.weight") / dims[0],
         merging="l2norm" if "encoder.stages.0.merge.selected" in renamed else "cluster",
         decoder_dim=decoder_dim,
-        decoder_heads=_rows(renamed, "decoder.blocks.0.self_attention.mixing.weight") // POINTS,
-        decoder_ffn_dim=_rows(renamed, "decoder.blocks.0.linear1.weight"),
+        decoder_heads=_size(renamed, "decoder.blocks.0.self_attention.mixing.weight") // POINTS,
+        decoder_ffn_dim=_size(renamed, "decoder.blocks.0.linear1.weight"),
     )
