@@ -53,11 +53,11 @@ def test_shapes_types_and_ranges(inspection: Inspection) -> None:
 def test_a_token_owns_its_own_place(inspection: Inspection) -> None:
     for stage in inspection.stages:
         for number, (row, column) in enumerate(stage.positions_rc, start=1):
-            # Positions are centres of patches of 4 pixels, so between pixels; those of the padding lie outside.
+            # Centres of patches of 4 pixels lie between pixels, those at the end of 90 × 70 pixels between the last two.
             r, c = int(row), int(column)
             assert (row - r, column - c) == (0.5, 0.5)
-            if r < 90 and c < 70:
-                assert stage.merge_map[r, c] == number
+            assert stage.merge_map[r, c] == number
+    assert inspection.stages[0].positions_rc.max(axis=0).tolist() == [88.5, 68.5]
 
 
 def test_every_patch_belongs_to_its_nearest_token_ties_to_the_lower_index() -> None:

@@ -40,7 +40,8 @@ class StageInspection:
     name
         ``"res2"`` (shallow) to ``"res5"`` (deep).
     positions_rc
-        float32 ``[n, 2]``: row and column of each surviving token in pixels of the image, the centre of its patch.
+        float32 ``[n, 2]``: row and column of each surviving token in pixels of the image, the centre of its patch, or of what
+        the image has of it at its end.
     merge_map
         int32 ``[H, W]``: 1 + index of the surviving token that is nearest to the pixel's patch; 0 stays free for "none".
     density
@@ -142,10 +143,11 @@ def _stage(name: str, stage: Stage, grid: tuple[int, int], patch: int, size: tup
     tokens, positions = stage.tokens[0].float(), stage.positions_xy[0].float()
     owner = owners(positions, grid)
     rank, normalised = effective_rank(tokens)
-    centres = (positions.flip(-1) + 0.5) * patch - 0.5
+    first = positions.flip(-1) * patch
+    last = torch.minimum(first + patch, first.new_tensor(size)) - 1
     return StageInspection(
         name=name,
-        positions_rc=centres.cpu().numpy(),
+        positions_rc=((first + last) / 2).cpu().numpy(),
         merge_map=to_pixels(owner + 1, patch, size).to(torch.int32).cpu().numpy(),
         density=to_pixels(token_density(owner, len(tokens)), patch, size).contiguous().cpu().numpy(),
         pca=to_pixels(pca_colors(tokens)[owner], patch, size).contiguous().cpu().numpy(),
