@@ -1,8 +1,8 @@
 """Which implementation of each operator runs, and why.
 
-PyTorch runs everywhere. Triton's kernels run on CUDA devices, except in float64, unless ``AFFMAE_KERNELS=pytorch`` says
-otherwise. This is the one place to ask: the ``doctor`` command, the log of a run and the dock all print what it reports, so
-that nobody has to guess.
+PyTorch runs everywhere. Triton's kernels run on CUDA devices, except in float64 and beyond the limits of a kernel (of sites per
+point, clusters per token, channels), unless ``AFFMAE_KERNELS=pytorch`` says otherwise. This is the one place to ask: the
+``doctor`` command, the log of a run and the dock all print what it reports, so that nobody has to guess.
 Nothing falls back after the choice is made: a kernel that fails says so (see ``_kernel_error``).
 """
 
@@ -72,7 +72,7 @@ def runs_in_triton(device: torch.device, dtype: torch.dtype, limit: str | None =
 
 
 def report(device: torch.device | str | None = None) -> list[OperatorReport]:
-    """Return which implementation runs for each operator in single or half precision.
+    """Return which implementation runs for each operator in single or half precision, within the limits of its kernel.
 
     Parameters
     ----------
@@ -104,7 +104,8 @@ def describe(device: torch.device | str | None = None) -> str:
     first = report(place)[0]  # what decides is the same for all
     if place.type != "cuda" and first.implementation == "pytorch" and _wish() == "auto":
         return f"operators run in PyTorch, as always on {'a CPU' if place.type == 'cpu' else place.type}"
-    return f"operators run in {first.implementation}: {first.why}"
+    beyond = "; in pytorch what is beyond a kernel's limits" if first.implementation == "triton" else ""
+    return f"operators run in {first.implementation}: {first.why}{beyond}"
 
 
 def interpreted() -> bool:

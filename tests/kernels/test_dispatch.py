@@ -50,6 +50,12 @@ def test_what_the_kernels_cannot_do_is_said(
         dispatch.runs_in_triton(CUDA, dtype, limit)
 
 
+def test_that_limits_send_an_operator_to_pytorch_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a card")
+    assert not dispatch.runs_in_triton(CUDA, torch.float32, "17 sites per point; the kernel keeps at most 8")
+    assert describe("cuda").endswith("; in pytorch what is beyond a kernel's limits")
+
+
 def test_old_gpus_and_missing_triton_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     set_capability(monkeypatch, 7, 5)
     assert "this GPU has (7, 5)" in describe("cuda")
