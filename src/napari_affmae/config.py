@@ -59,7 +59,8 @@ class PretrainConfig(Settings):
     budget
         When to end.
     tile
-        Side of the square crops in pixels, or None to choose by device; the run's own settings hold the number that was chosen.
+        Side of the square crops in pixels, or None to choose by device and images; the run's own settings hold the number that
+        was chosen.
         Smaller images are taken whole and padded by reflection; where all are less than half of it, it is refused.
     batch
         Crops per step, or None to choose by device and preset.
@@ -156,7 +157,7 @@ class FinetuneConfig(Settings):
     budget
         When to end.
     tile
-        Side of the crops in pixels; None takes that of the pretrained model, or chooses by device if it says none.
+        Side of the crops in pixels; None takes that of the pretrained model, or chooses by device and images if it says none.
     batch
         Crops per step, or None to choose by device and preset.
     learning_rate, layer_decay, weight_decay, warmup, clip
@@ -200,7 +201,7 @@ class LiveConfig(Settings):
     Attributes
     ----------
     tile
-        Side of the tiles that the network sees, in pixels; None takes that of the model, or chooses by device.
+        Side of the tiles that the network sees, in pixels; None takes that of the model, or chooses by device and images.
     most_pixels
         Painted pixels that a quick round fits its readout to, evenly over the classes; more paint is thinned out.
     learning_rate, layer_decay, weight_decay, clip, jitter

@@ -54,11 +54,11 @@ def test_pretrain_takes_and_keeps_the_selection(affmae, images, tmp_path):
     assert read_card(tmp_path / "run").config.selection == "local"
 
 
-def test_pretrain_takes_a_smaller_tile_on_a_cpu_unless_told(affmae, images, tmp_path):
+def test_pretrain_takes_a_tile_that_fits_unless_told(affmae, images, tmp_path):
     run = tmp_path / "run"
     result = affmae("pretrain", images, "--out", run, "--steps", 1, "--batch", 1, "--device", "cpu")
     assert result.code == 0, result.err
-    assert json.loads((run / "config.json").read_bytes())["settings"]["tile"] == 256
+    assert json.loads((run / "config.json").read_bytes())["settings"]["tile"] == 96
 
 
 def test_files_option_selects_a_split(affmae, images, tmp_path):

@@ -186,13 +186,13 @@ def test_a_tile_that_was_left_open_is_chosen_once_and_recorded(
     def recorded() -> tuple[int, int | None]:
         return json.loads((tmp_path / "config.json").read_bytes())["settings"]["tile"], read_card(tmp_path).card.tile
 
-    assert recorded() == (256, 256)
+    assert recorded() == (80, 80), "the images are of 96 × 80 pixels"
     # The machine that takes the run up would choose another one.
     monkeypatch.setattr("napari_affmae.engine.pretrain.default_tile", lambda device: 64)
     list(pretrain(collection, tmp_path, left_open.replace(budget=Budget(steps=2)), resume=True))
-    assert recorded() == (256, 256)
-    list(pretrain(collection, tmp_path, left_open.replace(tile=256, budget=Budget(steps=3)), resume=True))
-    with pytest.raises(ConfigError, match=r"started with --tile 256, and now it is 64"):
+    assert recorded() == (80, 80)
+    list(pretrain(collection, tmp_path, left_open.replace(tile=80, budget=Budget(steps=3)), resume=True))
+    with pytest.raises(ConfigError, match=r"started with --tile 80, and now it is 64"):
         list(pretrain(collection, tmp_path, left_open.replace(tile=64), resume=True))
 
 
@@ -378,7 +378,7 @@ def test_a_folder_of_files_with_a_bad_one(tmp_path: Path, collection: ImageColle
     (images / "bad.png").write_bytes(b"no image")
     events = list(pretrain(images, tmp_path / "run", pretraining.replace(tile=128, batch=1, budget=Budget(steps=1))))
     assert "skipped 1 image (bad.png:" in notices(events)
-    assert "the image is smaller than the tile of 128 pixels" in notices(events)
+    assert "the image is smaller than the tile of 128 pixels and padded by reflection, where hidden parts of" in notices(events)
 
 
 def test_a_folder_without_images(tmp_path: Path, pretraining: PretrainConfig) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from napari_affmae.card import Normalisation
+from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.engine.image_source import ArraySource, ResampledSource, resampling
-from napari_affmae.engine.tiling import FloatArray, cover
+from napari_affmae.engine.tiling import FloatArray, cover, fitting_tile
 from napari_affmae.errors import ConfigError, DataError
 
 RNG = np.random.default_rng(0)
@@ -170,3 +171,19 @@ def test_a_part_of_a_resampled_image_is_that_part_of_the_whole() -> None:
         assert (source.height, source.width) == (round(60 * factors[0]), round(45 * factors[1]))
         whole = source.read(0, source.height, 0, source.width)
         np.testing.assert_allclose(source.read(5, 19, 3, 20), whole[:, 5:19, 3:20], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "tile"),
+    [
+        (((512, 512), (256, 1000), (100, 100)), 256),  # the largest that fits into two of three
+        (((256, 256),), 256),
+        (((161, 167),), 160),
+        (((30, 400), (40, 40)), 64),
+        (((2000, 2000), (30, 30)), 64),
+        (((2000, 2000),), 512),
+    ],
+)
+def test_a_tile_that_is_chosen_fits_into_most_images(sizes, tile):
+    images = collection_from_arrays({str(size): np.arange(size[0] * size[1]).reshape(size) for size in sizes})
+    assert fitting_tile(512, images, 8) == tile

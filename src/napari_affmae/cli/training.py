@@ -22,8 +22,8 @@ from .output import print_result
 _ONE_BUDGET = Group("Budget (one of)", validator=mutually_exclusive)
 
 _TILE_HELP = (
-    f"Side of the square tiles in pixels. [default: {CPU_TILE} on a CPU, {CARD_TILE} on a graphics card; "
-    "when finetuning, that of the model]"
+    f"Side of the square tiles in pixels. [default: {CPU_TILE} on a CPU, {CARD_TILE} on a graphics card, less for small "
+    "images; when finetuning, that of the model]"
 )
 
 SomeSettings = TypeVar("SomeSettings", bound=Settings)

@@ -43,7 +43,7 @@ from .scoring import Scorer
 from .segment import check_channels
 from .stroke_readout import are_strokes, stroke_readout
 from .task import Task
-from .tiling import check_tile, check_tile_fits, padded_images
+from .tiling import check_tile, check_tile_fits, fitting_tile, padded_images
 
 SCRATCH = "scratch:"
 """Prefix of a preset's name, where a model is asked for, to start from nothing."""
@@ -389,7 +389,7 @@ def started_card(
     """Return the card of a model to be trained: what the start knew, the classes, and what the images say about the rest."""
     card = network.card
     patch = network.config.patch_size
-    tile = tile or card.tile or default_tile(device)
+    tile = tile or card.tile or fitting_tile(default_tile(device), collection, patch)
     return card.replace(
         normalisation=card.normalisation or measure(collection, seed=seed),
         pixel_size=card.pixel_size or collection.pixel_size,

@@ -33,7 +33,7 @@ from .run_data import data_of, take_up
 from .run_folder import RunFolder
 from .schedule import Schedule
 from .task import Task
-from .tiling import check_tile, check_tile_fits, padded_images
+from .tiling import check_tile, check_tile_fits, fitting_tile, padded_images
 
 _PREVIEW_TILE = 512
 
@@ -99,23 +99,23 @@ def pretrain(
         fixed = ("model", "seed") if config.tile is None else ("model", "tile", "seed")
         folder.check_resumable("pretrain", {name: settings[name] for name in fixed})
         start = load_checkpoint(folder.checkpoint, "pretrain")
-    asked = config.tile is not None
-    tile = config.tile or (start.card.tile if start is not None else None) or default_tile(device)
-    config = config.replace(tile=tile)
     collection = images if isinstance(images, ImageCollection) else scan(images, files)
     if collection.channels != config.model.in_channels:
         raise ConfigError(
             f"the images have {collection.channels} channels, but the model is set up for {config.model.in_channels}: "
             f"set in_channels={collection.channels}, or choose other channels of the images"
         )
-    if asked and not resume:
-        check_tile_fits(tile, collection, config.model.patch_size)
+    if config.tile is not None and not resume:
+        check_tile_fits(config.tile, collection, config.model.patch_size)
+    chosen = fitting_tile(default_tile(device), collection, config.model.patch_size)
+    tile = config.tile or (start.card.tile if start is not None else None) or chosen
+    config = config.replace(tile=tile)
     yield from take_up(folder, "pretrain", config, {}, data_of(collection.records), start)
     if collection.skipped:
         yield Notice("pretrain", f"skipped {listed(collection.skipped)}")
     padded = padded_images(tile, collection)
     if padded:
-        yield Notice("pretrain", padded)
+        yield Notice("pretrain", f"{padded}, where hidden parts of them can be seen: smaller tiles teach more of such images")
     with device_errors(device, "lower the tile size, choose a smaller preset"), limited_threads(threads):
         task = _Pretraining(collection, config, tile, device, start)
         folder.require_space(sum(parameter.numel() for parameter in task.model.parameters()))

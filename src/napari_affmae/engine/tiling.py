@@ -19,6 +19,9 @@ from ..data.records import ImageCollection
 from ..errors import ConfigError
 from .image_source import ImageSource
 
+_LEAST_CHOSEN = 64
+"""Side of the smallest tile that is chosen for small images, in pixels."""
+
 FloatArray = npt.NDArray[np.float32]
 TileFunction = Callable[[FloatArray], FloatArray]
 """From tiles ``[B, C, h, w]`` to predictions ``[B, K, h, w]``."""
@@ -126,6 +129,16 @@ def check_tile_fits(tile: int, images: ImageCollection, align: int) -> None:
             f"a tile of {tile} pixels is more than twice as large as the largest image, whose longer side has {side}: "
             f"nearly all of it would be mirror images; take {-(-side // align) * align} or less"
         )
+
+
+def fitting_tile(most: int, images: ImageCollection, align: int) -> int:
+    """Choose the side of a tile that was left open: ``most`` pixels, or what fits into more than half of the images.
+
+    What does not fit is filled by reflection: work for nothing, and in pretraining hidden patches can be seen in the mirror. A
+    tile of less than 64 pixels shows too little around a pixel, and is not chosen.
+    """
+    sides = sorted((min(record.height, record.width) for record in images.records), reverse=True)
+    return min(most, max(_LEAST_CHOSEN, sides[len(sides) // 2] // align * align))
 
 
 def padded_images(tile: int, images: ImageCollection) -> str | None:

@@ -59,7 +59,7 @@ class PretrainStep(QWidget):
         self.tile.setCurrentIndex(0 if settings.tile is None else self.tile.findData(settings.tile))
         self.tile.setToolTip(
             "Side of the square crops. Larger ones show more context and need more memory. "
-            f"Automatic takes {CPU_TILE} on a CPU and {CARD_TILE} on a graphics card."
+            f"Automatic takes {CPU_TILE} on a CPU and {CARD_TILE} on a graphics card, and less for small images."
         )
         self.minutes = QDoubleSpinBox()
         self.minutes.setRange(0.1, 10_000)
