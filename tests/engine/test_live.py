@@ -13,6 +13,7 @@ from napari_affmae.card import Normalisation, PixelSize
 from napari_affmae.config import LiveConfig
 from napari_affmae.control import LiveControl
 from napari_affmae.data.classes import default_classes
+from napari_affmae.data.fingerprint import label_fingerprint
 from napari_affmae.data.labels import LabelledImage
 from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.engine.class_heads import with_classes
@@ -772,3 +773,21 @@ def test_few_tiles_say_how_features_vary_and_all_say_what_is_painted(open_sessio
     assert len(bounded.patches) == 2 * (CONFIG.tile // session.model.config.patch_size) ** 2 < len(everything.patches)
     assert torch.equal(bounded.filters, everything.filters)
     assert torch.equal(bounded.context, everything.context)
+
+
+@pytest.mark.parametrize("rounds", [0, 1])
+def test_a_round_that_was_cut_off_is_not_in_what_is_saved(open_session, images, paint, tmp_path, rounds):
+    session = open_session()
+    few = paint.copy()
+    few[:, 30:] = 0
+    for generation in range(rounds):
+        list(session.round(request(images, few, generation), LiveControl()))
+    control = LiveControl()
+    for _ in session.round(request(images, paint, 2), control):
+        control.stop()
+    learned = session.unsaved
+    record = load_model(session.save(tmp_path)).card.history[-1]
+    assert record["figures"]["painted_pixels"] == [rounds * int((few == class_id).sum()) for class_id in (1, 2)]
+    assert record["data"]["labels"]["hashes"] == [label_fingerprint(few)] * rounds
+    assert learned == bool(rounds)
+    assert not session.unsaved

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +16,7 @@ from qtpy.QtWidgets import QApplication
 from skimage.io import imsave
 
 from napari_affmae.data.synthetic import synthetic_em
+from napari_affmae.engine.live import LiveSession
 from napari_affmae.widgets.kinds import KIND, Kind
 from napari_affmae.widgets.live import REDRAWN_MILLISECONDS, TURN_MILLISECONDS
 from napari_affmae.widgets.state import Phase
@@ -194,15 +196,23 @@ def test_a_line_says_when_live_waits_and_when_it_goes_on(dock, layer, qtbot):
     qtbot.waitUntil(lambda: "Round" in status.text() or "Up to date" in status.text(), timeout=ROUND)
 
 
-def test_the_model_that_is_saved_after_switching_off_is_the_one_that_is_used(dock, layer, click, qtbot):
+def test_the_model_that_is_saved_after_switching_off_is_the_one_that_is_used(dock, layer, click, qtbot, monkeypatch):
     live = dock.label.live_mode
     paint_two_classes(dock, layer)
     qtbot.waitUntil(lambda: len(rounds(dock)) >= 1 and settled(dock), timeout=ROUND)
     before = dock.session.state.segmenter
+    save, off = LiveSession.save, threading.Event()
+
+    def save_when_off(session, path):
+        off.wait(60)
+        return save(session, path)
+
+    monkeypatch.setattr(LiveSession, "save", save_when_off)
+    done = len(rounds(dock))
     stroke(dock, (0, 0))
-    qtbot.waitUntil(lambda: live.runner.running, timeout=5000)
-    qtbot.waitUntil(lambda: "step" in dock.label.live_status.text(), timeout=ROUND)
+    qtbot.waitUntil(lambda: len(rounds(dock)) > done, timeout=ROUND)
     click(dock.label.live)
+    off.set()
     qtbot.waitUntil(lambda: not live.runner.running, timeout=ROUND)
     on_disk = dock.session.engine.read_model(before.path)
     assert on_disk.card != before.card

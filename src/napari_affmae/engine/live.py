@@ -101,6 +101,11 @@ class LiveSession:
     threads
         CPU threads to use while it works, or None for torch's choice.
 
+    Attributes
+    ----------
+    unsaved
+        Whether it has learned something since it was opened or saved.
+
     Raises
     ------
     ConfigError, DataError, DeviceError, ModelFileError
@@ -143,6 +148,9 @@ class LiveSession:
         self.paint = Paint(self.model.card.classes)
         self._unfitted = False
         self._fitted_to: dict[str, torch.Tensor] | None = None
+        self._learned: list[LabelledImage] = []
+        self._learned_counts = self.paint.counts
+        self.unsaved = False
         self._described = DescribedPaint(self.model.num_classes, self.device)
         self._closed = ClosedPaint()
         self.features = FeatureCache(self.model, self.config.cache_bytes)
@@ -203,11 +211,9 @@ class LiveSession:
                     yield LiveStep("live", request.generation, steps, next(fitting), fine=False)
                     if stale():
                         return
-                readout = self.model.readout = result_of(fitting)
-                self._unfitted, self._fitted_to = False, None
+                readout = self._learn(result_of(fitting))
                 after = loss_on(readout, newest, self.model.num_classes)
                 self._record.round(balanced_loss_on(readout, rows, self.model.num_classes))
-                self.paint.caught_up()
             done = LiveRound("live", request.generation, self._record.rounds, steps, False, 0.0, before, after)
             if self.model.readout is not None or self._heads_trained:
                 yield from self._predict(request, control, done)
@@ -293,14 +299,21 @@ class LiveSession:
                     self._take(request)
                     yield from self._take_up(request, stale)
                     rows = self._all_rows(stale)
-                    readout = self.model.readout = self._fitted(rows, heads_trained=True)
-                    self._unfitted, self._fitted_to = False, None
+                    readout = self._learn(self._fitted(rows, heads_trained=True))
                     self._record.refined(balanced_loss_on(readout, rows, self.model.num_classes))
-                    self.paint.caught_up()
                 else:
                     after = before
             done = LiveRound("live", request.generation, self._record.rounds, steps, True, 0.0, before, after)
             yield from self._predict(request, control, done)
+
+    def _learn(self, readout: Readout) -> Readout:
+        """Take a readout that was fitted to all paint as it is now."""
+        self.model.readout = readout
+        self._unfitted, self._fitted_to = False, None
+        self._learned, self._learned_counts = [*self._examples, *self._closed.examples], self.paint.counts
+        self.unsaved = True
+        self.paint.caught_up()
+        return readout
 
     def _score(
         self, learned: list[PaintedPixels], kept: list[PaintedPixels], stale: Callable[[], bool], *, heads_trained: bool
@@ -362,7 +375,8 @@ class LiveSession:
     def save(self, path: Path | str) -> Path:
         """Write the model as :func:`~napari_affmae.engine.finetune.finetune` does, to segment, evaluate and go on with.
 
-        After a refinement whose readout is still to be fitted, it is the network that there was before.
+        Paint that came after the latest readout is neither in the model nor in its history. After a refinement whose readout is
+        still to be fitted, it is the network that there was before.
 
         Returns
         -------
@@ -374,13 +388,14 @@ class LiveSession:
         StorageError
             If it cannot be written.
         """
-        learned = [*self._examples, *self._closed.examples]
-        record = self._record.describe(learned, self.config, self.paint.counts.tolist())
+        record = self._record.describe(self._learned, self.config, self._learned_counts.tolist())
         card = self.model.card
-        self.model.card = at_scale_of(card, [example.record for example in learned])
+        self.model.card = at_scale_of(card, [example.record for example in self._learned])
         try:
             with self._as_fitted():
-                return save_model(self.model, path, **record)
+                saved = save_model(self.model, path, **record)
+            self.unsaved = False
+            return saved
         finally:
             # The history gets one record per session, not one per save.
             self.model.card = card

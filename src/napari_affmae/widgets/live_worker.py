@@ -14,7 +14,6 @@ import numpy.typing as npt
 from ..card import ClassInfo
 from ..control import JobControl, LiveControl
 from ..data.records import ImageCollection, ImageRecord
-from ..events import LiveStep
 from ..model_places import MODEL_FILE
 from .job_runner import JobRunner
 from .project import new_run
@@ -116,10 +115,9 @@ class LiveWorker:
                 training.live = self._session.engine.open_live(
                     training.model, wanted.classes, images, self._session.settings.device
                 )
-            for event in training.live.answer(wanted, control):
-                if isinstance(event, LiveStep):
-                    trained = training
-                yield event
+            yield from training.live.answer(wanted, control)
+            if training.live.unsaved:
+                trained = training
         if trained is not None:
             trained.run = trained.run or new_run(trained.project, "finetune")
             yield LiveSaved(trained, trained.live.save(trained.run / MODEL_FILE))
