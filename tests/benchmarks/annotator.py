@@ -37,7 +37,8 @@ from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.data.scribbles import scribbles, stroke
 from napari_affmae.engine.device import describe_device, resolve_device
 from napari_affmae.engine.finetune import finetune
-from napari_affmae.engine.live import LiveRequest, LiveSession
+from napari_affmae.engine.live import LiveSession
+from napari_affmae.engine.live_request import LiveRequest
 from napari_affmae.engine.segment import segment
 from napari_affmae.events import LivePrediction, LiveRound
 

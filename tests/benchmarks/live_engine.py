@@ -27,7 +27,8 @@ from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.data.scribbles import stroke
 from napari_affmae.data.synthetic import synthetic_em
 from napari_affmae.engine.device import describe_device
-from napari_affmae.engine.live import LiveRequest, LiveSession
+from napari_affmae.engine.live import LiveSession
+from napari_affmae.engine.live_request import LiveRequest
 from napari_affmae.events import LiveRound
 from napari_affmae.model_config import PRESETS
 

@@ -20,7 +20,8 @@ from napari_affmae.engine import pretrain as training
 from napari_affmae.engine import recording
 from napari_affmae.engine.finetune import finetune
 from napari_affmae.engine.inspect import inspect
-from napari_affmae.engine.live import LiveRequest, LiveSession
+from napari_affmae.engine.live import LiveSession
+from napari_affmae.engine.live_request import LiveRequest
 from napari_affmae.engine.predictor import Predictor
 from napari_affmae.engine.pretrain import pretrain
 from napari_affmae.engine.segment import segment

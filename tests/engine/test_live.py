@@ -22,8 +22,9 @@ from napari_affmae.engine.evaluate import evaluate
 from napari_affmae.engine.finetune import start_segmenter
 from napari_affmae.engine.fit_readout import balanced_loss_on, fit_readout
 from napari_affmae.engine.image_source import ArraySource
-from napari_affmae.engine.live import LiveRequest, LiveSession
+from napari_affmae.engine.live import LiveSession
 from napari_affmae.engine.live_paint import Paint, spread
+from napari_affmae.engine.live_request import LiveRequest
 from napari_affmae.engine.live_tiles import Canvas, Region, TiledImage, finished_bands
 from napari_affmae.engine.segment import segment
 from napari_affmae.errors import LabelError
@@ -791,3 +792,59 @@ def test_a_round_that_was_cut_off_is_not_in_what_is_saved(open_session, images, 
     assert record["data"]["labels"]["hashes"] == [label_fingerprint(few)] * rounds
     assert learned == bool(rounds)
     assert not session.unsaved
+
+
+@pytest.mark.parametrize("refined", [False, True])
+@pytest.mark.parametrize("left", [0, 1])
+def test_when_all_but_one_class_is_undone_the_session_is_as_it_began(open_session, images, strokes, monkeypatch, refined, left):
+    session, control = open_session(), LiveControl()
+    weights = {name: value.clone() for name, value in session.model.state_dict().items()}
+    _, first = collected(session.round(request(images, strokes), control))
+    if refined:
+        scores = iter((1.0, 0.5))
+        monkeypatch.setattr(session, "_score", lambda *_, **__: next(scores))
+        list(session.refine(request(images, strokes, 2), control))
+    undone = np.where(strokes == left, strokes, 0).astype(np.uint8)
+    for run in (session.round, session.refine):
+        events = list(run(request(images, undone, 3), control))
+        assert (done(events).number, done(events).steps, done(events).loss_after) == (0, 0, None)
+        assert not any(event.labels.any() for event in events if isinstance(event, LivePrediction)), "nothing is shown any more"
+    assert session.model.readout is None
+    assert all(torch.equal(value, session.model.state_dict()[name]) for name, value in weights.items())
+    assert not session.unsaved, "there is nothing to save"
+    events, again = collected(session.round(request(images, strokes.copy(), 4), control))
+    np.testing.assert_array_equal(again, first)
+    assert done(events).number == 1
+
+
+def test_what_an_undo_takes_away_is_taken_off_the_image(open_session, images, strokes):
+    session = open_session()
+    _, shown = collected(session.round(request(images, strokes), LiveControl()))
+    assert shown.all()
+    for event in session.round(request(images, np.zeros_like(strokes), 2), LiveControl()):
+        if isinstance(event, LivePrediction):
+            shown[event.top : event.top + event.labels.shape[0], event.left : event.left + event.labels.shape[1]] = event.labels
+    assert not shown.any()
+
+
+def test_a_segmenter_that_a_session_began_with_is_what_undone_strokes_leave(open_session, images, paint, strokes, tmp_path):
+    first, control = open_session(), LiveControl()
+    _, expected = collected(first.round(request(images, paint), control))
+    session = LiveSession(first.save(tmp_path), CLASSES, images, CONFIG)
+    _, other = collected(session.round(request(images, strokes, 2), control))
+    assert (other != expected).any()
+    _, shown = collected(session.round(request(images, np.zeros_like(paint), 3), control))
+    np.testing.assert_array_equal(shown, expected)
+    assert session.unsaved
+    began, now = load_model(tmp_path), load_model(session.save(tmp_path / "undone.safetensors"))
+    assert now.card.history[-1]["figures"]["painted_pixels"] == [0, 0]
+    assert all(torch.equal(value, now.state_dict()[name]) for name, value in began.state_dict().items())
+
+
+def test_a_painted_image_that_is_closed_is_not_taken_for_undone(open_session, images, strokes):
+    session = open_session()
+    list(session.round(request(images, strokes), LiveControl()))
+    closed = [(images.records[0], Stored(strokes.copy()))]
+    events = list(session.round(LiveRequest(2, [], images.records[1], None, closed), LiveControl()))
+    assert all(event.labels.all() for event in events if isinstance(event, LivePrediction)), "what was learned is shown"
+    assert [event.number for event in events if isinstance(event, LiveRound)] == [1, 2]

@@ -13,7 +13,8 @@ from napari_affmae.data.classes import default_classes
 from napari_affmae.data.labels import LabelledImage
 from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.engine.image_source import ArraySource
-from napari_affmae.engine.live import LiveRequest, LiveSession
+from napari_affmae.engine.live import LiveSession
+from napari_affmae.engine.live_request import LiveRequest
 from napari_affmae.engine.live_tiles import Canvas, Region, TiledImage
 from napari_affmae.engine.tiling import FloatArray
 from napari_affmae.engine.uncertainty import CellMeans, cell_means, uncertainty

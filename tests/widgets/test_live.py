@@ -123,6 +123,13 @@ def test_a_stroke_trains_and_shows_and_undo_does_again(dock, layer, qtbot):
     QTest.keyClick(canvas_of(dock), Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     qtbot.waitUntil(lambda: len(rounds(dock)) > before, timeout=ROUND)
     assert rounds(dock)[-1].steps > 0
+    assert shown.data.any()
+    QTest.keyClick(canvas_of(dock), Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    qtbot.waitUntil(lambda: not shown.data.any() and settled(dock), timeout=ROUND)
+    dock.label.live_mode._refine()
+    qtbot.waitUntil(lambda: settled(dock), timeout=ROUND)
+    assert dock.label.live_mode.on, "one class is too little to learn from, which is no error"
+    assert dock.label.live_status.text() == "Live: paint two classes to begin."
 
 
 def test_no_layer_changes_while_the_mouse_is_down(dock, layer, qtbot):

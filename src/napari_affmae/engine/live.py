@@ -11,13 +11,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from ..card import ClassInfo
@@ -37,12 +36,13 @@ from .finetune import Model, is_scratch, start_segmenter, started_card, statisti
 from .fit_readout import STEPS, balanced_loss_on, fit_readout, loss_on
 from .image_fit import at_scale_of, other_range
 from .image_source import ArraySource
-from .live_closed import ClosedPaint, Stored
+from .live_closed import ClosedPaint
 from .live_features import FeatureCache
 from .live_fine import FineTraining
-from .live_paint import Paint, PaintedPixels, pixels_of
-from .live_predict import predict_outwards
+from .live_paint import Paint, PaintedPixels, pixels_of, without
+from .live_predict import nothing_on, predict_outwards
 from .live_record import LiveRecord
+from .live_request import LiveRequest
 from .live_tiles import OVERLAP, Region, TiledImage
 from .segment import check_channels
 from .tiling import FloatArray
@@ -54,34 +54,6 @@ _WORTH = 0.005
 """Cross-entropy by which a finer round must improve: where paint that was kept back is explained already, it says nothing."""
 
 ADVICE = "lower the tile size, choose a smaller preset"
-
-
-@dataclass(frozen=True, eq=False)
-class LiveRequest:
-    """What a round is asked to do.
-
-    Attributes
-    ----------
-    generation
-        Its number; a request with a higher one makes it stale.
-    examples
-        Every image with paint, with all of its paint. An array that was handed in before must not have been changed since.
-    image
-        The image to predict, or None to train only.
-    visible
-        The part of it that is predicted first; None for all of it.
-    closed
-        Images that are not open, with their paint on disk. It is taken up after the visible prediction, image by image.
-    asked
-        When the user was done, as ``time.perf_counter`` counts, for the seconds that a round reports.
-    """
-
-    generation: int
-    examples: Sequence[LabelledImage]
-    image: ImageRecord | None = None
-    visible: Region | None = None
-    closed: Sequence[tuple[ImageRecord, Stored]] = ()
-    asked: float = field(default_factory=time.perf_counter)
 
 
 class LiveSession:
@@ -136,7 +108,7 @@ class LiveSession:
         self.tile = -(-(self.config.tile or network.card.tile or 0) // patch) * patch
         self.overlap = self.tile // OVERLAP
         # Heads that were trained have an opinion; those of a network that was only pretrained are noise.
-        self._heads_trained = _knows(source, classes)
+        self._heads_trained = _trained_on(source, classes)
         self._images: dict[str, tuple[ImageRecord, TiledImage]] = {}
         self._examples: list[LabelledImage] = []
         self._looked_at: set[str] = set()
@@ -150,6 +122,8 @@ class LiveSession:
         self._fitted_to: dict[str, torch.Tensor] | None = None
         self._learned: list[LabelledImage] = []
         self._learned_counts = self.paint.counts
+        self._began_with = self.model.readout, self._heads_trained
+        self._began_weights: dict[str, torch.Tensor] | None = None
         self.unsaved = False
         self._described = DescribedPaint(self.model.num_classes, self.device)
         self._closed = ClosedPaint()
@@ -177,7 +151,9 @@ class LiveSession:
     def round(self, request: LiveRequest, control: LiveControl) -> Iterator[Event]:
         """Fit the readout to all paint if it changed and holds two classes; then predict.
 
-        If nothing was ever learned, what is visible is only looked at, which the first stroke need not wait for then.
+        If it no longer holds two classes, the model is what the session began with, and if that knows nothing, what was
+        predicted becomes 0. If nothing was ever learned, what is visible is only looked at, which the first stroke then need
+        not wait for.
 
         Yields
         ------
@@ -202,7 +178,10 @@ class LiveSession:
             stale = partial(control.stale, request.generation)
             before = after = None
             steps = 0
-            if (self.paint.changed or self._unfitted) and len(self.paint.present) > 1:
+            undone = len(self.paint.present) < 2 and bool(self._learned) and not self._closed.waiting
+            if undone:
+                self._put_back()
+            elif (self.paint.changed or self._unfitted) and len(self.paint.present) > 1:
                 rows = self._all_rows(stale)
                 newest = self._rows(self.paint.new, _NEW_PIXELS, stale) if self.paint.partly_new else rows
                 before = loss_on(self.model.readout, newest, self.model.num_classes)
@@ -215,9 +194,11 @@ class LiveSession:
                 after = loss_on(readout, newest, self.model.num_classes)
                 self._record.round(balanced_loss_on(readout, rows, self.model.num_classes))
             done = LiveRound("live", request.generation, self._record.rounds, steps, False, 0.0, before, after)
-            if self.model.readout is not None or self._heads_trained:
+            if self._knows:
                 yield from self._predict(request, control, done)
             else:
+                if undone and request.image is not None:
+                    yield nothing_on(request.image, request.generation)
                 yield replace(done, seconds=time.perf_counter() - request.asked)
                 self._look_ahead(request, control)
             if not stale() and (yield from self._take_up(request, stale)):
@@ -251,18 +232,14 @@ class LiveSession:
         """Train the whole network for some seconds on part of the paint; then predict as :meth:`round` does.
 
         What was learned is kept only if a readout on it does better on the paint that was kept back. Where the paint on open
-        images cannot spare any, nothing is trained.
-
-        Raises
-        ------
-        LabelError
-            If fewer than two classes are painted.
+        images cannot spare any, nothing is trained. With fewer than two classes painted, it is :meth:`round`.
         """
         with device_errors(self.device, ADVICE), limited_threads(self._threads), suppress(Superseded):
             self._take(request)
             stale = partial(control.stale, request.generation)
             if len(self.paint.present) < 2:
-                raise LabelError("nothing to refine on yet: paint some pixels of at least two classes")
+                yield from self.round(request, control)
+                return
             before = after = None
             steps = 0
             opened = {example.name for example in self._examples}
@@ -272,7 +249,7 @@ class LiveSession:
                 sampler = self._fine.sampler(self._examples)
                 kept = [pixels_of(part.record.name, part.targets) for part in sampler.held_out]
             if kept:
-                learned = _without(painted, kept)
+                learned = without(painted, kept)
                 before = self._score(learned, kept, stale, heads_trained=self._heads_trained)
                 saved, features = self._fine.weights(), self.features
                 self.features = FeatureCache(self.model, self.config.cache_bytes)
@@ -294,6 +271,7 @@ class LiveSession:
                     features.release()
                     self._heads_trained = self._unfitted = True
                     self._fitted_to = saved if self._fitted_to is None else self._fitted_to
+                    self._began_weights = saved if self._began_weights is None else self._began_weights
                     self._described = DescribedPaint(self.model.num_classes, self.device)
                     self._closed.put_all_back()
                     self._take(request)
@@ -314,6 +292,26 @@ class LiveSession:
         self.unsaved = True
         self.paint.caught_up()
         return readout
+
+    def _put_back(self) -> None:
+        """Be what the session began with: of the paint that it learned from, too little is left to learn from."""
+        self.model.readout, self._heads_trained = self._began_with
+        if self._began_weights is not None:
+            self._fine.restore(self._began_weights)
+            self._fine.release()
+            self._fine = FineTraining(self.model, self.config, self.tile)
+            self.features.forget()
+            self._described = DescribedPaint(self.model.num_classes, self.device)
+            self._began_weights = None
+        self._unfitted, self._fitted_to = True, None
+        self._record = LiveRecord()
+        self._learned, self._learned_counts = [], np.zeros_like(self._learned_counts)
+        self.unsaved = self._knows
+
+    @property
+    def _knows(self) -> bool:
+        """Whether there is anything to predict with: the heads of a network that was only pretrained are noise."""
+        return self.model.readout is not None or self._heads_trained
 
     def _score(
         self, learned: list[PaintedPixels], kept: list[PaintedPixels], stale: Callable[[], bool], *, heads_trained: bool
@@ -450,20 +448,7 @@ class LiveSession:
         return TiledImage(raw.normalised(statistics), self.tile, self.overlap, self.model.config.patch_size)
 
 
-def _knows(model: Segmenter, classes: Sequence[ClassInfo]) -> bool:
+def _trained_on(model: Segmenter, classes: Sequence[ClassInfo]) -> bool:
     """Whether a segmenter's heads were trained on just these classes; those below a readout need not have been."""
     same = {info.id for info in model.card.classes} == {info.id for info in classes}
     return same and (model.readout is None or bool(model.readout.heads_share > 0))
-
-
-def _without(pixels: list[PaintedPixels], kept: list[PaintedPixels]) -> list[PaintedPixels]:
-    """Return painted pixels less those that were kept back."""
-    apart = {part.image: _codes(part) for part in kept}
-    nobody = np.empty(0, np.int64)
-    left = [part.take(~np.isin(_codes(part), apart.get(part.image, nobody))) for part in pixels]
-    return [part for part in left if len(part)]
-
-
-def _codes(pixels: PaintedPixels) -> npt.NDArray[np.int64]:
-    """Return one number for every place."""
-    return (pixels.rows << 32) | pixels.columns

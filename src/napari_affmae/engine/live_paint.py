@@ -142,6 +142,14 @@ def pixels_of(name: str, targets: npt.NDArray[np.integer[Any]]) -> PaintedPixels
     return PaintedPixels(name, rows, columns, targets[rows, columns].astype(np.int64))
 
 
+def without(pixels: list[PaintedPixels], kept: list[PaintedPixels]) -> list[PaintedPixels]:
+    """Return painted pixels less those that were kept back."""
+    apart = {part.image: _codes(part) for part in kept}
+    nobody = np.empty(0, np.int64)
+    left = [part.take(~np.isin(_codes(part), apart.get(part.image, nobody))) for part in pixels]
+    return [part for part in left if len(part)]
+
+
 def spread(pixels: Sequence[PaintedPixels], classes: int, most: int) -> list[PaintedPixels]:
     """Choose at most ``most`` pixels, as evenly over the classes as there are, scattered over the paint of each.
 
@@ -180,3 +188,8 @@ def _scatter(rows: Ints, columns: Ints, salt: int) -> npt.NDArray[np.uint64]:
     mixed = rows.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + columns.astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F)
     mixed = (mixed + np.uint64(salt)) * np.uint64(0x165667B19E3779F9)
     return (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+
+
+def _codes(pixels: PaintedPixels) -> Ints:
+    """Return one number for every place."""
+    return (pixels.rows << 32) | pixels.columns

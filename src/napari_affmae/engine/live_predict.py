@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..control import LiveControl
+from ..data.records import ImageRecord
 from ..events import LivePrediction
 from .live_tiles import Canvas, Region, TiledImage, finished_bands
 from .tiling import FloatArray
@@ -65,3 +66,10 @@ def predict_outwards(
                 is_visible = complete and tiles is first
                 yield LivePrediction("live", generation, name, waiting.top, waiting.left, labels, is_visible, unsure)
                 waiting, last = None, time.perf_counter()
+
+
+def nothing_on(image: ImageRecord, generation: int) -> LivePrediction:
+    """Return what takes an earlier prediction off an image: 0 everywhere, unsure nowhere."""
+    shape = image.height, image.width
+    labels, unsure = np.broadcast_to(np.uint8(0), shape), np.broadcast_to(np.float32(0), shape)
+    return LivePrediction("live", generation, image.name, 0, 0, labels, True, unsure)
