@@ -69,3 +69,10 @@ def test_what_a_round_that_was_cut_off_has_not_learned_is_not_saved(work):
     assert list(work(IMAGE, stop_at=1)) == []
     assert list(work(IMAGE)) == ["after round 1"]
     assert list(work(IMAGE, stop_at=1)) == []
+
+
+def test_an_error_leaves_what_the_round_before_it_taught(work):
+    events = work(IMAGE, None)
+    assert next(events) == "after round 1"
+    with pytest.raises(DataError, match="gone"):
+        next(events)

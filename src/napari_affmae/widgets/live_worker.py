@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -102,22 +102,31 @@ class LiveWorker:
         self.runner.start(self._work, "AFFMAE live training", self._control)
 
     def _work(self, control: JobControl) -> Iterator[object]:
-        """Answer requests until there is none; runs in the thread."""
-        trained: Training | None = None
-        while not control.stop_requested:
-            with self._lock:
-                wanted, self._pending = self._pending, None
-            if wanted is None:
-                break
-            training = wanted.training
-            if training.live is None:
-                images = ImageCollection((wanted.image,))
-                training.live = self._session.engine.open_live(
-                    training.model, wanted.classes, images, self._session.settings.device
-                )
-            yield from training.live.answer(wanted, control)
-            if training.live.unsaved:
-                trained = training
-        if trained is not None:
-            trained.run = trained.run or new_run(trained.project, "finetune")
-            yield LiveSaved(trained, trained.live.save(trained.run / MODEL_FILE))
+        """Answer requests until there is none, then save what was learned; runs in the thread."""
+        asked: set[Training] = set()
+        try:
+            while not control.stop_requested:
+                with self._lock:
+                    wanted, self._pending = self._pending, None
+                if wanted is None:
+                    break
+                training = wanted.training
+                if training.live is None:
+                    images = ImageCollection((wanted.image,))
+                    training.live = self._session.engine.open_live(
+                        training.model, wanted.classes, images, self._session.settings.device
+                    )
+                asked.add(training)
+                yield from training.live.answer(wanted, control)
+        except Exception:
+            # What went wrong now takes nothing away from what the rounds before have taught.
+            yield from _saved(asked)
+            raise
+        yield from _saved(asked)
+
+
+def _saved(asked: Iterable[Training]) -> Iterator[LiveSaved]:
+    for training in asked:
+        if training.live.unsaved:
+            training.run = training.run or new_run(training.project, "finetune")
+            yield LiveSaved(training, training.live.save(training.run / MODEL_FILE))
