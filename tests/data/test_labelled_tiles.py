@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from PIL import Image
 from scipy import ndimage
 
@@ -13,6 +14,7 @@ from napari_affmae.card import Normalisation
 from napari_affmae.data.classes import IGNORE, default_classes
 from napari_affmae.data.held_out import hold_out
 from napari_affmae.data.labels import LabelledImage, LabelledSampler, class_table
+from napari_affmae.data.records import ImageRecord
 from napari_affmae.data.scan import collection_from_arrays, scan
 from napari_affmae.errors import DataError, LabelError
 
@@ -214,7 +216,7 @@ def vanishing(tmp_path: Path, count: int) -> list[LabelledImage]:
 
 def test_an_image_that_vanished_is_left_out_until_none_remains(tmp_path: Path) -> None:
     examples = vanishing(tmp_path, 3)
-    cut = sampler(examples, cache_bytes=0)
+    cut, unread = sampler(examples, cache_bytes=0), sampler(examples)
     whole = [cut.batch(step)[0] for step in range(4)]
     (tmp_path / "1.png").unlink()
     for step in range(4):
@@ -226,7 +228,7 @@ def test_an_image_that_vanished_is_left_out_until_none_remains(tmp_path: Path) -
     for name in ("0.png", "2.png"):
         (tmp_path / name).unlink()
     with pytest.raises(DataError, match=r"none of the 3 labelled images can be read any more, the last because .*drive"):
-        cut.batch(5)
+        unread.batch(5)
 
 
 def test_images_that_vanished_with_all_but_one_class_end_the_training(tmp_path: Path) -> None:
@@ -236,3 +238,25 @@ def test_images_that_vanished_with_all_but_one_class_end_the_training(tmp_path: 
     (tmp_path / "0.png").unlink()
     with pytest.raises(DataError, match=r"0\.png.*only class 1 is painted on the images that are left"):
         cut.batch(0)
+
+
+def test_tiles_of_large_images_are_the_same_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = painted()
+    Image.fromarray(painted(2) * 60).save(tmp_path / "b.png")
+    array = zarr.create_array(tmp_path / "a.zarr", shape=labels.shape, chunks=(16, 16), dtype="uint16")
+    array[:] = np.random.default_rng(1).integers(0, 65_000, labels.shape)
+    examples = [LabelledImage(record, painted(2 * place)) for place, record in enumerate(scan(tmp_path).records)]
+    whole, in_parts = sampler(examples), sampler(examples, cache_bytes=1000)
+    expected = [whole.batch(step) for step in range(3)]
+    read, reads = ImageRecord.read, []
+
+    def noted(record: ImageRecord) -> np.ndarray:
+        reads.append(record.name)
+        return read(record)
+
+    monkeypatch.setattr(ImageRecord, "read", noted)
+    for step in (2, 0, 1):
+        for found, wanted in zip(in_parts.batch(step), expected[step], strict=True):
+            np.testing.assert_array_equal(found, wanted)
+    assert reads == ["b.png"], "which cannot be read in parts, and is kept"
+    np.testing.assert_array_equal(in_parts.image(0)[20:60, 30:90, 0], array[20:60, 30:90])

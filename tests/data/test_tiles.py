@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from PIL import Image
 
 from napari_affmae.card import Normalisation
 from napari_affmae.data.crops import crop, reflected, start_at
 from napari_affmae.data.image_cache import ImageCache
-from napari_affmae.data.records import ImageCollection
+from napari_affmae.data.records import ImageCollection, ImageRecord
 from napari_affmae.data.scan import collection_from_arrays, scan
 from napari_affmae.data.tiles import TileSampler
 from napari_affmae.errors import DataError
@@ -141,3 +142,62 @@ def test_cached_batches_are_quick() -> None:
         times.append(time.perf_counter() - started)
     # Measured 6 ms on one core; a tenth of a second leaves room for a busy machine.
     assert min(times) < 0.1
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the images that are read as a whole, in order."""
+    names: list[str] = []
+    read = ImageRecord.read
+
+    def noted(record: ImageRecord) -> np.ndarray:
+        names.append(record.name)
+        return read(record)
+
+    monkeypatch.setattr(ImageRecord, "read", noted)
+    return names
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_images_that_are_not_all_kept_are_read_once_a_step_at_most(tmp_path: Path, reads: list[str], kept: int) -> None:
+    for index in range(4):
+        Image.fromarray(RNG.integers(0, 256, (40, 50), dtype=np.uint8)).save(tmp_path / f"{index}.png")
+    images = scan(tmp_path)
+    expected = TileSampler(images, PLAIN, 32, 24, seed=0)
+    sampler = TileSampler(images, PLAIN, 32, 24, seed=0, cache_bytes=kept * 2000)
+    for step in range(3):
+        wanted = expected.batch(step)
+        reads.clear()
+        np.testing.assert_array_equal(sampler.batch(step), wanted)
+        # One is kept whatever its size.
+        assert len(reads) == len(set(reads)) == 4 - (max(kept, 1) if step else 0)
+
+
+def on_disk(folder: Path) -> ImageCollection:
+    """Return zarr images of (100, 30) and (50, 120) pixels."""
+    for name, shape in (("a", (100, 30)), ("b", (50, 120))):
+        array = zarr.create_array(folder / f"{name}.zarr", shape=shape, chunks=(16, 16), dtype="uint16")
+        array[:] = RNG.integers(0, 65_000, shape)
+    return scan(folder)
+
+
+def test_tiles_of_a_large_image_on_disk_are_read_alone_and_are_the_same(tmp_path: Path, reads: list[str]) -> None:
+    images = on_disk(tmp_path)
+    expected = [TileSampler(images, PLAIN, 32, 16, seed=0).batch(step) for step in range(3)]
+    sampler = TileSampler(images, PLAIN, 32, 16, seed=0, cache_bytes=1000)
+    reads.clear()
+    for step in (2, 0, 1):
+        np.testing.assert_array_equal(sampler.batch(step), expected[step])
+    assert not reads
+
+
+def test_a_large_image_on_disk_that_breaks_is_replaced_and_noted(tmp_path: Path) -> None:
+    images = on_disk(tmp_path)
+    sampler = TileSampler(images, PLAIN, 32, 16, seed=0, cache_bytes=1000)
+    sampler.batch(0)
+    for chunk in (tmp_path / "b.zarr" / "c").rglob("*"):
+        if chunk.is_file():
+            chunk.write_bytes(b"no chunk")
+    assert sampler.batch(1).shape == (16, 1, 32, 32)
+    assert [item.name for item in sampler.lost] == ["b.zarr"]
+    assert "b.zarr" in sampler.lost[0].reason

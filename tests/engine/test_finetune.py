@@ -6,6 +6,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ from napari_affmae.config import Budget, FinetuneConfig
 from napari_affmae.control import JobControl
 from napari_affmae.data.image_cache import ImageCache
 from napari_affmae.data.labels import LabelledImage
+from napari_affmae.data.lazy_plane import LazyPlane
 from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.engine import finetune as finetune_module
 from napari_affmae.engine import loop
 from napari_affmae.engine import losses as losses_module
 from napari_affmae.engine.evaluate import evaluate
 from napari_affmae.engine.finetune import finetune
+from napari_affmae.engine.image_fit import check_range
 from napari_affmae.engine.segment import rescaling
 from napari_affmae.errors import ConfigError, DataError, LabelError, ModelFileError
 from napari_affmae.events import CheckpointSaved, Done, Event, Notice, PartBegun, Progress, Score, Started
@@ -612,6 +615,17 @@ def test_images_of_which_a_network_sees_but_one_value_are_refused(
     assert not (tmp_path / "run" / "model.safetensors").exists()
     mae.card = mae.card.replace(normalisation=None)
     list(finetune(mae, labelled, tmp_path / "fresh", finetuning.replace(budget=Budget(steps=1))))
+
+
+def test_all_of_an_image_that_is_read_in_parts_is_looked_at_before_it_is_refused(blobs: tuple[np.ndarray, np.ndarray]) -> None:
+    statistics = Normalisation(low=(0.0,), high=(255.0,), mean=(100.0,), std=(30.0,))
+    for in_range in (False, True):
+        pixels = blobs[0].astype(np.uint16) * 200
+        pixels[40:50, 40:50] = 100 if in_range else 1000
+        in_parts = collection_from_arrays({"one": pixels}).records[0].open()
+        assert isinstance(in_parts, LazyPlane)
+        with nullcontext() if in_range else pytest.raises(DataError, match="sees nothing"):
+            assert "lie outside of the range" in (check_range([("one", in_parts)], statistics) or "")
 
 
 def of_size(examples: list[LabelledImage], *nanometres: float) -> list[LabelledImage]:

@@ -20,15 +20,31 @@ def reflected(start: int, length: int, size: int) -> npt.NDArray[np.intp]:
     return np.minimum(folded, period - folded)
 
 
-def crop(image: npt.NDArray[Any], row: int, column: int, tile: int) -> npt.NDArray[Any]:
+def to_read(start: int, length: int, size: int) -> tuple[npt.NDArray[np.intp], int, int]:
+    """Return the part of an axis that ``start .. start + length`` shows, and how it is made of that part.
+
+    Returns
+    -------
+    indices, first, last
+        ``length`` positions in the part ``first .. last`` (exclusive) of the axis.
+    """
+    indices = reflected(start, length, size)
+    first, last = int(indices.min()), int(indices.max()) + 1
+    return indices - first, first, last
+
+
+def crop(image: Any, row: int, column: int, tile: int) -> npt.NDArray[Any]:
     """Return ``[tile, tile, ...]`` of ``[H, W, ...]`` with its first pixel at (row, column), reflected beyond the image.
 
-    A view where the crop lies inside, a copy otherwise.
+    Nothing else is read of an image that is read part by part. A view of an array where the crop lies inside, a copy otherwise.
     """
     height, width = image.shape[:2]
+    rows, top, bottom = to_read(row, tile, height)
+    columns, left, right = to_read(column, tile, width)
+    part: npt.NDArray[Any] = image[top:bottom, left:right]
     if 0 <= row <= height - tile and 0 <= column <= width - tile:
-        return image[row : row + tile, column : column + tile]
-    return image[np.ix_(reflected(row, tile, height), reflected(column, tile, width))]
+        return part
+    return part[np.ix_(rows, columns)]
 
 
 def start_at(part: float, size: int, tile: int) -> int:

@@ -17,6 +17,7 @@ from .crops import crop, start_at
 from .held_out import Kind, keep_back
 from .image_cache import DEFAULT_BYTES, ImageCache
 from .label_images import LabelledImage
+from .lazy_plane import LazyPlane
 from .normalisation import apply
 from .records import ImageRecord, Skipped
 
@@ -145,8 +146,8 @@ class LabelledSampler:
         """Fingerprints of the images that tiles were cut from so far."""
         return list(self._cache.fingerprints.values())
 
-    def image(self, index: int) -> npt.NDArray[Any]:
-        """Return the pixels of an image, ``[H, W, C]``.
+    def image(self, index: int) -> npt.NDArray[Any] | LazyPlane:
+        """Return an image ``[H, W, C]``, to be sliced by rows and columns.
 
         Raises
         ------
@@ -173,7 +174,8 @@ class LabelledSampler:
         side = self._tile
         images = np.empty((self._batch, len(self._normalisation.mean), side, side), np.float32)
         targets = np.empty((self._batch, side, side), np.int64)
-        for place, class_index in enumerate(rng.choice(self._present, self._batch)):
+        drawn: list[tuple[int, int, int]] = []
+        for class_index in rng.choice(self._present, self._batch):
             index = int(rng.choice(len(self._records), p=self._image_weights[:, class_index]))
             around = self._places[index][class_index]
             width = self.targets[index].shape[1]
@@ -182,12 +184,15 @@ class LabelledSampler:
                 _start_around(position, size, side, rng)
                 for position, size in zip(pixel, self.targets[index].shape, strict=True)
             )
+            drawn.append((index, row, column))
+        for place in self._cache.order([index for index, _, _ in drawn]):
+            index, row, column = drawn[place]
             try:
-                image = self._cache[index]
+                pixels = self._cache.crop(index, row, column, side)
             except DataError as error:
                 self._lose(index, error)
                 return None
-            images[place] = apply(crop(image, row, column, side), self._normalisation)
+            images[place] = apply(pixels, self._normalisation)
             targets[place] = crop(self.targets[index], row, column, side)
         return images, targets
 

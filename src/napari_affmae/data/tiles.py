@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..card import Normalisation
 from ..errors import DataError
-from .crops import crop, start_at
+from .crops import start_at
 from .image_cache import DEFAULT_BYTES, ImageCache
 from .normalisation import apply
 from .records import ImageCollection, Skipped
@@ -79,21 +80,23 @@ class TileSampler:
         """
         rng = np.random.default_rng([self._seed, step])
         out = np.empty((self._batch, self._channels, self._tile, self._tile), np.float32)
-        for place, index in enumerate(rng.choice(len(self._records), self._batch, p=self._weights)):
-            # Drawn before reading, so that a lost image moves no other crop.
-            unit = rng.random(2)
-            image = self._read(int(index))
-            row, column = (start_at(part, size, self._tile) for part, size in zip(unit, image.shape[:2], strict=True))
-            out[place] = apply(crop(image, row, column, self._tile), self._normalisation)
+        indices = rng.choice(len(self._records), self._batch, p=self._weights).tolist()
+        # Drawn before reading, so that a lost image moves no other crop.
+        units = rng.random((self._batch, 2))
+        for place in self._cache.order(indices):
+            out[place] = apply(self._crop(indices[place], units[place]), self._normalisation)
         return out
 
-    def _read(self, index: int) -> npt.NDArray[np.generic]:
-        """Read an image, or the next readable one."""
+    def _crop(self, index: int, unit: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
+        """Cut a tile at a place in 0..1 of an image, or of the next readable one."""
         for candidate in ((index + offset) % len(self._records) for offset in range(len(self._records))):
             if candidate in self._lost_indices:
                 continue
+            record = self._records[candidate]
+            sides = (record.height, record.width)
+            row, column = (start_at(part, size, self._tile) for part, size in zip(unit, sides, strict=True))
             try:
-                return self._cache[candidate]
+                return self._cache.crop(candidate, row, column, self._tile)
             except DataError as error:
                 self._lost_indices.add(candidate)
                 self.lost.append(Skipped(self._records[candidate].name, str(error)))

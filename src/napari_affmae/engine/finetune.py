@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -226,8 +225,8 @@ class _Finetuning(Task):
         self._classes_from = NOT_FITTED if self._strokes else HEADS
         self._score: Score | None = None
 
-    def some_images(self) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-        """Yield the first images, with their names; training reads them whole in any case, and keeps what fits into memory."""
+    def some_images(self) -> Iterator[tuple[str, Any]]:
+        """Yield the first images with their names; training reads them in any case, and keeps what fits into memory."""
         for index, record in enumerate(self._records[:_LOOKED_AT]):
             with suppress(DataError):  # training leaves it out and says so
                 yield record.name, self.sampler.image(index)

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..card import ModelCard, Normalisation, PixelSize
 from ..data.normalisation import apply, clipped_part
@@ -60,8 +59,8 @@ def other_range(name: str, image: ArraySource, normalisation: Normalisation) -> 
     )
 
 
-def check_range(images: Iterable[tuple[str, npt.NDArray[Any]]], normalisation: Normalisation) -> str | None:
-    """Say which is the first of labelled images ``[H, W, C]`` that are largely out of range, if any.
+def check_range(images: Iterable[tuple[str, Any]], normalisation: Normalisation) -> str | None:
+    """Say which is the first of labelled images ``[H, W, C]`` that are largely out of range, if any; only these are read whole.
 
     Raises
     ------
@@ -72,7 +71,7 @@ def check_range(images: Iterable[tuple[str, npt.NDArray[Any]]], normalisation: N
     for name, pixels in images:
         notice = other_range(name, ArraySource(pixels), normalisation)
         first = first or notice
-        seen = seen or notice is None or bool(np.ptp(apply(pixels, normalisation), axis=(1, 2)).any())
+        seen = seen or notice is None or bool(np.ptp(apply(np.asarray(pixels), normalisation), axis=(1, 2)).any())
     if first is not None and not seen:
         raise DataError(f"the network sees nothing of the labelled images: {first}")
     return first

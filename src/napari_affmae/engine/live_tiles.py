@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..data.crops import reflected
+from ..data.crops import to_read
 from .image_source import ImageSource
 from .tiling import FloatArray, cover
 from .uncertainty import uncertainty
@@ -101,8 +101,8 @@ class TiledImage:
 
     def read(self, top: int, left: int) -> FloatArray:
         """Return the pixels of a tile."""
-        rows, inner_top, inner_bottom = _inside(top, self.tile, self.height)
-        columns, inner_left, inner_right = _inside(left, self.tile, self.width)
+        rows, inner_top, inner_bottom = to_read(top, self.tile, self.height)
+        columns, inner_left, inner_right = to_read(left, self.tile, self.width)
         pixels = self._source.read(inner_top, inner_bottom, inner_left, inner_right)
         if pixels.shape[1:] == (self.tile, self.tile):
             return pixels
@@ -188,10 +188,3 @@ def _most_central(starts: Sequence[int], tile: int, positions: Ints) -> npt.NDAr
     """Return for each position the number of the tile in whose middle it lies most nearly."""
     nearest: npt.NDArray[np.intp] = np.abs(2 * (positions[:, None] - np.array(starts)) - tile).argmin(axis=1)
     return nearest
-
-
-def _inside(start: int, tile: int, size: int) -> tuple[npt.NDArray[np.intp], int, int]:
-    """Return the first and last pixels to read for a tile that may reach beyond an axis, and how the tile is made of them."""
-    indices = reflected(start, tile, size)
-    first, last = int(indices.min()), int(indices.max()) + 1
-    return indices - first, first, last
