@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -264,6 +265,16 @@ def test_classes_are_found_again_by_their_names() -> None:
     for theirs in (cell.replace(name="other"), cell.replace(id=9)):
         with pytest.raises(LabelError, match=rf"{theirs.id} \({theirs.name}\) of the labels is none of the model's"):
             places_by_name([theirs], (background, cell, spot.replace(name="c1")))
+
+
+def test_a_few_strokes_on_a_large_image_take_little_more_memory_than_their_targets() -> None:
+    labels = np.zeros((1000, 1000), np.uint8)
+    labels[100:110, 100:400], labels[500:510, 100:400] = 1, 2
+    tracemalloc.start()
+    targets = to_targets(labels, table(1, 2), sparse=True)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.2 * targets.nbytes
 
 
 @pytest.mark.parametrize("sparse", [True, False])

@@ -15,6 +15,7 @@ from napari_affmae.control import LiveControl
 from napari_affmae.data.classes import default_classes
 from napari_affmae.data.fingerprint import label_fingerprint
 from napari_affmae.data.labels import LabelledImage
+from napari_affmae.data.records import ImageCollection
 from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.engine.class_heads import with_classes
 from napari_affmae.engine.described_paint import DescribedPaint, result_of
@@ -23,6 +24,7 @@ from napari_affmae.engine.finetune import start_segmenter
 from napari_affmae.engine.fit_readout import balanced_loss_on, fit_readout
 from napari_affmae.engine.image_source import ArraySource
 from napari_affmae.engine.live import LiveSession
+from napari_affmae.engine.live_fine import FineTraining
 from napari_affmae.engine.live_paint import Paint, spread
 from napari_affmae.engine.live_request import LiveRequest
 from napari_affmae.engine.live_tiles import Canvas, Region, TiledImage, finished_bands
@@ -848,3 +850,30 @@ def test_a_painted_image_that_is_closed_is_not_taken_for_undone(open_session, im
     events = list(session.round(LiveRequest(2, [], images.records[1], None, closed), LiveControl()))
     assert all(event.labels.all() for event in events if isinstance(event, LivePrediction)), "what was learned is shown"
     assert [event.number for event in events if isinstance(event, LiveRound)] == [1, 2]
+
+
+def test_a_refinement_that_nobody_waits_for_looks_at_nothing(open_session, images, strokes, monkeypatch):
+    session = open_session()
+    list(session.round(request(images, strokes), LiveControl()))
+    for place in ("_take", "_open"):
+        monkeypatch.setattr(session, place, lambda *_: pytest.fail("a stroke waits for this"))
+    monkeypatch.setattr(FineTraining, "sampler", lambda *_: pytest.fail("a stroke waits for this"))
+    assert not list(session.refine(request(images, strokes, 2), LiveControl(3)))
+
+
+@pytest.mark.parametrize("also", [False, True])
+def test_the_network_learns_nothing_from_paint_on_very_large_images(open_session, blobs, strokes, monkeypatch, also):
+    large = collection_from_arrays({"large": np.tile(blobs[0], (2, 1))}).records[0]
+    small = collection_from_arrays({"small": blobs[0]}).records[0]
+    monkeypatch.setattr("napari_affmae.engine.live.MOST_PIXELS", blobs[0].size)
+    session = LiveSession(open_session().model, CLASSES, ImageCollection((large,)), CONFIG)
+    paint = np.concatenate([strokes, np.zeros_like(strokes)])
+    examples = [LabelledImage(large, paint), *[LabelledImage(small, strokes)] * also]
+    wanted = LiveRequest(1, examples, large, Region(0, 0, 20, 20))
+    list(session.round(wanted, LiveControl()))
+    asked = []
+    sampler = FineTraining.sampler
+    monkeypatch.setattr(FineTraining, "sampler", lambda fine, given: asked.append(given) or sampler(fine, given))
+    found = done(list(session.refine(replace(wanted, generation=2), LiveControl())))
+    assert (found.steps > 0) == also
+    assert [example.name for given in asked for example in given] == ["small"] * also

@@ -133,15 +133,17 @@ def to_targets(labels: npt.NDArray[Any], classes: Sequence[ClassInfo], sparse: b
             f"the classes count from 0 ({zero.name}), but in paint 0 means not labelled, so that its ids may mean others: "
             "give labels of all pixels (without --sparse), or a model that learned from such paint"
         )
+    if sparse:
+        # Paint is sparse: everything but the search for it works on the painted pixels alone.
+        painted = np.flatnonzero(labels)
+        targets = np.full(labels.shape, IGNORE, np.int64)
+        targets.reshape(-1)[painted] = to_targets(labels.reshape(-1)[painted], classes, sparse=False)
+        return targets
     table = [info.id for info in classes]
     order = np.argsort(table)
     sorted_ids = np.asarray(table)[order]
     place = np.searchsorted(sorted_ids, labels).clip(max=len(table) - 1)
     known = sorted_ids[place] == labels
-    targets: npt.NDArray[np.int64] = np.where(known, order[place], IGNORE)
-    if sparse:
-        known |= labels == 0
-        targets[labels == 0] = IGNORE
     if not known.all():
         least = int(labels[~known].min())
         unlabelled = "use --sparse if 0 means not labelled, " if least == 0 else ""
@@ -149,7 +151,8 @@ def to_targets(labels: npt.NDArray[Any], classes: Sequence[ClassInfo], sparse: b
             f"the labels hold id {least}, but the classes are {_listed(classes)}; {unlabelled}add the class or correct the "
             "labels, or, if they number instances, turn them into foreground and background (--foreground)"
         )
-    return targets
+    indices: npt.NDArray[np.int64] = order[place].astype(np.int64, copy=False)
+    return indices
 
 
 def places_by_name(theirs: Sequence[ClassInfo], classes: Sequence[ClassInfo]) -> npt.NDArray[np.int64]:

@@ -38,7 +38,7 @@ from .image_fit import at_scale_of, other_range
 from .image_source import ArraySource
 from .live_closed import ClosedPaint
 from .live_features import FeatureCache
-from .live_fine import FineTraining
+from .live_fine import MOST_PIXELS, FineTraining
 from .live_paint import Paint, PaintedPixels, pixels_of, without
 from .live_predict import nothing_on, predict_outwards
 from .live_record import LiveRecord
@@ -231,22 +231,26 @@ class LiveSession:
     def refine(self, request: LiveRequest, control: LiveControl) -> Iterator[Event]:
         """Train the whole network for some seconds on part of the paint; then predict as :meth:`round` does.
 
-        What was learned is kept only if a readout on it does better on the paint that was kept back. Where the paint on open
-        images cannot spare any, nothing is trained. With fewer than two classes painted, it is :meth:`round`.
+        What was learned is kept only if a readout on it does better on the paint that was kept back. Only paint on open images
+        of up to ``live_fine.MOST_PIXELS`` counts; where it cannot spare any, nothing is trained. With fewer than two classes
+        painted, it is :meth:`round`.
         """
         with device_errors(self.device, ADVICE), limited_threads(self._threads), suppress(Superseded):
-            self._take(request)
             stale = partial(control.stale, request.generation)
+            if stale():
+                return
+            self._take(request)
             if len(self.paint.present) < 2:
                 yield from self.round(request, control)
                 return
             before = after = None
             steps = 0
-            opened = {example.name for example in self._examples}
+            examples = [example for example in self._examples if example.record.height * example.record.width <= MOST_PIXELS]
+            opened = {example.name for example in examples}
             painted = [part for part in self.paint.all if part.image in opened]
             kept: list[PaintedPixels] = []
             if len({class_id for part in painted for class_id in np.unique(part.classes).tolist()}) > 1:
-                sampler = self._fine.sampler(self._examples)
+                sampler = self._fine.sampler(examples)
                 kept = [pixels_of(part.record.name, part.targets) for part in sampler.held_out]
             if kept:
                 learned = without(painted, kept)

@@ -28,6 +28,9 @@ _PIXELS_CPU, _PIXELS = 256**2, 8 * 512**2
 
 _WARM_UP = 0.2
 
+MOST_PIXELS = 1 << 26
+"""Pixels of an image up to which its paint is trained on: the sampler looks at all of them, and a stroke waits for that."""
+
 
 class FineTraining:
     """Optimizer steps on the whole network and its heads, with one optimizer that lives as long as the session.
