@@ -1,8 +1,8 @@
 """The tiles of one image, for live training: which of them show a place, what is on them, and how predictions add up.
 
-The tiles are those that a segmentation of the image would use (:mod:`~napari_affmae.engine.tiling`), so that live predictions
-and later ones agree, and so that one encoded tile serves training and prediction alike. All of them have the same size: small
-images are padded by reflection.
+The tiles are laid and blended as those of a segmentation (:mod:`~napari_affmae.engine.tiling`), but overlap by half as much:
+live predictions are close to later ones, and with the same overlap equal to them. Training and prediction share them, so that
+one encoded tile serves both. All of them have the same size: small images are padded by reflection.
 """
 
 from __future__ import annotations
