@@ -124,6 +124,7 @@ class LiveSession:
         self._learned_counts = self.paint.counts
         self._began_with = self.model.readout, self._heads_trained
         self._began_weights: dict[str, torch.Tensor] | None = None
+        self._predicted: set[str] = set()
         self.unsaved = False
         self._described = DescribedPaint(self.model.num_classes, self.device)
         self._closed = ClosedPaint()
@@ -178,10 +179,10 @@ class LiveSession:
             stale = partial(control.stale, request.generation)
             before = after = None
             steps = 0
-            undone = len(self.paint.present) < 2 and bool(self._learned) and not self._closed.waiting
-            if undone:
-                self._put_back()
-            elif (self.paint.changed or self._unfitted) and len(self.paint.present) > 1:
+            if len(self.paint.present) < 2:
+                if self._learned and not self._closed.waiting:
+                    self._put_back()
+            elif self.paint.changed or self._unfitted:
                 rows = self._all_rows(stale)
                 newest = self._rows(self.paint.new, _NEW_PIXELS, stale) if self.paint.partly_new else rows
                 before = loss_on(self.model.readout, newest, self.model.num_classes)
@@ -197,7 +198,8 @@ class LiveSession:
             if self._knows:
                 yield from self._predict(request, control, done)
             else:
-                if undone and request.image is not None:
+                # Every time: a window drops what comes after its next request.
+                if request.image is not None and request.image.name in self._predicted:
                     yield nothing_on(request.image, request.generation)
                 yield replace(done, seconds=time.perf_counter() - request.asked)
                 self._look_ahead(request, control)
@@ -350,6 +352,7 @@ class LiveSession:
         if request.image is None:
             yield replace(done, seconds=time.perf_counter() - request.asked)
             return
+        self._predicted.add(request.image.name)
         name, ids = request.image.name, np.array([info.id for info in self.classes], np.uint8)
         for event in predict_outwards(name, self._tiled[name], request.visible, ids, self.predict, control, request.generation):
             yield event
