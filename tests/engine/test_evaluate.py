@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_affmae.card import ClassInfo, ModelCard
+from napari_affmae.card import ClassInfo, ModelCard, Normalisation, PixelSize
 from napari_affmae.data.labels import LabelledImage
+from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.engine import evaluate as evaluate_module
 from napari_affmae.engine.confusion import Confusion
 from napari_affmae.engine.evaluate import evaluate
@@ -92,6 +93,23 @@ def test_classes_are_matched_by_name_where_the_labels_have_names(
     dense = evaluate(model, examples, device="cpu")
     result = evaluate(model, painted, device="cpu", sparse=True, classes=classes)
     np.testing.assert_array_equal(result.confusion, dense.confusion)
+
+
+def test_images_that_do_not_fit_the_network_are_told(micro: ModelConfig, examples: list[LabelledImage]) -> None:
+    model = Segmenter(micro, 2)
+    model.card = ModelCard(
+        classes=tuple(ClassInfo(id=i, name=f"c{i}", color="#000000") for i in range(2)),
+        normalisation=Normalisation(low=(0,), high=(255,), mean=(120,), std=(60,)),
+        pixel_size=PixelSize(y=8, x=8, unit="nanometer"),
+    )
+    pixels = examples[0].record.read()[..., 0]
+    arrays = {"fits": pixels, "brighter": pixels.astype(np.uint16) * 200}
+    records = collection_from_arrays(arrays, PixelSize(y=32, x=32, unit="nanometer")).records
+    result = evaluate(model, [LabelledImage(record, examples[0].labels) for record in records], device="cpu")
+    scaled, clipped = result.notices
+    assert "of the pixels of brighter lie outside of the range of values" in clipped
+    assert "32 nm per pixel, the model was trained at 8 nm" in scaled
+    assert not evaluate(model, examples, device="cpu").notices
 
 
 def test_labels_without_paint(micro: ModelConfig, examples: list[LabelledImage]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -69,6 +70,8 @@ def evaluate(
             classes=labelled.classes,
             on_progress=on_progress,
         )
+    for notice in result.notices:
+        print(f"note: {notice}", file=sys.stderr)
     figures = {
         "miou": result.miou,
         "iou": result.iou,

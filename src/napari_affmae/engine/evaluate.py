@@ -16,7 +16,9 @@ from ..data.labels import LabelledImage, to_targets
 from ..errors import LabelError
 from ..model.segmenter import Segmenter
 from .confusion import Confusion
-from .segment import load_segmenter, segment
+from .image_fit import other_range
+from .image_source import ArraySource
+from .segment import load_segmenter, rescaling, segment
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +39,8 @@ class Evaluation:
         Number of labelled pixels.
     confusion
         int64 ``[K, K]``: rows are true classes, columns predicted ones, in the order of the class table.
+    notices
+        How the images do not fit the network, in their pixel size or the range of their values: one sentence each.
     """
 
     miou: float
@@ -45,6 +49,7 @@ class Evaluation:
     majority_miou: float
     pixels: int
     confusion: npt.NDArray[np.int64]
+    notices: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -96,12 +101,25 @@ def evaluate(
     if not any((target >= 0).any() for target in targets):
         raise LabelError("nothing is labelled, so there is nothing to compare with; give images with labels")
     confusion = Confusion(own)
+    notices: dict[str, str] = {}  # the first of its kind: images of a folder are mostly alike
     for number, (example, target) in enumerate(zip(examples, targets, strict=True), start=1):
         image = example.record.read()
+        statistics = network.card.normalisation
+        clipped = other_range(example.name, ArraySource(image), statistics) if statistics is not None else None
+        _, scaled = rescaling(network, example.record.pixel_size)
+        for kind, notice in (("range", clipped), ("scale", scaled)):
+            if notice is not None:
+                notices.setdefault(kind, notice)
         result = segment(network, image, device=device, pixel_size=example.record.pixel_size, views=views)
         confusion.add(to_targets(result.labels, own, sparse=False), target)
         if on_progress is not None:
             on_progress(number, len(examples))
     return Evaluation(
-        confusion.miou, confusion.iou, confusion.accuracy, confusion.majority_miou, confusion.pixels, confusion.matrix
+        confusion.miou,
+        confusion.iou,
+        confusion.accuracy,
+        confusion.majority_miou,
+        confusion.pixels,
+        confusion.matrix,
+        tuple(notices.values()),
     )
