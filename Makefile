@@ -41,11 +41,13 @@ pytest: install ## the tests, in two processes; PYTEST_ARGUMENTS="-k word" runs 
 	$(if $(PYTEST_ARGUMENTS),$(call in_screen,99) $(BIN)/python -m pytest $(PYTEST_ARGUMENTS), \
 	    $(MAKE) --no-print-directory -j2 pytest-widgets pytest-rest)
 
+# Live mode's tests mostly compute, so that the two processes take about equally long.
+LIVE := tests/widgets/test_live.py
 pytest-widgets:
-	$(call in_screen,99) $(BIN)/python -m pytest tests/widgets
+	$(call in_screen,99) $(BIN)/python -m pytest tests/widgets --ignore=$(LIVE)
 
 pytest-rest:
-	$(call in_screen,199) $(BIN)/python -m pytest tests --ignore=tests/widgets
+	$(call in_screen,199) $(BIN)/python -m pytest $(LIVE) $(filter-out tests/widgets tests/conftest.py tests/__pycache__,$(wildcard tests/*))
 
 bench: install ## steps of this machine against a compiled ViT-MAE; figures go to bench.json, too
 	$(BIN)/napari-affmae bench --out bench.json

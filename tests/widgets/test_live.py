@@ -208,16 +208,16 @@ def test_the_model_that_is_saved_after_switching_off_is_the_one_that_is_used(doc
     paint_two_classes(dock, layer)
     qtbot.waitUntil(lambda: len(rounds(dock)) >= 1 and settled(dock), timeout=ROUND)
     before = dock.session.state.segmenter
-    save, off = LiveSession.save, threading.Event()
+    save, saving, off = LiveSession.save, threading.Event(), threading.Event()
 
     def save_when_off(session, path):
+        saving.set()
         off.wait(60)
         return save(session, path)
 
     monkeypatch.setattr(LiveSession, "save", save_when_off)
-    done = len(rounds(dock))
     stroke(dock, (0, 0))
-    qtbot.waitUntil(lambda: len(rounds(dock)) > done, timeout=ROUND)
+    qtbot.waitUntil(saving.is_set, timeout=ROUND)
     click(dock.label.live)
     off.set()
     qtbot.waitUntil(lambda: not live.runner.running, timeout=ROUND)
