@@ -161,7 +161,7 @@ def test_checkpoint_that_would_run_code_is_refused(affmae, tmp_path):
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("command", ["pretrain", "finetune", "segment", "inspect", "evaluate"])
+@pytest.mark.parametrize("command", ["pretrain", "finetune", "segment", "inspect", "evaluate", "bench"])
 def test_a_wrong_word_for_the_kernels(affmae, images, labels, finetuned, tmp_path, monkeypatch, command):
     monkeypatch.setenv("AFFMAE_KERNELS", "fast")
     labelled = ("--images", images, "--labels", labels)
@@ -171,6 +171,7 @@ def test_a_wrong_word_for_the_kernels(affmae, images, labels, finetuned, tmp_pat
         "segment": ("segment", finetuned, images / "a.png", "--out", tmp_path / "out"),
         "inspect": ("inspect", finetuned, images / "a.png", "--out", tmp_path / "out"),
         "evaluate": ("evaluate", finetuned, *labelled),
+        "bench": ("bench", "--case", "cpu-train"),
     }[command]
     fails(affmae(*words), "AFFMAE_KERNELS must be auto, pytorch or triton, got 'fast'")
 

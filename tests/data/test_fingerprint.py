@@ -58,3 +58,24 @@ def test_labels_are_never_copied_whole() -> None:
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < labels.nbytes
+
+
+@pytest.mark.parametrize("shape", [(2000, 700), (300, 100, 3)])
+def test_of_a_very_large_image_windows_count(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]) -> None:
+    monkeypatch.setattr("napari_affmae.data.fingerprint._MOST", 50_000)
+    pixels = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
+    seen = np.zeros(shape[:2], bool)
+
+    class Parts:
+        def __getitem__(self, at: tuple[slice, slice]) -> np.ndarray:
+            seen[at] = True
+            return pixels[at]
+
+    parts = Parts()
+    parts.shape, parts.ndim, parts.dtype = pixels.shape, pixels.ndim, pixels.dtype
+    own = fingerprint(pixels)
+    assert fingerprint(parts) == own
+    assert seen[0, 0]
+    assert seen[-1, -1]
+    pixels[-1, -1] ^= 1
+    assert fingerprint(pixels) != own

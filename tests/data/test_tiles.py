@@ -13,6 +13,7 @@ from PIL import Image
 
 from napari_affmae.card import Normalisation
 from napari_affmae.data.crops import crop, reflected, start_at
+from napari_affmae.data.fingerprint import fingerprint
 from napari_affmae.data.image_cache import ImageCache
 from napari_affmae.data.records import ImageCollection, ImageRecord
 from napari_affmae.data.scan import collection_from_arrays, scan
@@ -189,6 +190,7 @@ def test_tiles_of_a_large_image_on_disk_are_read_alone_and_are_the_same(tmp_path
     for step in (2, 0, 1):
         np.testing.assert_array_equal(sampler.batch(step), expected[step])
     assert not reads
+    assert sorted(sampler.fingerprints) == sorted(fingerprint(record.read()) for record in images.records)
 
 
 def test_a_large_image_on_disk_that_breaks_is_replaced_and_noted(tmp_path: Path) -> None:

@@ -69,6 +69,13 @@ def test_a_model_is_no_checkpoint(tmp_path: Path, micro: ModelConfig) -> None:
         load_checkpoint(path, "pretrain")
 
 
+def test_a_checkpoint_of_an_older_version(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for ours, told in ((3, "older version: go on with that one"), (1, "update napari-affmae")):
+        monkeypatch.setattr("napari_affmae.engine.checkpoint._FORMAT", ours)
+        with pytest.raises(ModelFileError, match=told):
+            load_checkpoint(saved, "pretrain")
+
+
 def test_another_jobs_checkpoint(saved: Path) -> None:
     with pytest.raises(ModelFileError, match="belongs to a pretrain run, not to finetune"):
         load_checkpoint(saved, "finetune")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from napari_affmae.control import JobControl
 from napari_affmae.data.image_cache import ImageCache
 from napari_affmae.data.labels import LabelledImage
 from napari_affmae.data.lazy_plane import LazyPlane
+from napari_affmae.data.records import Skipped
 from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.engine import finetune as finetune_module
 from napari_affmae.engine import loop
@@ -29,7 +31,8 @@ from napari_affmae.engine.evaluate import evaluate
 from napari_affmae.engine.finetune import finetune
 from napari_affmae.engine.image_fit import check_range
 from napari_affmae.engine.segment import rescaling
-from napari_affmae.errors import ConfigError, DataError, LabelError, ModelFileError
+from napari_affmae.engine.task import Task
+from napari_affmae.errors import ConfigError, DataError, LabelError, ModelFileError, StorageError
 from napari_affmae.events import CheckpointSaved, Done, Event, Notice, PartBegun, Progress, Score, Started
 from napari_affmae.model.mae import MaskedAutoencoder
 from napari_affmae.model.model_file import load_model, save_model
@@ -306,6 +309,37 @@ def test_steps_are_saved_before_a_readout_that_fails(
     with pytest.raises(DataError, match="vanished"):
         list(finetune(mae, [strokes], tmp_path, finetuning.replace(budget=Budget(steps=2)), sparse=True))
     assert load_model(tmp_path).card.history[-1]["steps"] == 2
+
+
+def test_a_run_on_strokes_that_died_before_its_model_was_written_fits_its_readout_when_it_is_taken_up(
+    tmp_path: Path, mae: MaskedAutoencoder, strokes: LabelledImage, finetuning: FinetuneConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise StorageError("no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("napari_affmae.engine.loop.save_model", full)
+        with pytest.raises(StorageError):
+            list(finetune(mae, [strokes], tmp_path, finetuning, sparse=True))
+    assert (tmp_path / "checkpoint.safetensors").is_file()
+    assert not (tmp_path / "model.safetensors").exists()
+    *_, done = finetune(mae, [strokes], tmp_path, finetuning, sparse=True, resume=True)
+    assert isinstance(done, Done)
+    assert done.summary["classes_from"] != NOT_FITTED
+    assert load_model(tmp_path).card.history[-1]["figures"]["classes_from"] != NOT_FITTED
+
+
+def test_an_image_that_is_lost_while_another_is_told_of_is_told_of_next() -> None:
+    class Growing(list[Skipped]):
+        def __getitem__(self, at: Any) -> Any:
+            told = super().__getitem__(at)
+            if len(self) == 1:
+                self.append(Skipped("b.tif", "gone"))  # as a reading thread may
+            return told
+
+    lost, task = Growing([Skipped("a.tif", "gone")]), SimpleNamespace(job="finetune", _told_lost=0)
+    told = [event.message for _ in range(3) for event in Task.left_out(task, lost)]
+    assert ["a.tif" in told[0], "b.tif" in told[1], len(told)] == [True, True, 2]
 
 
 def test_training_goes_on_without_an_image_that_vanished(

@@ -37,7 +37,7 @@ def bench(
 
     from ..bench.cases import CASES
     from ..bench.run import check_operators, describe_machine, measure
-    from ..engine.device import resolve_device
+    from ..engine.device import device_errors, resolve_device
 
     chosen = _chosen(case)
     device = resolve_device("auto")
@@ -46,9 +46,11 @@ def bench(
         on_cpu = " ".join(f"--case {entry.name}" for entry in CASES if entry.device == "cpu")
         raise ConfigError(f"none of these cases can be measured here, they need a CUDA device; for a CPU there is {on_cpu}")
     places = [torch.device(kind) for kind in sorted({entry.device for entry in here})]
+    machine: dict[str, dict[str, str]] = {}
     for place in places:
-        check_operators(place)
-    machine = {place.type: describe_machine(place) for place in places}
+        with device_errors(place, "choose other cases"):
+            check_operators(place)
+            machine[place.type] = describe_machine(place)
     lines: list[dict[str, Any]] = []
     for entry in here:
         print(f"measuring {entry.name} …", file=sys.stderr, flush=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+import math
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import Any
 
@@ -12,11 +14,18 @@ import numpy.typing as npt
 _BAND = 1024
 """Rows that are hashed at a time."""
 
+_MOST = 1 << 30
+"""Bytes that are hashed as a whole; of more, windows are."""
 
-def fingerprint(pixels: npt.NDArray[Any]) -> str:
+_WINDOW, _PER_SIDE = 256, 8
+"""Side of such a window in pixels, and how many there are along each side of an image, evenly spaced."""
+
+
+def fingerprint(pixels: Any) -> str:
     """Return 16 hexadecimal digits that follow from the size, the type and the values of an image or of labels.
 
     A single channel counts as none: ``[H, W]`` and ``[H, W, 1]`` are the same image. Byte order and memory layout play no role.
+    Of more than a gigabyte the values in 64 windows count, so that little is read of what is read part by part.
     """
     return _hashed(pixels, pixels.dtype.newbyteorder("<"))
 
@@ -26,13 +35,24 @@ def label_fingerprint(labels: npt.NDArray[Any]) -> str:
     return _hashed(labels, np.dtype("<u4"))
 
 
-def _hashed(pixels: npt.NDArray[Any], kind: np.dtype[Any]) -> str:
+def _hashed(pixels: Any, kind: np.dtype[Any]) -> str:
     """Hash values as numbers of a kind, band by band: a copy of a whole image may not fit into memory."""
     shape = pixels.shape[:2] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels.shape
     digest = blake2b(repr((shape, kind.str)).encode(), digest_size=8)
-    for top in range(0, len(pixels), _BAND):
-        digest.update(np.ascontiguousarray(pixels[top : top + _BAND], kind).data)
+    for part in _windows(pixels) if math.prod(shape) * kind.itemsize > _MOST else _bands(pixels):
+        digest.update(np.ascontiguousarray(part, kind).data)
     return digest.hexdigest()
+
+
+def _bands(pixels: Any) -> Iterator[Any]:
+    for top in range(0, pixels.shape[0], _BAND):
+        yield pixels[top : top + _BAND, :]
+
+
+def _windows(pixels: Any) -> Iterator[Any]:
+    rows, columns = (np.linspace(0, max(0, side - _WINDOW), _PER_SIDE).astype(int).tolist() for side in pixels.shape[:2])
+    for top, left in itertools.product(rows, columns):
+        yield pixels[top : top + _WINDOW, left : left + _WINDOW]
 
 
 def summary(hashes: Iterable[str], count: int) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class ImageCache:
     Attributes
     ----------
     fingerprints
-        Of the images that were read as a whole so far, by index; see :func:`~napari_affmae.data.fingerprint.fingerprint`.
+        Of the images that were read so far, by index; see :func:`~napari_affmae.data.fingerprint.fingerprint`.
     """
 
     def __init__(self, records: Sequence[ImageRecord], limit: int = DEFAULT_BYTES) -> None:
@@ -59,8 +59,10 @@ class ImageCache:
         record = self._records[index]
         size = record.height * record.width * record.channels * np.dtype(record.dtype).itemsize
         if size > self._limit and lazy_plane(record) is not None:
-            self._in_parts[index] = record.open()
-            return self._in_parts[index]
+            plane: LazyPlane = record.open()
+            self.fingerprints[index] = fingerprint(plane)
+            self._in_parts[index] = plane
+            return plane
         # Before the image is read: two that are larger than the limit may be more than memory holds.
         while self._kept and self._bytes + size > self._limit:
             self._bytes -= self._kept.popitem(last=False)[1].nbytes

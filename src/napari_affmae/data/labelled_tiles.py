@@ -190,13 +190,20 @@ class LabelledSampler:
             try:
                 pixels = self._cache.crop(index, row, column, side)
             except DataError as error:
-                self._lose(index, error)
+                self.lose(index, error)
                 return None
             images[place] = apply(pixels, self._normalisation)
             targets[place] = crop(self.targets[index], row, column, side)
         return images, targets
 
-    def _lose(self, index: int, error: DataError) -> None:
+    def lose(self, index: int, error: DataError) -> None:
+        """Go on without an image that cannot be read any more.
+
+        Raises
+        ------
+        DataError
+            If those that are left hold paint of less than two classes.
+        """
         self.lost.append(Skipped(self._records[index].name, str(error)))
         self.targets[index] = np.full_like(self.targets[index], IGNORE)
         self._count()

@@ -57,7 +57,7 @@ class Checkpoint:
     Attributes
     ----------
     record
-        JSON values of the run that its model's history will hold: its curve, and the data that it has read.
+        JSON values of the run that its model's history will hold: its curve, its figures, and the data that it has read.
     """
 
     job: Job
@@ -142,8 +142,10 @@ def load_checkpoint(path: Path, job: Job) -> Checkpoint:
 def _parse(path: Path, text: str, job: Job) -> tuple[Progressed, ModelCard, dict[str, Any]]:
     try:
         header: dict[str, Any] = json.loads(text)
-        if header["format"] != _FORMAT:
+        if header["format"] > _FORMAT:
             raise ModelFileError(f"{path} has a format this version does not know; update napari-affmae")
+        if header["format"] < _FORMAT:
+            raise ModelFileError(f"{path} was begun by an older version: go on with that one, or start a new run")
         if header["job"] != job:
             raise ModelFileError(f"{path} belongs to a {header['job']} run, not to {job}; choose the folder of such a run")
         return Progressed(**header["progressed"]), ModelCard(**header["card"]), dict(header["record"])

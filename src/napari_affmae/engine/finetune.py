@@ -260,6 +260,7 @@ class _Finetuning(Task):
         heads = self._scored(step)
         fitting = stroke_readout(self.model, self.sampler, self._normalisation, self._tile, self._config.seed, self._device)
         readout = yield from relayed(fitting, lambda done: PartBegun("finetune", _FITTING, done))
+        yield from self.left_out(self.sampler.lost)
         self.model.readout, self._classes_from, self.unsaved = readout, READOUT, True
         self._predict = Predictor(self.model, self._device)  # the old one may have recorded the heads
         self._score = None

@@ -115,8 +115,10 @@ class Trainer:
             task.result = self.average.shown
         self.card = task.model.card
         if start is not None:
-            # The model may be of fewer steps, or lost; what the checkpoint says reaches as far as the run does.
-            task.earlier = {**_earlier_record(run, self.card), **start.record}
+            # The model may be of fewer steps, or lost. Curve and data of the checkpoint reach as far as the run does; its
+            # figures are those of a model that was to be written behind it, and may never have been.
+            reached = {name: start.record[name] for name in ("data", "curve")}
+            task.earlier = {**start.record, **_earlier_record(run, self.card), **reached}
         # A run on strokes that was taken up and stopped again: its model is of fewer steps, see Task.rough.
         behind = task.earlier.get("steps", self.done.step) < self.done.step
         self.unfinished = task.unfinished or behind
@@ -351,7 +353,7 @@ class Trainer:
         self.done = replace(self.done, elapsed=self.clock.elapsed, scaler=scaler)
         average = self.average.state() if self.average is not None else None
         facts = {**self.task.provenance(), "curve": self.curve.record()}
-        record = {"data": facts["data"], "curve": facts["curve"]}
+        record = {name: facts[name] for name in ("data", "curve", "figures")}
         save_checkpoint(self.folder.checkpoint, self.task.job, self.done, self.card, record, model, self.optimizer, average)
         # Behind the checkpoint: where there is none, a new run may begin, and there must be no model that it would replace.
         if not (self.task.rough and self.folder.model.is_file()):

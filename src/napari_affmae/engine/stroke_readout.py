@@ -14,6 +14,7 @@ import torch
 from ..card import Normalisation
 from ..config import LiveConfig
 from ..data.labels import LabelledSampler
+from ..errors import DataError
 from ..model.readout import Readout
 from ..model.segmenter import Segmenter
 from .described_paint import describe_pixels, relayed
@@ -50,18 +51,38 @@ def stroke_readout(
     """Fit a readout to the labels that a network was trained on; yield the part of it that is done. The network stays as it is.
 
     The opinion of the heads does not count: they know these labels by heart. How often a class was painted does not, either:
-    people paint what is rare as much as what is everywhere.
+    people paint what is rare as much as what is everywhere. An image that cannot be read any more is left out, and noted in the
+    sampler's ``lost``.
 
     Raises
     ------
     DataError
-        If an image cannot be read any more.
+        If the images that can still be read hold paint of less than two classes.
     """
+    while True:
+        try:
+            return (yield from _fitted(model, sampler, normalisation, tile, seed, device))
+        except _LostAnImage:
+            continue
+
+
+class _LostAnImage(Exception):
+    """An image has vanished since training began."""
+
+
+def _fitted(
+    model: Segmenter, sampler: LabelledSampler, normalisation: Normalisation, tile: int, seed: int, device: torch.device
+) -> Generator[float, None, Readout]:
     pixels = [pixels_of(str(index), target) for index, target in enumerate(sampler.targets)]
     painted = [part for part in pixels if len(part)]
 
     def opened(name: str) -> TiledImage:
-        source = ArraySource(sampler.image(int(name)), normalisation)
+        try:
+            image = sampler.image(int(name))
+        except DataError as error:
+            sampler.lose(int(name), error)
+            raise _LostAnImage from error
+        source = ArraySource(image, normalisation)
         return TiledImage(source, tile, tile // OVERLAP, model.config.patch_size)
 
     features = FeatureCache(model, CACHE_BYTES)

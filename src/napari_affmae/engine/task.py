@@ -68,7 +68,8 @@ class Task(ABC):
 
     def left_out(self, lost: Sequence[Skipped]) -> Iterator[Event]:
         """Tell of the images that were lost since this was asked last; ``lost`` is all of them."""
-        new, self._told_lost = lost[self._told_lost :], len(lost)
+        new = lost[self._told_lost :]
+        self._told_lost += len(new)  # not the length of what a thread may append to meanwhile
         if new:
             yield Notice(self.job, f"left out from now on: {listed(new)}")
 
