@@ -25,7 +25,7 @@ from napari_affmae.config import Budget
 from napari_affmae.data.classes import default_classes
 from napari_affmae.data.label_array import LabelArray
 from napari_affmae.errors import DataError, DeviceError, ModelFileError
-from napari_affmae.events import CheckpointSaved, Done, PartBegun, Progress, Score
+from napari_affmae.events import CheckpointSaved, Done, Notice, PartBegun, Progress, Score
 from napari_affmae.model.mae import MaskedAutoencoder
 from napari_affmae.model.model_file import save_model
 from napari_affmae.model.segmenter import Segmenter
@@ -471,6 +471,27 @@ def test_segmentation_is_said_to_be_done_only_if_it_is(make_dock, engine, click,
     said = {"done": "Segmentation is done.", "stopped": "Segmentation was stopped."}
     assert dock.status.text() == said.get(how, "The model needs 3 channels.")
     assert dock.label.bar.isHidden()
+
+
+def test_what_a_segmentation_was_warned_of_is_still_there_when_it_is_done(make_dock, engine, click, wait_idle, monkeypatch):
+    dock = make_dock()
+    dock._viewer.add_image(np.random.default_rng(0).random((40, 50)), name="a")
+    give_network(dock, engine, dock.session.state.classes)
+    wait_idle(dock)
+    segment = engine.segment
+
+    def warned(*given, **settings):
+        yield Notice("segment", "all of it is black to the network")
+        yield from segment(*given, **settings)
+
+    monkeypatch.setattr(engine, "segment", warned)
+    click(dock.label.segment)
+    wait_idle(dock)
+    assert dock.status.text() == "Segmentation is done. All of it is black to the network."
+    monkeypatch.undo()
+    click(dock.label.segment)
+    wait_idle(dock)
+    assert dock.status.text() == "Segmentation is done."
 
 
 def test_figures_are_of_the_image_and_the_network_that_are_named(make_dock, engine, click, wait_idle):

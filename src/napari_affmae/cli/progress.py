@@ -45,7 +45,7 @@ def watch(events: Iterable[Event], control: JobControl, stream: TextIO | None = 
             if isinstance(event, Done):
                 done = event
     if done is None or (done.stopped and control.stop_requested):
-        where = f"; saved in {done.path}" if done is not None and done.path is not None else ""
+        where = f"; saved in {done.path}, --resume goes on" if done is not None and done.path is not None else ""
         if done is not None and done.summary.get("classes_from") == NOT_FITTED:
             where += ". No readout was fitted to the strokes: --resume does it; until then classes are rough, or as before"
         raise Interrupted(f"stopped on request{where}")

@@ -15,7 +15,7 @@ from ..control import JobControl
 from ..data.held_out import keep_back
 from ..data.labels import LabelledImage, class_table
 from ..errors import LabelError
-from ..events import Done, Event, Notice, Progress, Score
+from ..events import Done, Event, Notice, PartBegun, Progress, Score
 from ..model.mae import MaskedAutoencoder
 from ..model.model_file import load_model
 from ..model.segmenter import Segmenter
@@ -118,7 +118,8 @@ def compare(
     scores: dict[str, Score] = {}
     done = None
     for place, (name, (start, settings)) in enumerate(starts.items()):
-        yield Notice("finetune", f"training {'the pretrained network' if name == 'pretrained' else 'one from scratch'}")
+        which = "the pretrained network" if name == "pretrained" else "one from scratch"
+        yield PartBegun("finetune", f"training {which}", place / len(starts))
         run = Path(folder) / name
         for event in finetune(start, examples, run, settings, classes=classes, sparse=sparse, control=control, threads=threads):
             if isinstance(event, Done):

@@ -43,8 +43,12 @@ def resolve_device(name: DeviceName) -> torch.device:
     if name == "cuda":
         _let_memory_grow()
         if not torch.cuda.is_available():
-            why = "this build of torch has no CUDA support" if torch.version.cuda is None else "torch finds none"
-            raise DeviceError(f"no CUDA device: {why}; use --device cpu (or device 'auto'), or repair the graphics driver")
+            why, remedy = (
+                ("this build of torch has no CUDA support", "install one that has, see pytorch.org")
+                if torch.version.cuda is None
+                else ("torch finds none", "repair the graphics driver")
+            )
+            raise DeviceError(f"no CUDA device: {why}; use --device cpu (or device 'auto'), or {remedy}")
         return torch.device("cuda", torch.cuda.current_device())
     if name == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("no MPS device: it needs a Mac with Apple silicon; use --device cpu (or device 'auto')")

@@ -115,7 +115,8 @@ def pretrain(
         yield Notice("pretrain", f"skipped {listed(collection.skipped)}")
     padded = padded_images(tile, collection)
     if padded:
-        yield Notice("pretrain", f"{padded}, where hidden parts of them can be seen: smaller tiles teach more of such images")
+        hint = ", where hidden parts of them can be seen: smaller tiles teach more of such images" if tile > chosen else ""
+        yield Notice("pretrain", padded + hint)
     with device_errors(device, "lower the tile size, choose a smaller preset"), limited_threads(threads):
         task = _Pretraining(collection, config, tile, device, start)
         folder.require_space(sum(parameter.numel() for parameter in task.model.parameters()))

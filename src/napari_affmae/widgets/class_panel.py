@@ -132,7 +132,7 @@ class ClassPanel(QWidget):
         state, edits = self._session.state, self._session.class_edits
         self.table.show_classes(state.classes, state.painted, starved(state.classes, state.painted))
         set_note(self.hint, few_pixels_warning(state.classes, state.painted))
-        enough = None if len(state.classes) > 2 else "At least two classes are needed."
+        enough = None if len(state.classes) > 2 else "A network needs two classes: add a third one first."
         set_live(self.add, None, "Add a class")
         set_live(self.merge, enough, "Give the paint of the selected class to another class, in all images")
         set_live(self.remove, enough, "Remove the selected class and its paint, in all images")

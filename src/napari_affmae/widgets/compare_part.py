@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
-from ..events import Done, Progress
+from ..events import Done, PartBegun, Progress
 from .forms import JobBar, note, row, set_live, set_note
 from .jobs import compare_job
-from .state import why_not_compare, why_not_stop
+from .state import Phase, why_not_compare, why_not_stop
 
 if TYPE_CHECKING:
     from .session import Session
@@ -55,6 +55,8 @@ class ComparePart(QWidget):
             return
         if isinstance(event, Progress):
             self.bar.show_fraction(event.fraction, f"{event.fraction:.0%} of both trainings")
+        elif isinstance(event, PartBegun) and self._session.state.phase is Phase.RUNNING:
+            self._session.say(f"{event.what[0].upper()}{event.what[1:]} …")
         elif isinstance(event, Done) and event.result is not None:
             set_note(self.verdict, event.result.verdict)
             self._session.inform(event.result.verdict)

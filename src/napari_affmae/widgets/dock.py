@@ -69,7 +69,8 @@ class AffmaeDock(QWidget):
         self._lay_out()
         self._connect(napari_viewer)
         self.sections[0].open()
-        self.session.say("Choose images to begin.")
+        folder = Path(self.images.folder.text()).name
+        self.session.say(f"Click Read folder to go on with “{folder}”." if folder else "Choose images to begin.")
         self.session.begin()
 
     def _lay_out(self) -> None:

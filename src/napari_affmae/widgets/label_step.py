@@ -332,7 +332,9 @@ class LabelStep(QWidget):
         why_not = None if self.live.isChecked() else why_not_live(state, self.from_scratch.isChecked())
         tip = "Train a little after every stroke, on the paint of all open images, and show the result at once"
         set_live(self.live, why_not, tip)
-        set_live(self.stop, why_not_stop(state, "finetune", "segment"), "Save what is there and end")
+        finishing = state.phase is Phase.FINISHING
+        tip = "Leave this out; the network that was in use stays" if finishing else "Save what is there and end"
+        set_live(self.stop, why_not_stop(state, "finetune", "segment"), tip)
         set_live(self.segment, why_not_segment(state), "Segment the current image")
         plane = self._session.layers.current()
         self.segment_slices.setVisible(plane is not None and bool(plane.index))

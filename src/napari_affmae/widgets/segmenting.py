@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..config import ApplyConfig
-from ..events import Progress
+from ..events import Notice, Progress
+from ..words import sentence
 from .class_ids import in_layers, labels_in_layers
 from .forms import JobBar
 from .image_jobs import ImageDone, ImageFailed, Working, one_after_the_other, segment_job
@@ -44,6 +45,7 @@ class Segmenting:
         self._planes: dict[str, Plane] = {}
         self._done = 0
         self._failed = False
+        self._notices: list[str] = []
         self._working = Working("", 1, 1)
         session.event.connect(self._on_event)
         session.runner.failed.connect(self._on_failed)
@@ -78,7 +80,7 @@ class Segmenting:
         if not all(is_large(plane) or session.restorer.restore(plane) for plane in planes):
             return
         self._planes = {plane.name: plane for plane in planes}
-        self._done, self._failed = 0, False
+        self._done, self._failed, self._notices = 0, False, []
         jobs = [(plane.name, self._large(plane, model) if is_large(plane) else self._held(plane, model)) for plane in planes]
         session.layers.lay_down_brush()
         self._bar.start()
@@ -109,6 +111,8 @@ class Segmenting:
         elif isinstance(event, LargeDone):
             self._done += 1
             self._show_large(event)
+        elif isinstance(event, Notice):
+            self._notices.append(sentence(event.message))
         elif isinstance(event, ImageFailed):
             self._failed = True
             self._session.fail(event.error)
@@ -119,7 +123,8 @@ class Segmenting:
     def _on_job_ended(self, name: str) -> None:
         # What failed stands in the status line.
         if name == "segment" and not self._failed:
-            self._session.say(f"Segmentation {'is done' if self._done == len(self._planes) else 'was stopped'}.")
+            end = f"Segmentation {'is done' if self._done == len(self._planes) else 'was stopped'}."
+            self._session.say(" ".join((end, *self._notices[:1])))  # a warning that has gone by may say why it is no good
 
     def _show_progress(self, progress: Progress) -> None:
         if self._working.count == 1:
