@@ -135,6 +135,26 @@ def test_a_finished_run_is_given_more_time(ready, engine, click, wait_idle):
     assert not (ready.session.project / "pretrain-2").exists()
 
 
+def test_painting_puts_the_preview_away(make_dock, engine, click, wait_idle):
+    dock = make_dock()
+    dock._viewer.add_image(np.random.default_rng(0).random((64, 64)), name="a")
+    click(dock.images.use_layers)
+    wait_idle(dock)
+    camera = getattr(dock._viewer, "scene", dock._viewer).camera
+    near = camera.zoom
+    engine.steps = 5
+    click(dock.pretrain.start)
+    wait_idle(dock)
+    previews = [layer for layer in dock._viewer.layers if layer.name.startswith("pretraining")]
+    assert all(layer.visible for layer in previews)
+    assert camera.zoom < near
+    dock._viewer.layers.selection.active = dock._viewer.layers["a"]
+    click(dock.label.paint)
+    assert len(previews) == 2
+    assert not any(layer.visible for layer in previews)
+    assert camera.zoom == pytest.approx(near), "the image fills the view"
+
+
 def test_the_tile_is_left_open_unless_chosen(ready, engine, click, wait_idle):
     engine.steps = 2
     assert ready.pretrain.tile.currentText() == "automatic"

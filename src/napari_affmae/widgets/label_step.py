@@ -174,6 +174,8 @@ class LabelStep(QWidget):
         info = self.classes.selected()
         if plane is None or info is None or not self._session.restorer.restore(plane):
             return
+        if self._session.state.job != "pretrain":
+            self._session.layers.put_preview_away()
         layer = self._session.layers.paint_on(plane, self._session.state.classes)
         self._session.layers.hold_brush(layer, info.id, self.brush.value())
         self._session.say(f"Painting “{info.name}” on {plane.name}.")

@@ -39,6 +39,14 @@ class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers
         for layer in self._of_group(PREVIEW_GROUP):
             layer.visible = True
 
+    def put_preview_away(self) -> None:
+        """Hide what a run has left, and fill the view with the images: they are worked on now."""
+        seen = [layer for layer in self._of_group(PREVIEW_GROUP) if layer.visible]
+        for layer in seen:
+            layer.visible = False
+        if seen:
+            self._fill_view()
+
     def show_preview(self, preview: Preview, pixel_size: PixelSize | None) -> None:
         """Show what the network sees and what it makes of it, right of everything else."""
         for place, (kind, data) in enumerate([(Kind.MASKED, preview.masked), (Kind.RECONSTRUCTION, preview.reconstruction)]):

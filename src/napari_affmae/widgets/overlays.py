@@ -127,7 +127,14 @@ class Overlays(OpenImages):
                     self.settle(image)
         layer.visible = True
         self._viewer.layers.selection.active = layer
-        self._viewer.reset_view()
+        self._fill_view()
+
+    def _fill_view(self) -> None:
+        """Let what is seen fill the view; by itself, napari makes room for hidden layers, too."""
+        try:
+            self._viewer.reset_view(layers=[layer for layer in self._viewer.layers if layer.visible])
+        except TypeError:  # older ones know no choice of layers
+            self._viewer.reset_view()
 
     def close_opened(self) -> None:
         """Remove the images that were opened from the list, and the overlays of each, and those whose image is gone."""
