@@ -817,7 +817,10 @@ def test_when_all_but_one_class_is_undone_the_session_is_as_it_began(open_sessio
     assert session.model.readout is None
     assert all(torch.equal(value, session.model.state_dict()[name]) for name, value in weights.items())
     assert not session.unsaved, "there is nothing to save"
+    assert session.undone
     events, again = collected(session.round(request(images, strokes.copy(), 4), control))
+    assert session.unsaved
+    assert not session.undone
     np.testing.assert_array_equal(again, first)
     assert done(events).number == 1
 
@@ -831,6 +834,7 @@ def test_a_segmenter_that_a_session_began_with_is_what_undone_strokes_leave(open
     _, shown = collected(session.round(request(images, np.zeros_like(paint), 3), control))
     np.testing.assert_array_equal(shown, expected)
     assert session.unsaved
+    assert not session.undone
     began, now = load_model(tmp_path), load_model(session.save(tmp_path / "undone.safetensors"))
     assert now.card.history[-1]["figures"]["painted_pixels"] == [0, 0]
     assert all(torch.equal(value, now.state_dict()[name]) for name, value in began.state_dict().items())

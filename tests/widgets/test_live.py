@@ -132,6 +132,25 @@ def test_a_stroke_trains_and_shows_and_undo_does_again(dock, layer, qtbot):
     assert dock.label.live_status.text() == "Live: paint two classes to begin."
 
 
+def test_a_network_whose_strokes_are_all_undone_is_in_use_no_more(dock, layer, click, qtbot):
+    paint_two_classes(dock, layer)
+    qtbot.waitUntil(lambda: len(rounds(dock)) >= 1 and settled(dock), timeout=ROUND)
+    state, shown = dock.session.state, segmentation(dock)
+    learned = state.segmenter
+    layer.undo()
+    qtbot.waitUntil(lambda: not shown.data.any() and settled(dock), timeout=ROUND)
+    assert state.segmenter is None, "it began from scratch"
+    assert not dock.label.segment.isEnabled()
+    assert dock.session.keeper.file.settings.segmenter == "", "what opens the project begins without it, too"
+    click(dock.label.live)
+    click(dock.label.live)
+    qtbot.waitUntil(lambda: dock.label.live_mode._training.live is not None and settled(dock), timeout=ROUND)
+    assert not shown.data.any()
+    layer.redo()
+    qtbot.waitUntil(lambda: shown.data.any() and settled(dock), timeout=ROUND)
+    assert state.segmenter.path != learned.path
+
+
 def test_no_layer_changes_while_the_mouse_is_down(dock, layer, qtbot):
     live = dock.label.live_mode
     paint_two_classes(dock, layer)

@@ -19,7 +19,7 @@ class Session:
     """A live session that has learned something after the two steps of a round. Without an image it fails."""
 
     def __init__(self):
-        self.unsaved = False
+        self.unsaved = self.undone = False
         self.rounds = 0
 
     def answer(self, wanted, control):

@@ -77,6 +77,8 @@ class LiveSession:
     ----------
     unsaved
         Whether it has learned something since it was opened or saved.
+    undone
+        Whether all that it learned was undone, and it began with nothing: there is nothing to save, nor to go on from.
 
     Raises
     ------
@@ -125,7 +127,7 @@ class LiveSession:
         self._began_with = self.model.readout, self._heads_trained
         self._began_weights: dict[str, torch.Tensor] | None = None
         self._predicted: set[str] = set()
-        self.unsaved = False
+        self.unsaved = self.undone = False
         self._described = DescribedPaint(self.model.num_classes, self.device)
         self._closed = ClosedPaint()
         self.features = FeatureCache(self.model, self.config.cache_bytes)
@@ -295,7 +297,7 @@ class LiveSession:
         self.model.readout = readout
         self._unfitted, self._fitted_to = False, None
         self._learned, self._learned_counts = [*self._examples, *self._closed.examples], self.paint.counts
-        self.unsaved = True
+        self.unsaved, self.undone = True, False
         self.paint.caught_up()
         return readout
 
@@ -312,7 +314,7 @@ class LiveSession:
         self._unfitted, self._fitted_to = True, None
         self._record = LiveRecord()
         self._learned, self._learned_counts = [], np.zeros_like(self._learned_counts)
-        self.unsaved = self._knows
+        self.unsaved, self.undone = self._knows, not self._knows
 
     @property
     def _knows(self) -> bool:

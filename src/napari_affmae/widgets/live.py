@@ -90,7 +90,8 @@ class LiveMode:
 
     def _start_over(self, model: Path | str) -> None:
         """Train another model from now on; nothing of the one before is taken any more."""
-        self._training, self._latest = Training(model, self._session.project), None
+        self._training = Training(model, self._session.project, self._session.state.segmenter)
+        self._latest = None
         self._held = []
         self._generation += 1
         self._worker.drop(self._generation)
@@ -284,7 +285,8 @@ class LiveMode:
             return
         self._taking = True
         try:
-            self._session.state.segmenter = self._session.engine.read_model(saved.path)
+            path, before = saved.path, saved.training.before
+            self._session.state.segmenter = before if path is None else self._session.engine.read_model(path)
         finally:
             self._taking = False
 

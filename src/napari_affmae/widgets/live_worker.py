@@ -20,14 +20,28 @@ from .project import new_run
 
 if TYPE_CHECKING:
     from .session import Session
+    from .state import ModelOnDisk
 
 
 @dataclass(eq=False)
 class Training:
-    """One model in the making: what it starts from, the project it is for, and, once they are there, its session and run."""
+    """One model in the making.
+
+    Attributes
+    ----------
+    model
+        What it starts from.
+    project
+        What it is for.
+    before
+        The segmenter that was in use.
+    live, run
+        Its session, and the folder that it is saved in, once they are there.
+    """
 
     model: Path | str
     project: Path
+    before: ModelOnDisk | None = None
     live: Any = None
     run: Path | None = None
 
@@ -49,10 +63,10 @@ class Wanted:
 
 @dataclass(frozen=True)
 class LiveSaved:
-    """The live model lies on disk."""
+    """The live model lies on disk; without a path, the one that does is no more: all that it learned was undone."""
 
     training: Training
-    path: Path
+    path: Path | None
 
 
 class LiveWorker:
@@ -130,3 +144,5 @@ def _saved(asked: Iterable[Training]) -> Iterator[LiveSaved]:
         if training.live.unsaved:
             training.run = training.run or new_run(training.project, "finetune")
             yield LiveSaved(training, training.live.save(training.run / MODEL_FILE))
+        elif training.live.undone and training.run is not None:
+            yield LiveSaved(training, None)
