@@ -201,7 +201,8 @@ class LiveConfig(Settings):
     Attributes
     ----------
     tile
-        Side of the tiles that the network sees, in pixels; None takes that of the model, or chooses by device and images.
+        Side of the tiles that the network sees, in pixels; None takes that of the model, or chooses by device: 256 on a CPU,
+        512 on a graphics card.
     most_pixels
         Painted pixels that a quick round fits its readout to, evenly over the classes; more paint is thinned out.
     learning_rate, layer_decay, weight_decay, clip, jitter

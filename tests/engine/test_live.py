@@ -600,6 +600,16 @@ def test_a_class_that_is_added_is_learned_and_the_others_stay(open_session, imag
     assert set(np.unique(shown)) == {1, 2, 3}
 
 
+def test_a_tile_that_is_left_open_does_not_depend_on_the_image_that_is_opened_first():
+    tiles = set()
+    for height in (40, 300):
+        images = collection_from_arrays({"first": np.zeros((height, 300), np.uint8) + np.arange(300, dtype=np.uint8)})
+        session = LiveSession("scratch:tiny", CLASSES, images, LiveConfig(device="cpu"))
+        assert session.model.card.tile == session.tile
+        tiles.add(session.tile)
+    assert len(tiles) == 1
+
+
 def test_classes_are_told_apart_by_id(model):
     model.card = model.card.replace(classes=CLASSES)
     swapped = with_classes(model, CLASSES[::-1])

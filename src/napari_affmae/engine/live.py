@@ -31,7 +31,7 @@ from ..model.readout import Readout
 from ..model.segmenter import Segmenter
 from .class_heads import with_classes
 from .described_paint import DescribedPaint, Rows, Superseded, describe_pixels, result_of
-from .device import device_errors, limited_threads, resolve_device
+from .device import default_tile, device_errors, limited_threads, resolve_device
 from .finetune import Model, is_scratch, start_segmenter, started_card, statistics_of
 from .fit_readout import STEPS, balanced_loss_on, fit_readout, loss_on
 from .image_fit import at_scale_of, other_range
@@ -104,10 +104,12 @@ class LiveSession:
                 source = start_segmenter(source, tuple(classes), images.channels, self.config.seed)
             network = with_classes(source, classes, self.config.seed)
             check_channels(network, images.channels)
-            network.card = started_card(network, tuple(classes), images, self.config.tile, self.config.seed, self.device)
+            # Which images there will be is not known yet: a tile that is left open must not fit the first one alone.
+            tile = self.config.tile or network.card.tile or default_tile(self.device)
+            network.card = started_card(network, tuple(classes), images, tile, self.config.seed, self.device)
             self.model = network.to(self.device)
         patch = network.config.patch_size
-        self.tile = -(-(self.config.tile or network.card.tile or 0) // patch) * patch
+        self.tile = -(-tile // patch) * patch
         self.overlap = self.tile // OVERLAP
         # Heads that were trained have an opinion; those of a network that was only pretrained are noise.
         self._heads_trained = _trained_on(source, classes)
