@@ -263,7 +263,7 @@ class LiveRound(Event):
     generation
         Number of the request.
     number
-        Rounds of this session so far that trained.
+        Rounds of this session so far that trained; 0 where nothing is left of what they learned.
     steps
         Optimizer steps; 0 if nothing was new and the round only predicted.
     fine

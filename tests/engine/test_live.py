@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -598,6 +599,34 @@ def test_a_class_that_is_added_is_learned_and_the_others_stay(open_session, imag
     events, shown = collected(session.round(request(images, painted, 3), LiveControl()))
     assert done(events).steps > 0
     assert set(np.unique(shown)) == {1, 2, 3}
+
+
+@pytest.mark.parametrize("left", [(1, 3), (1,)])
+def test_the_segmentation_goes_with_a_class_without_which_there_is_too_little_paint(open_session, images, strokes, left):
+    session, control = open_session(), LiveControl()
+    session.use_classes(default_classes((1, 2, 3)))
+    record = images.records[0]
+
+    def answer(generation, paint, ids):
+        asked = {
+            "paint": [(record, paint)],
+            "image": record,
+            "visible": (0, 0, 96, 80),
+            "closed": (),
+            "asked": 0.0,
+            "fine": False,
+        }
+        return list(session.answer(SimpleNamespace(generation=generation, classes=default_classes(ids), **asked), control))
+
+    _, first = collected(answer(1, strokes, (1, 2, 3)))
+    assert first.all()
+    events = answer(2, np.where(strokes == 1, strokes, 0).astype(np.uint8), left)
+    assert done(events).number == 0
+    [nothing] = [event.labels for event in events if isinstance(event, LivePrediction)]
+    assert nothing.shape == strokes.shape
+    assert not nothing.any()
+    _, again = collected(answer(3, strokes, (1, 2, 3)))
+    assert again.all()
 
 
 def test_a_tile_that_is_left_open_does_not_depend_on_the_image_that_is_opened_first():

@@ -151,6 +151,18 @@ def test_a_network_whose_strokes_are_all_undone_is_in_use_no_more(dock, layer, c
     assert state.segmenter.path != learned.path
 
 
+def test_the_last_but_one_class_can_be_removed_and_brought_back(dock, layer, qtbot):
+    paint_two_classes(dock, layer)
+    qtbot.waitUntil(lambda: len(rounds(dock)) >= 1 and settled(dock), timeout=ROUND)
+    edits, shown = dock.session.class_edits, segmentation(dock)
+    edits.remove(dock.session.state.classes[1])
+    qtbot.waitUntil(lambda: not shown.data.any() and settled(dock), timeout=ROUND)
+    assert dock.label.live_mode.on
+    assert dock.label.live_status.text() == "Live: paint two classes to begin."
+    edits.undo_edit()
+    qtbot.waitUntil(lambda: shown.data.any() and settled(dock), timeout=ROUND)
+
+
 def test_no_layer_changes_while_the_mouse_is_down(dock, layer, qtbot):
     live = dock.label.live_mode
     paint_two_classes(dock, layer)

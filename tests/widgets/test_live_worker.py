@@ -13,6 +13,7 @@ from napari_affmae.events import LiveRound, LiveStep
 from napari_affmae.widgets.live_worker import LiveSaved, LiveWorker, Training, Wanted
 
 IMAGE = SimpleNamespace(name="one")
+CLASSES = default_classes((1, 2))
 
 
 class Session:
@@ -21,10 +22,13 @@ class Session:
     def __init__(self):
         self.unsaved = self.undone = False
         self.rounds = 0
+        self.classes = CLASSES
 
     def answer(self, wanted, control):
         if wanted.image is None:
             raise DataError("the image is gone")
+        if wanted.classes != self.classes:
+            self.classes, self.unsaved = wanted.classes, False
         for step in (1, 2):
             yield LiveStep("live", wanted.generation, step, 0.5, fine=False)
             if control.stale(wanted.generation):
@@ -42,13 +46,20 @@ class Session:
 def work(tmp_path):
     """Have a worker answer one request after the other, told to stop after a step; gives the names of what it saves."""
     live = Session()
-    engine = SimpleNamespace(open_live=lambda *_: live)
+
+    def open_live(model, classes, images, device):
+        assert len(classes) > 1, "a segmenter cannot have fewer"
+        return live
+
+    engine = SimpleNamespace(open_live=open_live)
     worker = LiveWorker(SimpleNamespace(engine=engine, settings=SimpleNamespace(device="cpu")))
     training = Training("scratch", tmp_path)
 
-    def run(*images, stop_at=None):
+    def run(*images, stop_at=None, classes=CLASSES):
         control = LiveControl()
-        waiting = [Wanted(training, 1, [], image, (0, 0, 9, 9), default_classes((1, 2)), [], 0.0) for image in images]
+        tables = (CLASSES,) * (len(images) - 1) + (classes,)
+        asked = zip(images, tables, strict=True)
+        waiting = [Wanted(training, 1, [], image, (0, 0, 9, 9), table, [], 0.0) for image, table in asked]
         worker._pending = waiting.pop(0)
         for event in worker._work(control):
             if isinstance(event, LiveStep) and event.step == stop_at:
@@ -69,6 +80,15 @@ def test_what_a_round_that_was_cut_off_has_not_learned_is_not_saved(work):
     assert list(work(IMAGE, stop_at=1)) == []
     assert list(work(IMAGE)) == ["after round 1"]
     assert list(work(IMAGE, stop_at=1)) == []
+
+
+def test_what_was_learned_is_saved_before_other_classes_make_it_forgotten(work):
+    assert list(work(IMAGE, IMAGE, classes=default_classes((1, 3)))) == ["after round 1", "after round 2"]
+
+
+def test_with_a_single_class_no_session_is_opened(work):
+    assert list(work(IMAGE, classes=CLASSES[:1])) == []
+    assert list(work(IMAGE)) == ["after round 1"]
 
 
 def test_an_error_leaves_what_the_round_before_it_taught(work):

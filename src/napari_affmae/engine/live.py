@@ -118,6 +118,7 @@ class LiveSession:
         self._looked_at: set[str] = set()
         self._notices: list[str] = []
         self._record = LiveRecord()
+        self._predicted: set[str] = set()
         self._begin()
 
     def _begin(self) -> None:
@@ -128,7 +129,6 @@ class LiveSession:
         self._learned_counts = self.paint.counts
         self._began_with = self.model.readout, self._heads_trained
         self._began_weights: dict[str, torch.Tensor] | None = None
-        self._predicted: set[str] = set()
         self.unsaved = self.undone = False
         self._described = DescribedPaint(self.model.num_classes, self.device)
         self._closed = ClosedPaint()
@@ -202,13 +202,16 @@ class LiveSession:
             if self._knows:
                 yield from self._predict(request, control, done)
             else:
-                # Every time: a window drops what comes after its next request.
-                if request.image is not None and request.image.name in self._predicted:
-                    yield nothing_on(request.image, request.generation)
-                yield replace(done, seconds=time.perf_counter() - request.asked)
+                yield from self._nothing(request)
                 self._look_ahead(request, control)
             if not stale() and (yield from self._take_up(request, stale)):
                 yield from self.round(replace(request, asked=time.perf_counter()), control)
+
+    def _nothing(self, request: LiveRequest) -> Iterator[Event]:
+        """Take what was predicted off the image, every time: a window drops what comes after its next request."""
+        if request.image is not None and request.image.name in self._predicted:
+            yield nothing_on(request.image, request.generation)
+        yield LiveRound("live", request.generation, 0, 0, False, time.perf_counter() - request.asked, None, None)
 
     def _take_up(self, request: LiveRequest, stale: Callable[[], bool]) -> Generator[Event, None, bool]:
         """Take up the paint of closed images, one after the other; return whether there was any."""
@@ -364,11 +367,16 @@ class LiveSession:
                 yield replace(done, seconds=time.perf_counter() - request.asked)
 
     def answer(self, wanted: Any, control: LiveControl) -> Iterator[Event]:
-        """Do what a window asks for: its paint, image, visible part and classes, as a round or as a refinement."""
-        self.use_classes(wanted.classes)
+        """Do what a window asks for: its paint, image, visible part and classes, as a round or as a refinement.
+
+        A single class is like paint of a single class: nothing is predicted.
+        """
         examples = [LabelledImage(record, labels) for record, labels in wanted.paint]
         region = Region(*wanted.visible)
         request = LiveRequest(wanted.generation, examples, wanted.image, region, wanted.closed, wanted.asked)
+        if len(wanted.classes) < 2:
+            return self._nothing(request)
+        self.use_classes(wanted.classes)
         return self.refine(request, control) if wanted.fine else self.round(request, control)
 
     def _look_ahead(self, request: LiveRequest, control: LiveControl) -> None:

@@ -126,11 +126,15 @@ class LiveWorker:
                     break
                 training = wanted.training
                 if training.live is None:
+                    if len(wanted.classes) < 2:
+                        continue  # there is no network of a single class
                     images = ImageCollection((wanted.image,))
                     training.live = self._session.engine.open_live(
                         training.model, wanted.classes, images, self._session.settings.device
                     )
                 asked.add(training)
+                if wanted.classes != training.live.classes:
+                    yield from _saved([training])  # the session forgets what it has learned
                 yield from training.live.answer(wanted, control)
         except Exception:
             # What went wrong now takes nothing away from what the rounds before have taught.
