@@ -134,7 +134,7 @@ def test_prediction_is_that_of_the_saved_model(open_session, images, paint, tmp_
     assert saved.card.history[-1]["job"] == "live"
     data = saved.card.history[-1]["data"]
     assert data["images"]["count"] == len(data["images"]["hashes"]) == len(data["labels"]["hashes"])
-    later = segment(path, images.records[0].array, tile=32, overlap=session.overlap, device="cpu")
+    later = segment(path, images.records[0].array, tile=32, overlap=session.images.overlap, device="cpu")
     np.testing.assert_array_equal(shown, later.labels)
     assert len(session.model.card.history) == len(saved.card.history) - 1
 
@@ -273,7 +273,7 @@ def test_remembered_features_change_nothing(open_session, images, paint):
         if prepared:
             list(session.round(LiveRequest(0, [], images.records[0], Region(50, 0, 96, 80)), LiveControl()))
         _, shown = collected(session.round(request(images, paint), LiveControl()))
-        tile = session.predict(session._tiled["one"].read(0, 0), session._tiled["one"].background)
+        tile = session.predict(session.images["one"].read(0, 0), session.images["one"].background)
         results.append((shown, tile, session.features.computed))
     np.testing.assert_array_equal(results[0][1], results[1][1])
     np.testing.assert_array_equal(results[0][1], results[2][1])
@@ -295,7 +295,7 @@ def test_all_tiles_of_an_image_have_one_background(open_session, images, paint, 
     list(session.round(request(images, paint), LiveControl()))
     segment(session.save(tmp_path / "live.safetensors"), images.records[0].array, device="cpu")
     assert len(seen) > 8
-    assert set(seen) == {float(session._tiled["one"].background[0])}
+    assert set(seen) == {float(session.images["one"].background[0])}
 
 
 def test_features_follow_the_content(open_session, images):
@@ -788,7 +788,7 @@ def test_what_is_visible_is_described_before_the_first_stroke(open_session, imag
     [event] = session.round(LiveRequest(1, [], images.records[0], visible), LiveControl(1))
     assert isinstance(event, LiveRound)
     described = session.features.computed
-    tiles = session._tiled["one"].tiles(visible)
+    tiles = session.images["one"].tiles(visible)
     assert described == len(set(tiles)) > 0
     computed_by_then = []
     for event in session.round(request(images, paint, 2, visible), LiveControl(2)):
@@ -891,8 +891,8 @@ def test_a_painted_image_that_is_closed_is_not_taken_for_undone(open_session, im
 def test_a_refinement_that_nobody_waits_for_looks_at_nothing(open_session, images, strokes, monkeypatch):
     session = open_session()
     list(session.round(request(images, strokes), LiveControl()))
-    for place in ("_take", "_open"):
-        monkeypatch.setattr(session, place, lambda *_: pytest.fail("a stroke waits for this"))
+    for what, place in ((session, "_take"), (session.images, "open")):
+        monkeypatch.setattr(what, place, lambda *_: pytest.fail("a stroke waits for this"))
     monkeypatch.setattr(FineTraining, "sampler", lambda *_: pytest.fail("a stroke waits for this"))
     assert not list(session.refine(request(images, strokes, 2), LiveControl(3)))
 

@@ -23,7 +23,7 @@ from ..card import ClassInfo
 from ..config import LiveConfig
 from ..control import LiveControl
 from ..data.label_images import LabelledImage
-from ..data.records import ImageCollection, ImageRecord
+from ..data.records import ImageCollection
 from ..errors import DataError, LabelError, StorageError
 from ..events import Event, ImageBegun, LiveRound, LiveStep, Notice
 from ..model.model_file import load_model, save_model
@@ -32,18 +32,18 @@ from ..model.segmenter import Segmenter
 from .class_heads import with_classes
 from .described_paint import DescribedPaint, Rows, Superseded, describe_pixels, result_of
 from .device import default_tile, device_errors, limited_threads, resolve_device
-from .finetune import Model, is_scratch, start_segmenter, started_card, statistics_of
+from .finetune import Model, is_scratch, start_segmenter, started_card
 from .fit_readout import STEPS, balanced_loss_on, fit_readout, loss_on
-from .image_fit import at_scale_of, other_range
-from .image_source import ArraySource
+from .image_fit import at_scale_of
 from .live_closed import ClosedPaint
 from .live_features import FeatureCache
 from .live_fine import MOST_PIXELS, FineTraining
+from .live_images import LiveImages
 from .live_paint import Paint, PaintedPixels, pixels_of, without
 from .live_predict import nothing_on, predict_outwards
 from .live_record import LiveRecord
 from .live_request import LiveRequest
-from .live_tiles import OVERLAP, Region, TiledImage
+from .live_tiles import Region, TiledImage
 from .segment import check_channels
 from .tiling import FloatArray
 
@@ -110,13 +110,10 @@ class LiveSession:
             self.model = network.to(self.device)
         patch = network.config.patch_size
         self.tile = -(-tile // patch) * patch
-        self.overlap = self.tile // OVERLAP
         # Heads that were trained have an opinion; those of a network that was only pretrained are noise.
         self._heads_trained = _trained_on(source, classes)
-        self._images: dict[str, tuple[ImageRecord, TiledImage]] = {}
+        self.images = LiveImages(self.tile)
         self._examples: list[LabelledImage] = []
-        self._looked_at: set[str] = set()
-        self._notices: list[str] = []
         self._record = LiveRecord()
         self._predicted: set[str] = set()
         self._begin()
@@ -178,8 +175,8 @@ class LiveSession:
         """
         with device_errors(self.device, ADVICE), limited_threads(self._threads), suppress(Superseded):
             self._take(request)
-            while self._notices:
-                yield Notice("live", self._notices.pop(0))
+            while self.images.notices:
+                yield Notice("live", self.images.notices.pop(0))
             stale = partial(control.stale, request.generation)
             before = after = None
             steps = 0
@@ -361,7 +358,7 @@ class LiveSession:
             return
         self._predicted.add(request.image.name)
         name, ids = request.image.name, np.array([info.id for info in self.classes], np.uint8)
-        for event in predict_outwards(name, self._tiled[name], request.visible, ids, self.predict, control, request.generation):
+        for event in predict_outwards(name, self.images[name], request.visible, ids, self.predict, control, request.generation):
             yield event
             if event.visible:
                 yield replace(done, seconds=time.perf_counter() - request.asked)
@@ -383,7 +380,7 @@ class LiveSession:
         """Describe what is visible before anything is learned: the first round is as quick as the others then."""
         if request.image is None:
             return
-        image = self._tiled[request.image.name]
+        image = self.images[request.image.name]
         for tile in image.tiles((request.visible or image.whole).within(image.whole)):
             if control.stale(request.generation):
                 return
@@ -430,41 +427,22 @@ class LiveSession:
         finally:
             self._fine.restore(now)
 
-    @property
-    def _tiled(self) -> dict[str, TiledImage]:
-        return {name: tiled for name, (_, tiled) in self._images.items()}
-
     def _take(self, request: LiveRequest) -> None:
         """Take over paint and images, keeping what is known about those that are the same."""
         self._examples = list(request.examples)
         wanted = {example.name: example.record for example in request.examples}
         if request.image is not None:
             wanted.setdefault(request.image.name, request.image)
-        kept = {}
-        for name, record in wanted.items():
-            before = self._images.get(name)
-            if before is None or before[0] != record or before[0].array is not record.array:
-                before = record, self._open(record)
-            kept[name] = before
-        self._images = kept
+        self.images.keep(wanted, self.model)
         self._closed.want(request.closed, wanted)
         self.paint.update([*self._examples, *self._closed.examples])
 
     def _opened(self, name: str) -> TiledImage:
         """Return the tiles of an image; those of a closed one are not kept."""
-        if name in self._images:
-            return self._images[name][1]
+        if name in self.images:
+            return self.images[name]
         [record] = [example.record for example in self._closed.examples if example.name == name]
-        return self._open(record)
-
-    def _open(self, record: ImageRecord) -> TiledImage:
-        check_channels(self.model, record.channels)
-        raw, statistics = ArraySource(record.open()), statistics_of(self.model.card)
-        if record.name not in self._looked_at:
-            self._looked_at.add(record.name)
-            if clipped := other_range(record.name, raw, statistics):
-                self._notices.append(clipped)
-        return TiledImage(raw.normalised(statistics), self.tile, self.overlap, self.model.config.patch_size)
+        return self.images.open(record, self.model)
 
 
 def _trained_on(model: Segmenter, classes: Sequence[ClassInfo]) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from ..events import Done, PartBegun, Progress
+from ..words import sentence
 from .forms import JobBar, note, row, set_live, set_note
 from .jobs import compare_job
 from .state import Phase, why_not_compare, why_not_stop
@@ -56,7 +57,7 @@ class ComparePart(QWidget):
         if isinstance(event, Progress):
             self.bar.show_fraction(event.fraction, f"{event.fraction:.0%} of both trainings")
         elif isinstance(event, PartBegun) and self._session.state.phase is Phase.RUNNING:
-            self._session.say(f"{event.what[0].upper()}{event.what[1:]} …")
+            self._session.say(sentence(f"{event.what} …"))
         elif isinstance(event, Done) and event.result is not None:
             set_note(self.verdict, event.result.verdict)
             self._session.inform(event.result.verdict)

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QLineEdit, QPushBu
 
 from ..config import ExportConfig
 from ..events import Done, PartBegun
+from ..words import sentence
 from .export_job import export_job
 from .forms import JobBar, form_layout, note, row, set_live, set_note, step_layout
 from .state import why_not_export, why_not_stop
@@ -103,7 +104,7 @@ class ExportPart(QWidget):
             return
         if isinstance(event, PartBegun):
             self.bar.show_fraction(event.fraction, f"{event.fraction:.0%}")
-            self._session.say(f"{event.what[0].upper()}{event.what[1:]} …")
+            self._session.say(sentence(f"{event.what} …"))
         elif isinstance(event, Done):
             self._show_end(event)
 

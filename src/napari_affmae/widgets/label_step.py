@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFileDialog, QPushButton, 
 from ..config import FinetuneConfig
 from ..errors import cannot_write
 from ..events import Done, PartBegun, Progress, Score
-from ..words import NOT_FITTED
+from ..words import NOT_FITTED, sentence
 from .about_button import AboutButton
 from .apply_part import ApplyPart
 from .class_panel import ClassPanel
@@ -293,7 +293,7 @@ class LabelStep(QWidget):
         elif isinstance(event, PartBegun):
             self.bar.show_part(event.fraction, f"{event.what} · {event.fraction:.0%}")
             if self._session.state.phase not in (Phase.PAUSED, Phase.STOPPING):
-                self._session.say(f"{event.what[0].upper()}{event.what[1:]} …")
+                self._session.say(sentence(f"{event.what} …"))
         elif isinstance(event, Score):
             each = ", ".join(f"{name} {value:.2f}" for name, value in event.iou.items())
             set_note(

@@ -263,7 +263,7 @@ class LiveMode:
             elif isinstance(event, ImageBegun):
                 self.said.emit(f"Taking up the paint on closed images: {event.place} of {event.count} …")
             elif isinstance(event, Notice):
-                self._session.warn(f"{event.message[0].upper()}{event.message[1:]}")
+                self._session.warn(event.message)
         if self._turns:
             self._later.start()
 

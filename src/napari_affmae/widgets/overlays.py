@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -131,10 +132,9 @@ class Overlays(OpenImages):
 
     def _fill_view(self) -> None:
         """Let what is seen fill the view; by itself, napari makes room for hidden layers, too."""
-        try:
-            self._viewer.reset_view(layers=[layer for layer in self._viewer.layers if layer.visible])
-        except TypeError:  # older ones know no choice of layers
-            self._viewer.reset_view()
+        seen = [layer for layer in self._viewer.layers if layer.visible]
+        knows_choice = "layers" in signature(self._viewer.reset_view).parameters  # older ones do not
+        self._viewer.reset_view(**({"layers": seen} if knows_choice else {}))
 
     def close_opened(self) -> None:
         """Remove the images that were opened from the list, and the overlays of each, and those whose image is gone."""
