@@ -85,7 +85,7 @@ def done(events):
 
 
 def saved_curve(session):
-    return session._record.describe([], session.config, [])["curve"]
+    return session._network.record.describe([], session.config, [])["curve"]
 
 
 def test_a_round_halves_the_loss_on_the_new_stroke(open_session, images, paint, blobs):

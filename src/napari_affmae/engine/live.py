@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,25 +23,25 @@ from ..card import ClassInfo
 from ..config import LiveConfig
 from ..control import LiveControl
 from ..data.label_images import LabelledImage
+from ..data.labelled_tiles import LabelledSampler
 from ..data.records import ImageCollection
 from ..errors import DataError, LabelError, StorageError
 from ..events import Event, ImageBegun, LiveRound, LiveStep, Notice
-from ..model.model_file import load_model, save_model
+from ..model.model_file import load_model
 from ..model.readout import Readout
 from ..model.segmenter import Segmenter
 from .class_heads import with_classes
 from .described_paint import DescribedPaint, Rows, Superseded, describe_pixels, result_of
 from .device import default_tile, device_errors, limited_threads, resolve_device
 from .finetune import Model, is_scratch, start_segmenter, started_card
-from .fit_readout import STEPS, balanced_loss_on, fit_readout, loss_on
-from .image_fit import at_scale_of
+from .fit_readout import STEPS, balanced_loss_on, loss_on
 from .live_closed import ClosedPaint
 from .live_features import FeatureCache
-from .live_fine import MOST_PIXELS, FineTraining
+from .live_fine import MOST_PIXELS
 from .live_images import LiveImages
+from .live_network import LiveNetwork
 from .live_paint import Paint, PaintedPixels, pixels_of, without
 from .live_predict import nothing_on, predict_outwards
-from .live_record import LiveRecord
 from .live_request import LiveRequest
 from .live_tiles import Region, TiledImage
 from .segment import check_channels
@@ -73,13 +73,6 @@ class LiveSession:
     threads
         CPU threads to use while it works, or None for torch's choice.
 
-    Attributes
-    ----------
-    unsaved
-        Whether it has learned something since it was opened or saved.
-    undone
-        Whether all that it learned was undone, and it began with nothing: there is nothing to save, nor to go on from.
-
     Raises
     ------
     ConfigError, DataError, DeviceError, ModelFileError
@@ -107,30 +100,35 @@ class LiveSession:
             # Which images there will be is not known yet: a tile that is left open must not fit the first one alone.
             tile = self.config.tile or network.card.tile or default_tile(self.device)
             network.card = started_card(network, tuple(classes), images, tile, self.config.seed, self.device)
-            self.model = network.to(self.device)
+            network = network.to(self.device)
         patch = network.config.patch_size
         self.tile = -(-tile // patch) * patch
-        # Heads that were trained have an opinion; those of a network that was only pretrained are noise.
-        self._heads_trained = _trained_on(source, classes)
         self.images = LiveImages(self.tile)
         self._examples: list[LabelledImage] = []
-        self._record = LiveRecord()
         self._predicted: set[str] = set()
-        self._begin()
+        self._begin(LiveNetwork(network, self.config, self.tile, heads_trained=_trained_on(source, classes)))
 
-    def _begin(self) -> None:
-        self.paint = Paint(self.model.card.classes)
-        self._unfitted = False
-        self._fitted_to: dict[str, torch.Tensor] | None = None
-        self._learned: list[LabelledImage] = []
-        self._learned_counts = self.paint.counts
-        self._began_with = self.model.readout, self._heads_trained
-        self._began_weights: dict[str, torch.Tensor] | None = None
-        self.unsaved = self.undone = False
+    def _begin(self, network: LiveNetwork) -> None:
+        self._network = network
+        self.paint = Paint(self.classes)
         self._described = DescribedPaint(self.model.num_classes, self.device)
         self._closed = ClosedPaint()
         self.features = FeatureCache(self.model, self.config.cache_bytes)
-        self._fine = FineTraining(self.model, self.config, self.tile)
+
+    @property
+    def model(self) -> Segmenter:
+        """The network, and its readout if it has one yet."""
+        return self._network.model
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether it has learned something since it was opened or saved."""
+        return self._network.unsaved
+
+    @property
+    def undone(self) -> bool:
+        """Whether all that it learned was undone, and it began with nothing: there is nothing to save, nor to go on from."""
+        return self._network.undone
 
     @property
     def classes(self) -> tuple[ClassInfo, ...]:
@@ -144,11 +142,8 @@ class LiveSession:
         if [info.id for info in classes] == [info.id for info in self.classes]:
             self.model.card = self.model.card.replace(classes=tuple(classes))
             return
-        self._fine.release()
         self.features.release()
-        self.model = with_classes(self.model, classes, self.config.seed)
-        self._heads_trained = False
-        self._begin()
+        self._begin(self._network.with_classes(classes))
 
     def round(self, request: LiveRequest, control: LiveControl) -> Iterator[Event]:
         """Fit the readout to all paint if it changed and holds two classes; then predict.
@@ -181,22 +176,22 @@ class LiveSession:
             before = after = None
             steps = 0
             if len(self.paint.present) < 2:
-                if self._learned and not self._closed.waiting:
+                if self._network.learned and not self._closed.waiting:
                     self._put_back()
-            elif self.paint.changed or self._unfitted:
+            elif self.paint.changed or self._network.unfitted:
                 rows = self._all_rows(stale)
                 newest = self._rows(self.paint.new, _NEW_PIXELS, stale) if self.paint.partly_new else rows
                 before = loss_on(self.model.readout, newest, self.model.num_classes)
-                fitting = fit_readout(self.model, rows, self.config.seed, heads_trained=self._heads_trained)
+                fitting = self._network.fit(rows)
                 for steps in range(1, STEPS + 1):
                     yield LiveStep("live", request.generation, steps, next(fitting), fine=False)
                     if stale():
                         return
                 readout = self._learn(result_of(fitting))
                 after = loss_on(readout, newest, self.model.num_classes)
-                self._record.round(balanced_loss_on(readout, rows, self.model.num_classes))
-            done = LiveRound("live", request.generation, self._record.rounds, steps, False, 0.0, before, after)
-            if self._knows:
+                self._network.record.round(balanced_loss_on(readout, rows, self.model.num_classes))
+            done = LiveRound("live", request.generation, self._network.record.rounds, steps, False, 0.0, before, after)
+            if self._network.knows:
                 yield from self._predict(request, control, done)
             else:
                 yield from self._nothing(request)
@@ -231,7 +226,7 @@ class LiveSession:
                 self._take(request)
                 yield Notice("live", f"live goes on without the paint on {name}: {error}")
                 continue
-            self._unfitted = taken = True
+            self._network.unfitted = taken = True
         return taken
 
     def refine(self, request: LiveRequest, control: LiveControl) -> Iterator[Event]:
@@ -249,90 +244,67 @@ class LiveSession:
             if len(self.paint.present) < 2:
                 yield from self.round(request, control)
                 return
-            before = after = None
-            steps = 0
+            steps, before, after = 0, None, None
             examples = [example for example in self._examples if example.record.height * example.record.width <= MOST_PIXELS]
             opened = {example.name for example in examples}
             painted = [part for part in self.paint.all if part.image in opened]
-            kept: list[PaintedPixels] = []
             if len({class_id for part in painted for class_id in np.unique(part.classes).tolist()}) > 1:
-                sampler = self._fine.sampler(examples)
-                kept = [pixels_of(part.record.name, part.targets) for part in sampler.held_out]
-            if kept:
-                learned = without(painted, kept)
-                before = self._score(learned, kept, stale, heads_trained=self._heads_trained)
-                saved, features = self._fine.weights(), self.features
-                self.features = FeatureCache(self.model, self.config.cache_bytes)
-                finished = False
-                try:
-                    for loss in self._fine.run(sampler):
-                        steps += 1
-                        yield LiveStep("live", request.generation, steps, loss, fine=True)
-                        if stale():
-                            return
-                    self.features.forget()
-                    after = self._score(learned, kept, stale, heads_trained=True)
-                    finished = before - after >= _WORTH
-                finally:
-                    if not finished:
-                        self._fine.restore(saved)
-                        self.features = features
-                if finished:
-                    features.release()
-                    self._heads_trained = self._unfitted = True
-                    self._fitted_to = saved if self._fitted_to is None else self._fitted_to
-                    self._began_weights = saved if self._began_weights is None else self._began_weights
-                    self._described = DescribedPaint(self.model.num_classes, self.device)
-                    self._closed.put_all_back()
-                    self._take(request)
-                    yield from self._take_up(request, stale)
-                    rows = self._all_rows(stale)
-                    readout = self._learn(self._fitted(rows, heads_trained=True))
-                    self._record.refined(balanced_loss_on(readout, rows, self.model.num_classes))
-                else:
-                    after = before
-            done = LiveRound("live", request.generation, self._record.rounds, steps, True, 0.0, before, after)
+                sampler = self._network.sampler(examples)
+                if sampler.held_out:
+                    steps, before, after = yield from self._attempt(request, sampler, painted, stale)
+            done = LiveRound("live", request.generation, self._network.record.rounds, steps, True, 0.0, before, after)
             yield from self._predict(request, control, done)
+
+    def _attempt(
+        self, request: LiveRequest, sampler: LabelledSampler, painted: list[PaintedPixels], stale: Callable[[], bool]
+    ) -> Generator[Event, None, tuple[int, float, float]]:
+        """Train the network; return the steps, and losses on paint that was kept back: before, and with what is in use then."""
+        kept_back = [pixels_of(part.record.name, part.targets) for part in sampler.held_out]
+        learned = without(painted, kept_back)
+        before = self._score(learned, kept_back, stale)
+        steps, features = 0, self.features
+        self.features = FeatureCache(self.model, self.config.cache_bytes)
+        with self._network.attempt() as attempt:
+            try:
+                for loss in self._network.train(sampler):
+                    steps += 1
+                    yield LiveStep("live", request.generation, steps, loss, fine=True)
+                    if stale():
+                        raise Superseded
+                self.features.forget()
+                after = self._score(learned, kept_back, stale)
+                attempt.kept = before - after >= _WORTH
+            finally:
+                if not attempt.kept:
+                    self.features = features
+        if not attempt.kept:
+            return steps, before, before
+        features.release()
+        self._described = DescribedPaint(self.model.num_classes, self.device)
+        self._closed.put_all_back()
+        self._take(request)
+        yield from self._take_up(request, stale)
+        rows = self._all_rows(stale)
+        readout = self._learn(result_of(self._network.fit(rows)))
+        self._network.record.refined(balanced_loss_on(readout, rows, self.model.num_classes))
+        return steps, before, after
 
     def _learn(self, readout: Readout) -> Readout:
         """Take a readout that was fitted to all paint as it is now."""
-        self.model.readout = readout
-        self._unfitted, self._fitted_to = False, None
-        self._learned, self._learned_counts = [*self._examples, *self._closed.examples], self.paint.counts
-        self.unsaved, self.undone = True, False
+        self._network.learn(readout, [*self._examples, *self._closed.examples], self.paint.counts.tolist())
         self.paint.caught_up()
         return readout
 
     def _put_back(self) -> None:
         """Be what the session began with: of the paint that it learned from, too little is left to learn from."""
-        self.model.readout, self._heads_trained = self._began_with
-        if self._began_weights is not None:
-            self._fine.restore(self._began_weights)
-            self._fine.release()
-            self._fine = FineTraining(self.model, self.config, self.tile)
+        if self._network.put_back():
             self.features.forget()
             self._described = DescribedPaint(self.model.num_classes, self.device)
-            self._began_weights = None
-        self._unfitted, self._fitted_to = True, None
-        self._record = LiveRecord()
-        self._learned, self._learned_counts = [], np.zeros_like(self._learned_counts)
-        self.unsaved, self.undone = self._knows, not self._knows
 
-    @property
-    def _knows(self) -> bool:
-        """Whether there is anything to predict with: the heads of a network that was only pretrained are noise."""
-        return self.model.readout is not None or self._heads_trained
-
-    def _score(
-        self, learned: list[PaintedPixels], kept: list[PaintedPixels], stale: Callable[[], bool], *, heads_trained: bool
-    ) -> float:
+    def _score(self, learned: list[PaintedPixels], kept_back: list[PaintedPixels], stale: Callable[[], bool]) -> float:
         """Return the loss on paint that was kept back, of a readout that is fitted to the other."""
-        rows = self._rows(learned, self.config.most_pixels, stale)
-        readout = self._fitted(rows, heads_trained=heads_trained)
-        return balanced_loss_on(readout, self._rows(kept, self.config.most_pixels, stale), self.model.num_classes)
-
-    def _fitted(self, rows: Rows, *, heads_trained: bool) -> Readout:
-        return result_of(fit_readout(self.model, rows, self.config.seed, heads_trained=heads_trained))
+        readout = result_of(self._network.fit(self._rows(learned, self.config.most_pixels, stale)))
+        return balanced_loss_on(readout, self._rows(kept_back, self.config.most_pixels, stale), self.model.num_classes)
 
     def _all_rows(self, stale: Callable[[], bool] | None = None) -> Rows:
         """Look at all paint; at what was not looked at before with this network, that is."""
@@ -402,30 +374,7 @@ class LiveSession:
         StorageError
             If it cannot be written.
         """
-        record = self._record.describe(self._learned, self.config, self._learned_counts.tolist())
-        card = self.model.card
-        self.model.card = at_scale_of(card, [example.record for example in self._learned])
-        try:
-            with self._as_fitted():
-                saved = save_model(self.model, path, **record)
-            self.unsaved = False
-            return saved
-        finally:
-            # The history gets one record per session, not one per save.
-            self.model.card = card
-
-    @contextmanager
-    def _as_fitted(self) -> Iterator[None]:
-        """Give the network for a while the weights that its readout was fitted to."""
-        if self._fitted_to is None:
-            yield
-            return
-        now = self._fine.weights()
-        self._fine.restore(self._fitted_to)
-        try:
-            yield
-        finally:
-            self._fine.restore(now)
+        return self._network.save(path)
 
     def _take(self, request: LiveRequest) -> None:
         """Take over paint and images, keeping what is known about those that are the same."""
