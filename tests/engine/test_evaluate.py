@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -11,8 +13,10 @@ from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.engine import evaluate as evaluate_module
 from napari_affmae.engine.confusion import Confusion
 from napari_affmae.engine.evaluate import evaluate
-from napari_affmae.engine.segment import SegmentationResult, segment
+from napari_affmae.engine.segment import segment
+from napari_affmae.engine.tiling import RowFunction
 from napari_affmae.errors import LabelError, ModelFileError
+from napari_affmae.events import Event
 from napari_affmae.model.mae import MaskedAutoencoder
 from napari_affmae.model.segmenter import Segmenter
 from napari_affmae.model_config import ModelConfig
@@ -71,10 +75,12 @@ def test_it_is_the_segmentation_that_is_compared(micro: ModelConfig, examples: l
 def test_the_truth_scores_1(micro: ModelConfig, examples: list[LabelledImage], monkeypatch: pytest.MonkeyPatch) -> None:
     truth = iter(example.labels for example in examples)
 
-    def perfect(*_: object, **__: object) -> SegmentationResult:
-        return SegmentationResult(next(truth), np.zeros((2, 1, 1), np.float32), ())
+    def perfect(*_: object, into: RowFunction, **__: object) -> Iterator[Event]:
+        labels = next(truth)
+        into(0, np.stack([labels == 0, labels == 1]).astype(np.float32))
+        yield from ()
 
-    monkeypatch.setattr(evaluate_module, "segment", perfect)
+    monkeypatch.setattr(evaluate_module, "segment_events", perfect)
     result = evaluate(Segmenter(micro, 2), examples, device="cpu")
     assert (result.miou, result.accuracy) == (1, 1)
     assert result.majority_miou < 0.5

@@ -89,7 +89,7 @@ def _hashes(record: ImageRecord, choices: Iterable[tuple[int, ...]]) -> Iterator
     """Yield the fingerprints of an image as it was found, and of each choice of its channels that it has."""
     from ..data.fingerprint import fingerprint
 
-    yield record.fingerprint or fingerprint(record.read())
+    yield record.fingerprint or fingerprint(record.load())
     for chosen in choices:
         if max(chosen) < record.channels:
-            yield fingerprint(replace(record, channels=len(chosen), chosen_channels=chosen).read())
+            yield fingerprint(replace(record, channels=len(chosen), chosen_channels=chosen).load())

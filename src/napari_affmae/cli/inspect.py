@@ -43,8 +43,8 @@ def inspect(
         raise StorageError(f"{out} is not empty; choose another folder, or pass --overwrite to replace what is there")
     network = load_model(model)
     record = one_image(image, page, channels)
-    pixels = record.read()
-    inspection = run_inspection(network, pixels, device=device or "auto")
+    inspection = run_inspection(network, record.open(), device=device or "auto")
+    pixels = record.read()  # not before: a large image is refused without being read
     written = [write_png(out / f"{name}.png", picture, overwrite) for name, picture in pictures(pixels, inspection)]
     numbers = describe(inspection)
     report = {"image": record.name, "height": pixels.shape[0], "width": pixels.shape[1], **numbers}

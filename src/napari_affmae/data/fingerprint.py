@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
@@ -11,14 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .parts import windows
+
 _BAND = 1024
 """Rows that are hashed at a time."""
 
 _MOST = 1 << 30
 """Bytes that are hashed as a whole; of more, windows are."""
-
-_WINDOW, _PER_SIDE = 256, 8
-"""Side of such a window in pixels, and how many there are along each side of an image, evenly spaced."""
 
 
 def fingerprint(pixels: Any) -> str:
@@ -39,7 +37,7 @@ def _hashed(pixels: Any, kind: np.dtype[Any]) -> str:
     """Hash values as numbers of a kind, band by band: a copy of a whole image may not fit into memory."""
     shape = pixels.shape[:2] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels.shape
     digest = blake2b(repr((shape, kind.str)).encode(), digest_size=8)
-    for part in _windows(pixels) if math.prod(shape) * kind.itemsize > _MOST else _bands(pixels):
+    for part in windows(pixels) if math.prod(shape) * kind.itemsize > _MOST else _bands(pixels):
         digest.update(np.ascontiguousarray(part, kind).data)
     return digest.hexdigest()
 
@@ -47,12 +45,6 @@ def _hashed(pixels: Any, kind: np.dtype[Any]) -> str:
 def _bands(pixels: Any) -> Iterator[Any]:
     for top in range(0, pixels.shape[0], _BAND):
         yield pixels[top : top + _BAND, :]
-
-
-def _windows(pixels: Any) -> Iterator[Any]:
-    rows, columns = (np.linspace(0, max(0, side - _WINDOW), _PER_SIDE).astype(int).tolist() for side in pixels.shape[:2])
-    for top, left in itertools.product(rows, columns):
-        yield pixels[top : top + _WINDOW, left : left + _WINDOW]
 
 
 def summary(hashes: Iterable[str], count: int) -> dict[str, Any]:

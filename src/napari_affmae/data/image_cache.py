@@ -6,16 +6,13 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
 from .crops import crop
 from .fingerprint import fingerprint
 from .lazy_plane import LazyPlane
-from .records import ImageRecord, lazy_plane, prepare
-
-DEFAULT_BYTES = 1 << 30
+from .records import MOST_BYTES, ImageRecord, lazy_plane, prepare
 
 
 class ImageCache:
@@ -35,7 +32,7 @@ class ImageCache:
         Of the images that were read so far, by index; see :func:`~napari_affmae.data.fingerprint.fingerprint`.
     """
 
-    def __init__(self, records: Sequence[ImageRecord], limit: int = DEFAULT_BYTES) -> None:
+    def __init__(self, records: Sequence[ImageRecord], limit: int = MOST_BYTES) -> None:
         self._records = records
         self._limit = limit
         self._kept: OrderedDict[int, npt.NDArray[Any]] = OrderedDict()
@@ -57,7 +54,7 @@ class ImageCache:
         if index in self._in_parts:
             return self._in_parts[index]
         record = self._records[index]
-        size = record.height * record.width * record.channels * np.dtype(record.dtype).itemsize
+        size = record.nbytes
         if size > self._limit and lazy_plane(record) is not None:
             plane: LazyPlane = record.open()
             self.fingerprints[index] = fingerprint(plane)

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from ..errors import DataError, LabelError
 from .image_file import SUFFIXES, broken_file_as_data_error, open_image_file
+from .parts import blocks
 from .plane_names import split_name
 from .records import ImageRecord, Skipped
 from .scan import scan
@@ -198,7 +199,9 @@ def read_label_file(path: Path) -> list[npt.NDArray[Any]]:
 
 def _is_copy(ids: npt.NDArray[Any], record: ImageRecord) -> bool:
     """Whether labels are the image itself, which instance numbers cannot be told from otherwise."""
-    return ids.size > 0 and int(ids.min()) < int(ids.max()) and np.array_equal(ids, record.read()[..., 0])
+    if not ids.size or int(ids.min()) == int(ids.max()) or ids.shape != (record.height, record.width):
+        return False
+    return all(np.array_equal(some, part[..., 0]) for some, part in zip(blocks(ids), blocks(record.load()), strict=True))
 
 
 def to_foreground(ids: npt.NDArray[Any], sparse: bool) -> npt.NDArray[np.uint8]:

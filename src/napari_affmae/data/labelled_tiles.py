@@ -15,11 +15,11 @@ from ..errors import DataError, LabelError
 from .classes import IGNORE
 from .crops import crop, start_at
 from .held_out import Kind, keep_back
-from .image_cache import DEFAULT_BYTES, ImageCache
+from .image_cache import ImageCache
 from .label_images import LabelledImage
 from .lazy_plane import LazyPlane
 from .normalisation import apply
-from .records import ImageRecord, Skipped
+from .records import MOST_BYTES, ImageRecord, Skipped
 
 _MOST_PLACES = 100_000
 """Painted pixels remembered per class and image: enough that every stroke is among them, few enough to keep in memory."""
@@ -98,7 +98,7 @@ class LabelledSampler:
         *,
         sparse: bool,
         held_out: float = 0.0,
-        cache_bytes: int = DEFAULT_BYTES,
+        cache_bytes: int = MOST_BYTES,
     ) -> None:
         if not examples:
             raise LabelError("no labelled images; paint on at least one image")

@@ -9,7 +9,9 @@ import numpy.typing as npt
 
 from ..card import Normalisation
 from ..errors import DataError
-from .records import ImageCollection
+from .lazy_plane import LazyPlane
+from .parts import WINDOWS, windows
+from .records import ImageCollection, prepare
 
 PERCENTILES = (0.1, 99.9)
 """Values beyond these percentiles are clipped: hot pixels and scratches say nothing about contrast."""
@@ -19,6 +21,8 @@ PIXELS_PER_IMAGE = 65_536
 
 def measure(collection: ImageCollection, sample: int = 64, seed: int = 0) -> Normalisation:
     """Measure a collection on up to ``sample`` images and 65 536 pixels of each; the same seed gives the same figures.
+
+    Of an image that is too large to be read whole, the pixels lie in windows that are spread over it.
 
     Raises
     ------
@@ -32,7 +36,7 @@ def measure(collection: ImageCollection, sample: int = 64, seed: int = 0) -> Nor
     failure: DataError | None = None
     for index in chosen:
         try:
-            values.append(_some_pixels(collection.records[index].read(), rng))
+            values.append(_some_pixels(collection.records[index].load(), rng))
         except DataError as error:
             failure = error
     if not values:
@@ -40,7 +44,7 @@ def measure(collection: ImageCollection, sample: int = 64, seed: int = 0) -> Nor
     return _statistics(np.concatenate(values))
 
 
-def measure_array(image: npt.NDArray[Any]) -> Normalisation:
+def measure_array(image: npt.NDArray[Any] | LazyPlane) -> Normalisation:
     """Measure one image ``[H, W]`` or ``[H, W, C]`` by itself, for a model that was saved without statistics.
 
     Raises
@@ -48,7 +52,7 @@ def measure_array(image: npt.NDArray[Any]) -> Normalisation:
     DataError
         If the image is constant or holds NaN or infinite values.
     """
-    pixels = image[..., None] if image.ndim == 2 else image
+    pixels = image[..., None] if isinstance(image, np.ndarray) and image.ndim == 2 else image
     return _statistics(_some_pixels(pixels, np.random.default_rng(0)))
 
 
@@ -89,11 +93,15 @@ def clipped_part(values: npt.NDArray[Any], normalisation: Normalisation) -> tupl
     return float(parts[channel]), channel
 
 
-def _some_pixels(pixels: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Return up to 65 536 pixels ``[n, C]`` at random places."""
-    flat = pixels.reshape(-1, pixels.shape[-1])
-    if len(flat) > PIXELS_PER_IMAGE:
-        flat = flat[rng.integers(0, len(flat), PIXELS_PER_IMAGE)]
+def _some_pixels(
+    image: npt.NDArray[Any] | LazyPlane, rng: np.random.Generator, most: int = PIXELS_PER_IMAGE
+) -> npt.NDArray[np.float64]:
+    """Return up to ``most`` pixels ``[n, C]`` at random places, of what is read part by part in its windows."""
+    if isinstance(image, LazyPlane):
+        return np.concatenate([_some_pixels(prepare(window, None), rng, most // WINDOWS) for window in windows(image)])
+    flat = image.reshape(-1, image.shape[-1])
+    if len(flat) > most:
+        flat = flat[rng.integers(0, len(flat), most)]
     return flat.astype(np.float64)
 
 

@@ -19,6 +19,9 @@ from .lazy_plane import LazyPlane
 from .pixel_size import same_pixel_size
 from .zarr_file import ZarrFile, is_zarr
 
+MOST_BYTES = 1 << 30
+"""Of an image that is larger only what is asked for is read, if it can be read part by part."""
+
 
 @dataclass(frozen=True)
 class Skipped:
@@ -66,6 +69,11 @@ class ImageRecord:
     array: Any = field(default=None, repr=False, compare=False)
     fingerprint: str | None = field(default=None, repr=False, compare=False)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pixels in memory."""
+        return self.height * self.width * self.channels * np.dtype(self.dtype).itemsize
+
     def read(self) -> npt.NDArray[Any]:
         """Return the pixels as ``[H, W, C]`` in their own data type, all of them finite.
 
@@ -100,6 +108,17 @@ class ImageRecord:
             return self.read()
         self._check_shape(plane.shape)
         return plane
+
+    def load(self) -> npt.NDArray[Any] | LazyPlane:
+        """Return the image ``[H, W, C]`` to be sliced by rows and columns: read, or opened if it is larger than a gigabyte.
+
+        Raises
+        ------
+        DataError
+            As :meth:`read` and :meth:`open`.
+        """
+        pixels: npt.NDArray[Any] | LazyPlane = self.open() if self.nbytes > MOST_BYTES else self.read()
+        return pixels
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
         if shape != (self.height, self.width, self.channels):

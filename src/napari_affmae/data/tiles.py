@@ -11,9 +11,9 @@ import numpy.typing as npt
 from ..card import Normalisation
 from ..errors import DataError
 from .crops import start_at
-from .image_cache import DEFAULT_BYTES, ImageCache
+from .image_cache import ImageCache
 from .normalisation import apply
-from .records import ImageCollection, Skipped
+from .records import MOST_BYTES, ImageCollection, Skipped
 
 
 class TileSampler:
@@ -46,7 +46,7 @@ class TileSampler:
         tile: int,
         batch: int,
         seed: int = 0,
-        cache_bytes: int = DEFAULT_BYTES,
+        cache_bytes: int = MOST_BYTES,
     ) -> None:
         self._records = collection.records
         self._channels = collection.channels

@@ -16,9 +16,9 @@ from ..data.labels import LabelledImage, to_targets
 from ..errors import LabelError
 from ..model.segmenter import Segmenter
 from .confusion import Confusion
-from .image_fit import other_range
 from .image_source import ArraySource
-from .segment import load_segmenter, rescaling, segment
+from .segment import load_segmenter, misfits, segment_events
+from .tiling import FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,15 +103,15 @@ def evaluate(
     confusion = Confusion(own)
     notices: dict[str, str] = {}  # the first of its kind: images of a folder are mostly alike
     for number, (example, target) in enumerate(zip(examples, targets, strict=True), start=1):
-        image = example.record.read()
-        statistics = network.card.normalisation
-        clipped = other_range(example.name, ArraySource(image), statistics) if statistics is not None else None
-        _, scaled = rescaling(network, example.record.pixel_size)
-        for kind, notice in (("range", clipped), ("scale", scaled)):
-            if notice is not None:
-                notices.setdefault(kind, notice)
-        result = segment(network, image, device=device, pixel_size=example.record.pixel_size, views=views)
-        confusion.add(to_targets(result.labels, own, sparse=False), target)
+        image, size = example.record.load(), example.record.pixel_size
+        for kind, notice in misfits(network, example.name, ArraySource(image), size).items():
+            notices.setdefault(kind, notice)
+
+        def count(top: int, rows: FloatArray, target: npt.NDArray[np.int64] = target) -> None:
+            confusion.add(rows.argmax(axis=0), target[top : top + rows.shape[1]])
+
+        for _ in segment_events(network, image, device=device, pixel_size=size, views=views, into=count):
+            pass
         if on_progress is not None:
             on_progress(number, len(examples))
     return Evaluation(

@@ -17,8 +17,9 @@ from ..config import ExportConfig
 from ..control import JobControl, Stopped
 from ..data.classes import class_table_of
 from ..data.crops import crop
+from ..data.lazy_plane import LazyPlane
 from ..data.normalisation import measure_array
-from ..data.records import ImageRecord
+from ..data.records import ImageRecord, prepare
 from ..data.synthetic import synthetic_em
 from ..data.write import placing
 from ..errors import AffmaeError, ModelFileError
@@ -151,7 +152,7 @@ def _make(
         return PartBegun("export", what, fraction)
 
     yield begin("preparing the test image", 0.0)
-    pixels = None if sample is None else sample.read()
+    pixels = None if sample is None else sample.load()
     normalisation = _statistics(network.card.normalisation, pixels)
     image = _test_image(pixels, normalisation, tile)
     yield begin(f"recording the network for tiles of {tile} × {tile} pixels", 0.1)
@@ -175,7 +176,7 @@ def _make(
     return check
 
 
-def _statistics(known: Normalisation | None, pixels: npt.NDArray[Any] | None) -> Normalisation:
+def _statistics(known: Normalisation | None, pixels: npt.NDArray[Any] | LazyPlane | None) -> Normalisation:
     if known is not None:
         return known
     if pixels is None:
@@ -183,10 +184,10 @@ def _statistics(known: Normalisation | None, pixels: npt.NDArray[Any] | None) ->
     return measure_array(pixels)
 
 
-def _test_image(pixels: npt.NDArray[Any] | None, normalisation: Normalisation, tile: int) -> FloatArray:
+def _test_image(pixels: npt.NDArray[Any] | LazyPlane | None, normalisation: Normalisation, tile: int) -> FloatArray:
     """Return a raw tile ``[C, T, T]``: the middle of an image, or a drawn one in the range of the training images."""
     if pixels is not None:
-        middle = crop(pixels, (pixels.shape[0] - tile) // 2, (pixels.shape[1] - tile) // 2, tile)
+        middle = prepare(crop(pixels, (pixels.shape[0] - tile) // 2, (pixels.shape[1] - tile) // 2, tile), None)
         return np.ascontiguousarray(middle.transpose(2, 0, 1), np.float32)
     drawn = synthetic_em(tile)[0].astype(np.float32) / 255
     pairs = zip(normalisation.low, normalisation.high, strict=True)

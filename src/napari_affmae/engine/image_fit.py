@@ -9,6 +9,7 @@ import numpy as np
 
 from ..card import ModelCard, Normalisation, PixelSize
 from ..data.normalisation import apply, clipped_part
+from ..data.parts import blocks
 from ..data.pixel_size import common_size, is_other_scale, scale_factors
 from ..data.records import ImageRecord
 from ..errors import DataError
@@ -60,7 +61,7 @@ def other_range(name: str, image: ArraySource, normalisation: Normalisation) -> 
 
 
 def check_range(images: Iterable[tuple[str, Any]], normalisation: Normalisation) -> str | None:
-    """Say which is the first of labelled images ``[H, W, C]`` that are largely out of range, if any; only these are read whole.
+    """Say which is the first of labelled images ``[H, W, C]`` that are largely out of range, if any; only of these all is read.
 
     Raises
     ------
@@ -71,7 +72,13 @@ def check_range(images: Iterable[tuple[str, Any]], normalisation: Normalisation)
     for name, pixels in images:
         notice = other_range(name, ArraySource(pixels), normalisation)
         first = first or notice
-        seen = seen or notice is None or bool(np.ptp(apply(np.asarray(pixels), normalisation), axis=(1, 2)).any())
+        seen = seen or notice is None or _has_contrast(pixels, normalisation)
     if first is not None and not seen:
         raise DataError(f"the network sees nothing of the labelled images: {first}")
     return first
+
+
+def _has_contrast(image: Any, normalisation: Normalisation) -> bool:
+    """Whether more than one value is left of a channel of ``[H, W, C]``; what tells is all that is read."""
+    first = apply(np.asarray(image[:1, :1]), normalisation)
+    return any(bool((apply(np.asarray(block), normalisation) != first).any()) for block in blocks(image))

@@ -9,13 +9,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..data.normalisation import apply
+from ..card import Normalisation
 from ..data.records import ImageCollection
 from ..errors import DataError
 from ..events import Preview
 from ..model.mae import MaskedAutoencoder
 from ..model.masking import patchify, unpatchify
 from .device import inference_autocast
+from .image_source import ArraySource, FloatArray
 
 _GREY = 0.5
 
@@ -41,7 +42,7 @@ class Previewer:
         normalisation = model.card.normalisation
         if normalisation is None:
             raise DataError("a preview needs the statistics of the images: set model.card first")
-        image = apply(_centre(_first_readable(images), tile), normalisation)
+        image = _centre_of_first(images, normalisation, tile)
         self._image = torch.from_numpy(image).unsqueeze(0)
         low, high = np.percentile(image, (0.5, 99.5))
         self._scale: Callable[[Tensor], Tensor] = lambda values: ((values - low) / max(high - low, 1e-6)).clamp(0, 1)
@@ -78,16 +79,14 @@ class Previewer:
         )
 
 
-def _first_readable(images: ImageCollection) -> npt.NDArray[np.generic]:
+def _centre_of_first(images: ImageCollection, normalisation: Normalisation, tile: int) -> FloatArray:
+    """Return the centre ``[C, h, w]`` of the first image that can be read there."""
     failure: DataError | None = None
     for record in images.records:
         try:
-            return record.read()
+            image = ArraySource(record.open(), normalisation)
+            top, left = (max(0, (size - tile) // 2) for size in (image.height, image.width))
+            return image.read(top, min(top + tile, image.height), left, min(left + tile, image.width))
         except DataError as error:
             failure = error
     raise DataError(f"no image can be read any more, the last because {failure}") from failure
-
-
-def _centre(image: npt.NDArray[np.generic], tile: int) -> npt.NDArray[np.generic]:
-    row, column = (max(0, (size - tile) // 2) for size in image.shape[:2])
-    return image[row : row + tile, column : column + tile]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +12,16 @@ from ..card import ClassInfo, Normalisation
 from ..data.crops import crop
 from ..data.labels import IGNORE, HeldOut
 from ..data.normalisation import apply
+from ..data.records import prepare
 from ..errors import DataError
 from ..events import Score
 from .confusion import Confusion
 from .image_source import ArraySource
 from .predictor import Predictor
 from .tiling import FloatArray
+
+_Tile: TypeAlias = tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]
+"""A normalised tile, how bright the background of its image is, and class indices."""
 
 
 class Scorer:
@@ -57,19 +62,14 @@ class Scorer:
             if ((targets := entry.targets[row : row + tile, column : column + tile]) != IGNORE).any()
         ]
         chosen = sorted(places, key=lambda place: (-place[0], *place[1:]))[:most_tiles]
-        self._tiles: list[tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]] = []
+        self._tiles: list[_Tile] = []
         for number in sorted({place[1] for place in chosen}):
             entry = held_out[number]
+            corners = [(row, column) for _, place, row, column in chosen if place == number]
             try:
-                image = entry.record.read()
+                self._tiles += _cut(entry, corners, tile, normalisation)
             except DataError:
                 continue  # Training reports an image that vanished; its labels are no loss to the score.
-            background = ArraySource(image, normalisation).background()
-            for _, _, row, column in (place for place in chosen if place[1] == number):
-                targets = np.full((tile, tile), IGNORE, np.int64)
-                inside = entry.targets[row : row + tile, column : column + tile]
-                targets[: inside.shape[0], : inside.shape[1]] = inside
-                self._tiles.append((apply(crop(image, row, column, tile), normalisation), background, targets))
 
     def __bool__(self) -> bool:
         return bool(self._tiles)
@@ -80,6 +80,20 @@ class Scorer:
         for image, background, targets in self._tiles:
             confusion.add(predict(image[None], background)[0].argmax(axis=0), targets)
         return Score("finetune", step, confusion.miou, confusion.iou, confusion.pixels)
+
+
+def _cut(entry: HeldOut, corners: Sequence[tuple[int, int]], tile: int, normalisation: Normalisation) -> list[_Tile]:
+    """Read tiles of an image, given by their upper left corners."""
+    image = entry.record.load()
+    background = ArraySource(image, normalisation).background()
+    tiles = []
+    for row, column in corners:
+        targets = np.full((tile, tile), IGNORE, np.int64)
+        inside = entry.targets[row : row + tile, column : column + tile]
+        targets[: inside.shape[0], : inside.shape[1]] = inside
+        pixels = prepare(crop(image, row, column, tile), None)
+        tiles.append((apply(pixels, normalisation), background, targets))
+    return tiles
 
 
 def _count(targets: npt.NDArray[np.int64], num_classes: int) -> npt.NDArray[np.int64]:

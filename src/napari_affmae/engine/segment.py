@@ -142,13 +142,10 @@ def segment_events(
     raw = ArraySource(image)
     check_channels(network, raw.channels)
     normalisation = network.card.normalisation or raw.measure()
-    clipped = other_range("the image", raw, normalisation)
-    if clipped is not None:
-        yield Notice("segment", clipped)
-    source: ImageSource = raw.normalised(normalisation)
-    factors, notice = rescaling(network, pixel_size)
-    if notice is not None:
+    for notice in misfits(network, "the image", raw, pixel_size).values():
         yield Notice("segment", notice)
+    source: ImageSource = raw.normalised(normalisation)
+    factors, _ = rescaling(network, pixel_size)
     if factors is not None:
         source = ResampledSource(source, factors)
     patch = network.config.patch_size
@@ -242,6 +239,16 @@ def check_channels(model: Segmenter | Any, channels: int) -> None:
             f"the image has {channels} channel{'s' if channels != 1 else ''}, but the model was made for {expected}: "
             "choose the channels that it was trained on (--channels on the command line), or another model"
         )
+
+
+def misfits(model: Segmenter, name: str, image: ArraySource, pixel_size: PixelSize | None) -> dict[str, str]:
+    """Say how an image, raw, does not fit a network: a sentence for its ``"range"`` of values and one for its ``"scale"``."""
+    statistics = model.card.normalisation
+    found = {
+        "range": None if statistics is None else other_range(name, image, statistics),
+        "scale": rescaling(model, pixel_size)[1],
+    }
+    return {kind: notice for kind, notice in found.items() if notice is not None}
 
 
 def rescaling(model: Any, pixel_size: PixelSize | None) -> tuple[tuple[float, float] | None, str | None]:

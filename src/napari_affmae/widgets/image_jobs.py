@@ -77,7 +77,7 @@ def segment_job(
 
     def job(control: JobControl) -> Iterator[object]:
         for event in engine.segment(
-            model, record.read(), device=device, pixel_size=pixel_size, views=views, control=control
+            model, record.load(), device=device, pixel_size=pixel_size, views=views, control=control
         ):  # fmt: skip
             if not isinstance(event, Done):
                 yield event
