@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -401,6 +401,15 @@ def test_no_gpu(
         list(pretrain(collection, tmp_path, pretraining.replace(device="cuda")))
 
 
+def raising(error: Exception) -> Callable[..., Any]:
+    """Return a function that takes anything and fails."""
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return fail
+
+
 def memory_for(monkeypatch: pytest.MonkeyPatch, tiles: int) -> list[int]:
     """Let a network run out of memory with more tiles at once than this; return the sizes it was asked for."""
     training_loss = MaskedAutoencoder.training_loss
@@ -463,10 +472,7 @@ def test_memory_too_small_for_one_tile_saves_and_says_what_to_lower(
 def test_memory_that_runs_out_elsewhere_is_a_device_error_too(
     tmp_path: Path, collection: ImageCollection, pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def exhausted(*_: Any, **__: Any) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(torch.optim.AdamW, "step", exhausted)
+    monkeypatch.setattr(torch.optim.AdamW, "step", raising(torch.OutOfMemoryError("CUDA out of memory")))
     with pytest.raises(DeviceError, match="exhausted by a single tile: lower the tile size, choose a smaller preset"):
         list(pretrain(collection, tmp_path, pretraining))
 
@@ -474,10 +480,7 @@ def test_memory_that_runs_out_elsewhere_is_a_device_error_too(
 def test_other_errors_are_not_taken_for_memory(
     tmp_path: Path, collection: ImageCollection, pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: Any, **__: Any) -> Any:
-        raise RuntimeError("a bug")
-
-    monkeypatch.setattr(MaskedAutoencoder, "training_loss", broken)
+    monkeypatch.setattr(MaskedAutoencoder, "training_loss", raising(RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):
         list(pretrain(collection, tmp_path, pretraining))
 
@@ -485,13 +488,10 @@ def test_other_errors_are_not_taken_for_memory(
 def test_steps_are_saved_whatever_ends_a_run(
     tmp_path: Path, collection: ImageCollection, pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: Any, **__: Any) -> Any:
-        raise RuntimeError("a bug")
-
     job = pretrain(collection, tmp_path, pretraining)
     for event in job:
         if isinstance(event, Progress) and event.step == 2:
-            monkeypatch.setattr(MaskedAutoencoder, "training_loss", broken)
+            monkeypatch.setattr(MaskedAutoencoder, "training_loss", raising(RuntimeError("a bug")))
             break
     with pytest.raises(RuntimeError, match="a bug"):
         list(job)
@@ -504,13 +504,10 @@ def test_steps_are_saved_whatever_ends_a_run(
 def test_an_error_that_forbids_saving_too_is_the_one_that_is_told(
     tmp_path: Path, collection: ImageCollection, pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lost(*_: Any, **__: Any) -> Any:
-        raise RuntimeError("the card fell off the bus")
-
     job = pretrain(collection, tmp_path, pretraining)
     for event in job:
         if isinstance(event, Progress):
-            monkeypatch.setattr(MaskedAutoencoder, "training_loss", lost)
+            monkeypatch.setattr(MaskedAutoencoder, "training_loss", raising(RuntimeError("the card fell off the bus")))
             monkeypatch.setattr(loop, "save_model", lambda *_, **__: [][0])
             break
     with pytest.raises(RuntimeError, match="fell off the bus"):
