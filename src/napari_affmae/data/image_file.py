@@ -89,9 +89,9 @@ def open_image_file(path: Path, ids: bool = False) -> ImageFile:
         if status.st_size == 0:
             raise DataError("the file is empty (0 bytes)")
         if suffix in TIFF_SUFFIXES:
-            from .tiff_file import TiffFile
+            from .tiff_stacks import open_tiff
 
-            return TiffFile(path)
+            return open_tiff(path)
         if suffix in PICTURE_SUFFIXES:
             return PictureFile(path, ids)
     raise DataError(f"{suffix or 'no suffix'} is not a kind of file that is read; expected {', '.join(sorted(SUFFIXES))}")

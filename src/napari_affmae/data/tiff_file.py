@@ -43,6 +43,10 @@ class TiffFile:
             self._tiff.close()
             raise
 
+    def reopen(self) -> None:
+        """Go on with a file that was closed and has not changed since."""
+        self._tiff.filehandle.open()
+
     def read(self, page: int) -> Pixels:
         """Return page ``page`` as ``[H, W, C]`` in native byte order."""
         if not 0 <= page < self.pages:
