@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from napari_affmae.events import CheckpointSaved, Done, Preview, Progress, Score
-from napari_affmae.widgets.job_runner import JobRunner, throttled
+from napari_affmae.widgets.job_runner import JobRunner
+from napari_affmae.widgets.mailbox import Mailbox
 
 TILE = np.zeros((2, 2), np.float32)
 
@@ -18,25 +19,25 @@ def progress(step):
     return Progress("pretrain", step, None, 0.0, 0.0, {}, 0.0, 0.0, None, 0.0)
 
 
-def test_throttling_spaces_batches_and_keeps_every_event_but_old_previews(tmp_path):
+def test_batches_are_spaced_and_hold_every_event_but_old_previews(tmp_path):
     now = 0.0
+    mailbox = Mailbox(0.1, lambda: now)
+    at, batches = [], []
 
-    def job():
-        nonlocal now
-        for step in range(1, 51):
-            now += 0.01
-            yield progress(step)
-            yield Preview("pretrain", step, TILE, TILE, TILE)
-            if step == 25:
-                yield CheckpointSaved("pretrain", step, tmp_path)
-        yield Score("finetune", 50, 0.5, {}, 10)
-        yield Done("pretrain", 50, None)
+    def post(event):
+        if mailbox.put(event):
+            at.append(now)
+            batches.append(mailbox.fetch())
 
-    at = []
-    batches = []
-    for batch in throttled(job(), 0.1, lambda: now):
-        at.append(now)
-        batches.append(batch)
+    for step in range(1, 51):
+        now += 0.01
+        post(progress(step))
+        post(Preview("pretrain", step, TILE, TILE, TILE))
+        if step == 25:
+            post(CheckpointSaved("pretrain", step, tmp_path))
+    post(Score("finetune", 50, 0.5, {}, 10))
+    post(Done("pretrain", 50, None))
+    batches.append(mailbox.fetch(early=True))
     events = [event for batch in batches for event in batch]
     assert [event.step for event in events if isinstance(event, Progress)] == list(range(1, 51))
     assert {type(event) for event in events} >= {CheckpointSaved, Score, Done}
@@ -45,21 +46,20 @@ def test_throttling_spaces_batches_and_keeps_every_event_but_old_previews(tmp_pa
     assert events.index(next(e for e in events if isinstance(e, CheckpointSaved))) < len(events) - 3
     shown = [event.step for event in events if isinstance(event, Preview)]
     assert len(shown) >= len(batches) - 1, "the last preview of a batch is not lost to what follows it"
-    assert np.diff(at[:-1]).min() >= 0.0999, "at most ten a second, but for the last one"
+    assert np.diff(at).min() >= 0.0999, "at most ten a second"
     assert 5 <= len(batches) <= 7
+    assert mailbox.fetch(early=True) == ()
 
 
-def test_what_waits_comes_before_the_error():
-    def job():
-        yield progress(1)
-        yield progress(2)
-        raise ValueError("out of luck")
-
-    batches = throttled(job(), 1000.0)
-    assert [event.step for event in next(batches)] == [1]
-    assert [event.step for event in next(batches)] == [2]
-    with pytest.raises(ValueError, match="out of luck"):
-        next(batches)
+def test_who_is_late_is_called_once_and_nothing_is_fetched_too_early():
+    now = 0.0
+    mailbox = Mailbox(0.1, lambda: now)
+    assert [mailbox.put(step) for step in range(4)] == [True, False, False, False]
+    assert mailbox.fetch() == (0, 1, 2, 3)
+    assert not mailbox.put(4)
+    assert mailbox.fetch() == ()
+    now = 0.15
+    assert mailbox.fetch() == (4,)
 
 
 @pytest.fixture
@@ -134,16 +134,46 @@ def test_a_paused_job_holds_still_and_goes_on(runner, heard, qtbot):
     qtbot.waitUntil(lambda: len(heard["batch"]) > held + 2, timeout=5000)
 
 
+def test_what_a_job_says_before_a_long_pause_is_heard_at_once(runner, heard, qtbot):
+    release = threading.Event()
+    said = []
+
+    def job(control):
+        yield progress(1)
+        yield progress(2)  # too soon after the first to be a batch of its own
+        said.append(time.monotonic())
+        release.wait(10)
+        yield progress(3)
+
+    def steps():
+        return [event.step for (batch,) in heard["batch"] for event in batch]
+
+    runner.start(job, "test")
+    qtbot.waitUntil(lambda: steps() == [1, 2], timeout=5000)
+    late = time.monotonic() - said[0]
+    release.set()
+    qtbot.waitUntil(lambda: bool(heard["ended"]), timeout=5000)
+    assert steps() == [1, 2, 3]
+    assert late < 1  # 0.2 s on a machine that has nothing else to do
+
+
 @pytest.mark.filterwarnings("default")  # as in use: superqt has a warning instead of a RuntimeError, and tests raise warnings
 @pytest.mark.parametrize("kind", [ValueError, RuntimeError])
 def test_an_error_arrives_once_and_frees_the_runner(runner, heard, qtbot, kind):
+    order = []
+    note_batch, note_failure = (lambda batch: order.extend(event.step for event in batch)), order.append
+    runner.batch.connect(note_batch)
+    runner.failed.connect(note_failure)
+
     def job(control):
         yield progress(1)
+        yield progress(2)
         raise kind("broken")
 
     runner.start(job, "test")
     qtbot.waitUntil(lambda: bool(heard["ended"]), timeout=5000)
     [(error,)] = heard["failed"]
+    assert order == [1, 2, error]
     assert type(error) is kind
     assert str(error) == "broken"
     assert not runner.running

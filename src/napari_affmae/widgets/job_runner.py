@@ -3,69 +3,42 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator
 
 from napari.qt.threading import create_worker
 from psygnal import Signal
+from qtpy.QtCore import QTimer
 from superqt.utils import GeneratorWorker
 
 from ..control import JobControl
-from ..events import Preview
+from .mailbox import SECONDS_BETWEEN_BATCHES, Mailbox
 
 Job = Callable[[JobControl], Iterator[object]]
 """Takes the control to obey and yields events. Runs, and imports torch, in the worker thread."""
 
-SECONDS_BETWEEN_BATCHES = 0.1
 
-
-def throttled(
-    events: Iterator[object], interval: float = SECONDS_BETWEEN_BATCHES, clock: Callable[[], float] = time.monotonic
-) -> Iterator[tuple[object, ...]]:
-    """Gather events into batches that are at least ``interval`` seconds apart.
-
-    Every event arrives, in order, but for previews: of those only the last one of a batch does. What is waiting when the events
-    end, or when they fail, is handed out first. The first event goes out at once.
-    """
-    waiting: list[object] = []
-    last = -float("inf")
-    try:
-        for event in events:
-            if isinstance(event, Preview):
-                waiting = [other for other in waiting if not isinstance(other, Preview)]
-            waiting.append(event)
-            if clock() - last >= interval:
-                yield tuple(waiting)
-                waiting = []
-                last = clock()
-    except Exception:
-        if waiting:
-            yield tuple(waiting)
-        raise
-    if waiting:
-        yield tuple(waiting)
-
-
-class JobWorker(GeneratorWorker["tuple[object, ...] | Exception", None, None]):
+class JobWorker(GeneratorWorker["Exception | None", None, None]):
     """A worker whose ``quit`` lets the job save a checkpoint and end by itself.
 
     napari calls ``quit`` on every worker when it closes. The plain worker would drop the generator between two steps, and would
     wait for ever for a paused one.
     """
 
-    def __init__(self, name: str, job: Job, control: JobControl, over: threading.Event) -> None:
+    def __init__(self, name: str, job: Job, control: JobControl, mailbox: Mailbox, over: threading.Event) -> None:
         self._control = control
-        super().__init__(_pump, job, control, over)
+        super().__init__(_pump, job, control, mailbox, over)
 
     def quit(self) -> None:
         """Ask the job to stop."""
         self._control.stop()
 
 
-def _pump(job: Job, control: JobControl, over: threading.Event) -> Generator[tuple[object, ...] | Exception, None, None]:
-    """Run the job; runs in the worker thread from the first to the last line."""
+def _pump(job: Job, control: JobControl, mailbox: Mailbox, over: threading.Event) -> Generator[Exception | None, None, None]:
+    """Run the job; runs in the worker thread from the first to the last line. None says that there is post."""
     try:
-        yield from throttled(job(control))
+        for event in job(control):
+            if mailbox.put(event):
+                yield None
     except Exception as error:  # noqa: BLE001  shown by the listener
         # The worker takes a RuntimeError, which most errors of torch are, for its own deletion: it neither says it nor ends.
         yield error
@@ -93,8 +66,10 @@ class JobRunner:
     def __init__(self) -> None:
         self._generation = 0
         self._control: JobControl | None = None
+        self._mailbox = Mailbox()
         self._over: threading.Event | None = None
         self._worker: JobWorker | None = None
+        self._timer: QTimer | None = None
 
     @property
     def running(self) -> bool:
@@ -116,11 +91,18 @@ class JobRunner:
         self._generation += 1
         generation = self._generation
         self._control = control or JobControl()
+        self._mailbox = Mailbox()
         self._over = threading.Event()
-        worker = create_worker(name, job, self._control, self._over, _worker_class=JobWorker, _start_thread=False)
-        worker.yielded.connect(lambda came: self._deliver(generation, came))
+        worker = create_worker(
+            name, job, self._control, self._mailbox, self._over, _worker_class=JobWorker, _start_thread=False
+        )
+        worker.yielded.connect(lambda error: self._fetch(generation, error))
         worker.finished.connect(lambda: self._finish(generation))
         self._worker = worker
+        # A job may say something and then be busy for minutes: what it said must not wait for what it says next.
+        self._timer = QTimer()
+        self._timer.timeout.connect(lambda: self._fetch(generation))
+        self._timer.start(round(SECONDS_BETWEEN_BATCHES * 1000))
         worker.start()
 
     def pause(self) -> None:
@@ -145,20 +127,26 @@ class JobRunner:
         """
         self._generation += 1
         control, over = self._control, self._over
-        self._control = self._over = self._worker = None
+        self._forget()
         if control is None or over is None:
             return True
         control.stop()
         return over.wait(timeout)
 
-    def _deliver(self, generation: int, came: tuple[object, ...] | Exception) -> None:
-        if generation == self._generation:
-            if isinstance(came, Exception):
-                self.failed.emit(came)
-            else:
-                self.batch.emit(came)
+    def _fetch(self, generation: int, error: Exception | None = None, *, last: bool = False) -> None:
+        """Hand on what waits, before an error if there is one."""
+        if generation == self._generation and (batch := self._mailbox.fetch(early=last or error is not None)):
+            self.batch.emit(batch)
+        if generation == self._generation and error is not None:  # a listener may have closed the runner
+            self.failed.emit(error)
 
     def _finish(self, generation: int) -> None:
+        self._fetch(generation, last=True)
         if generation == self._generation:
-            self._control = self._over = self._worker = None
+            self._forget()
             self.ended.emit()
+
+    def _forget(self) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+        self._control = self._over = self._worker = self._timer = None

@@ -22,7 +22,8 @@ from ..control import JobControl, Stopped
 from ..data.records import ImageCollection, ImageRecord, Skipped, of_one_channel_count
 from ..errors import DataError, ModelFileError, OtherDataError
 from ..events import Event
-from .job_runner import SECONDS_BETWEEN_BATCHES, Job
+from .job_runner import Job
+from .mailbox import SECONDS_BETWEEN_BATCHES
 from .state import MOST_CLASS_ID, ModelOnDisk
 
 if TYPE_CHECKING:
