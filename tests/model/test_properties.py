@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from affmae_kernels import _dispatch
 from torch.nn import functional
 
 from napari_affmae import MaskedAutoencoder, ModelConfig, Segmenter
 from napari_affmae.errors import ConfigError, DataError
 from napari_affmae.model.masking import pad_to_patches, patchify, unpatchify
+from napari_affmae.model_config import PresetName
 
 SMALL = {
     "patch_size": 4,
@@ -189,6 +191,19 @@ def test_presets_have_the_paper_s_sizes(name: str, millions: tuple[float, float]
     with torch.device("meta"):
         count = sum(value.numel() for value in MaskedAutoencoder(ModelConfig.preset(name)).parameters()) / 1e6
     assert millions[0] <= count <= millions[1], count
+
+
+@pytest.mark.parametrize("name", ["tiny", "small", "base"])
+@torch.no_grad()
+def test_all_of_a_preset_is_within_the_limits_of_the_kernels(name: PresetName, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that nothing of it runs in PyTorch on a card that has kernels."""
+    obstacles: set[str | None] = set()
+    monkeypatch.setattr(_dispatch, "_insist", lambda _, obstacle: obstacles.add(obstacle))
+    no_card = "the kernels need a CUDA device, the tensors are on cpu"
+    MaskedAutoencoder(ModelConfig.preset(name, depths=(1, 1, 1, 1)))(images(1, 1, 256, 256))
+    assert obstacles == {no_card}
+    MaskedAutoencoder(ModelConfig.preset(name, depths=(1, 1, 1, 1), neighbourhood=(128,) * 4))(images(1, 1, 256, 256))
+    assert obstacles == {no_card, "16 sites per point; the kernel keeps at most 8"}
 
 
 def test_wrong_inputs_say_what_to_do() -> None:
