@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from napari_affmae.card import ClassInfo, ModelCard, Normalisation, PixelSize
 from napari_affmae.data.labels import LabelledImage
+from napari_affmae.data.records import ImageRecord
 from napari_affmae.data.scan import collection_from_arrays
 from napari_affmae.engine import evaluate as evaluate_module
 from napari_affmae.engine.confusion import Confusion
@@ -84,6 +86,26 @@ def test_the_truth_scores_1(micro: ModelConfig, examples: list[LabelledImage], m
     result = evaluate(Segmenter(micro, 2), examples, device="cpu")
     assert (result.miou, result.accuracy) == (1, 1)
     assert result.majority_miou < 0.5
+
+
+def test_what_labels_mean_is_not_kept_for_all_images_at_once(micro: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.ones((1000, 500), np.uint8)
+    record = ImageRecord("one", *labels.shape, 1, "uint8", array=labels)
+    examples = [LabelledImage(record, labels)] * 20
+
+    def row_by_row(*_: object, into: RowFunction, **__: object) -> Iterator[Event]:
+        for top in range(0, 1000, 100):
+            into(top, np.zeros((2, 100, 500), np.float32))
+        yield from ()
+
+    monkeypatch.setattr(evaluate_module, "segment_events", row_by_row)
+    model = Segmenter(micro, 2)
+    tracemalloc.start()
+    result = evaluate(model, examples, device="cpu")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert result.pixels == 20 * labels.size
+    assert most < 5 * 8 * labels.size
 
 
 @pytest.mark.parametrize("background", [255, 2])

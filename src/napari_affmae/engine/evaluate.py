@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from ..card import ClassInfo
 from ..config import DeviceName, Views
 from ..data.classes import IGNORE, class_table_of, places_by_name
 from ..data.labels import LabelledImage, to_targets
+from ..data.parts import blocks
 from ..errors import LabelError
 from ..model.segmenter import Segmenter
 from .confusion import Confusion
@@ -93,22 +95,25 @@ def evaluate(
     """
     network = load_segmenter(model)
     own = class_table_of(network)
+    # What is not labelled has index -1, and stays so.
+    places = np.append(np.arange(len(own)) if classes is None else places_by_name(classes, own), IGNORE)
+
+    def targets_of(labels: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        return places[to_targets(labels, classes or own, sparse)]
+
     # All labels first: an id that does not fit should not come to light after an hour.
-    targets = [to_targets(example.labels, classes or own, sparse) for example in examples]
-    if classes is not None:
-        places = np.append(places_by_name(classes, own), IGNORE)  # what is not labelled has index -1, and stays so
-        targets = [places[target] for target in targets]
-    if not any((target >= 0).any() for target in targets):
+    parts = (part for example in examples for part in blocks(example.labels))
+    if not sum(int((targets_of(part) >= 0).sum()) for part in parts):
         raise LabelError("nothing is labelled, so there is nothing to compare with; give images with labels")
     confusion = Confusion(own)
     notices: dict[str, str] = {}  # the first of its kind: images of a folder are mostly alike
-    for number, (example, target) in enumerate(zip(examples, targets, strict=True), start=1):
+    for number, example in enumerate(examples, start=1):
         image, size = example.record.load(), example.record.pixel_size
         for kind, notice in misfits(network, example.name, ArraySource(image), size).items():
             notices.setdefault(kind, notice)
 
-        def count(top: int, rows: FloatArray, target: npt.NDArray[np.int64] = target) -> None:
-            confusion.add(rows.argmax(axis=0), target[top : top + rows.shape[1]])
+        def count(top: int, rows: FloatArray, labels: npt.NDArray[Any] = example.labels) -> None:
+            confusion.add(rows.argmax(axis=0), targets_of(labels[top : top + rows.shape[1]]))
 
         for _ in segment_events(network, image, device=device, pixel_size=size, views=views, into=count):
             pass
