@@ -26,7 +26,7 @@ CLEAR, CLEAR_ON_STROKES = 0.05, 0.08
 """Least difference in mIoU that is called one, in general and where strokes were kept back.
 
 Seeds alone make differences. Of pairs of seeds of one method, with the same settings and labels, 19 of 102 are 0.02 or more
-apart where all pixels are labelled, 6 are 0.03, 2 are 0.05 and one is 0.08; with strokes it is 12 of 19, 7, 5 and none. Half of
+apart where all pixels are labelled, 6 are 0.03, 2 are 0.05 and one is 0.08; with strokes it is 15 of 24, 9, 6 and none. Half of
 these would be called a help. ``python tests/benchmarks/seed_noise.py docs/results.jsonl`` counts them; they are scores of whole
 test images, and what is kept back here is less, so that differences are rather larger.
 """
