@@ -17,8 +17,8 @@ MaskKind = Literal["perlin", "random"]
 PositionCode = Literal["grid", "batch"]
 
 STAGES = 4
-STAGE_NAMES = ("res2", "res3", "res4", "res5")
-"""Names of the four encoder stages, shallow to deep, as the paper and its checkpoints write them."""
+STAGE_NAMES = ("stage 1", "stage 2", "stage 3", "stage 4")
+"""Names of the four encoder stages, shallow to deep, for people: in layers, files and the dock. The paper counts from res2."""
 
 FourSizes = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]

@@ -211,7 +211,7 @@ class Tutorial:
         self._dock.label.refine.on.setChecked(False)
         self._open(4)
         step = self._dock.look
-        step.view.setCurrentIndex(step.view.findData("res4"))
+        step.view.setCurrentIndex(step.view.findData("stage 3"))
         self._hand.click(step.tokens)
         self._until_idle("the tokens")
         self._middle()

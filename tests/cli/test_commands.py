@@ -198,6 +198,8 @@ def test_inspect_writes_pictures_of_the_image_size_and_numbers(affmae, images, t
     assert result.code == 0, result.err
     pictures = sorted((tmp_path / "out").glob("*.png"))
     assert len(pictures) == 4 * 4 + 1
+    stages = [f"stage-{number}" for number in range(1, 5)]
+    assert sorted({path.name.split("_")[0] for path in pictures}) == ["pca.png", *stages], "as the dock calls them"
     assert {imread(path).shape for path in pictures} == {(96, 96, 3)}
     report = json.loads((tmp_path / "out" / "inspection.json").read_bytes())
     counts = [stage["tokens"] for stage in report["stages"]]

@@ -44,16 +44,16 @@ def test_the_demo_writes_what_it_promises(quick, make_napari_viewer, monkeypatch
         "screenshot.png",
         "section_00.tif",
         "section_00.tif-PCA-decoder.tif",
-        "section_00.tif-merge-map-res4.tif",
+        "section_00.tif-merge-map-stage-3.tif",
         "section_00.tif-paint.tif",
         "section_00.tif-segmentation.tif",
-        "section_00.tif-tokens-res4.csv",
+        "section_00.tif-tokens-stage-3.csv",
         "section_00.tif-uncertainty.tif",
         "summary.json",
     ]
     paint = tifffile.imread(out / "section_00.tif-paint.tif")
     assert summary["painted_pixels"] == np.count_nonzero(paint)
-    with (out / "section_00.tif-tokens-res4.csv").open() as file:
+    with (out / "section_00.tif-tokens-stage-3.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert sum(float(row["area"]) for row in rows) == 128 * 128
 

@@ -30,7 +30,7 @@ def inspection(model: MaskedAutoencoder, blobs: tuple[np.ndarray, np.ndarray]) -
 
 
 def test_shapes_types_and_ranges(inspection: Inspection) -> None:
-    assert [stage.name for stage in inspection.stages] == ["res2", "res3", "res4", "res5"]
+    assert [stage.name for stage in inspection.stages] == ["stage 1", "stage 2", "stage 3", "stage 4"]
     assert inspection.patch_size == 4
     assert inspection.pca.shape == (90, 70, 3)
     patches, counts = 23 * 18, [len(stage.positions_rc) for stage in inspection.stages]

@@ -22,6 +22,7 @@ from napari_affmae.engine.bioimageio_check import CheckResult
 from napari_affmae.engine.compare import Comparison
 from napari_affmae.engine.export import ExportResult
 from napari_affmae.events import CheckpointSaved, Done, PartBegun, Preview, Progress, Score, Started
+from napari_affmae.model_config import STAGE_NAMES
 from napari_affmae.model_report import ModelReport, ScoreReport, TrainingReport
 from napari_affmae.widgets import dock as dock_module
 from napari_affmae.widgets import settings_store
@@ -150,7 +151,7 @@ class FakeEngine(Engine):
         height, width = image.shape[:2]
         rows, columns = np.indices((height, width))
         stages = []
-        for level, name in enumerate(("res2", "res3", "res4", "res5")):
+        for level, name in enumerate(STAGE_NAMES):
             side = 8 * 2**level
             grid = (height // side, width // side)
             positions = np.stack(np.indices(grid), -1).reshape(-1, 2) * float(side) + side / 2

@@ -155,6 +155,29 @@ def test_painting_puts_the_preview_away(make_dock, engine, click, wait_idle):
     assert camera.zoom == pytest.approx(near), "the image fills the view"
 
 
+@pytest.mark.parametrize("work", ["paint", "train", "live"])
+def test_whoever_works_on_an_image_has_looked_inside(make_dock, engine, click, wait_idle, monkeypatch, work):
+    dock = make_dock()
+    monkeypatch.setattr(dock.label.live_mode._worker, "ask", lambda wanted: None)
+    dock._viewer.add_image(np.random.default_rng(0).random((64, 64)), name="a")
+    give_network(dock, engine, dock.session.state.classes)
+    wait_idle(dock)
+    click(dock.label.paint)
+    layer = dock.session.layers.paint_layer("a")
+    for place in (1, 2):
+        layer.paint((20 * place, 20), place)
+    click(dock.label.segment)
+    wait_idle(dock)
+    click(dock.look.pca)
+    wait_idle(dock)
+    seen = lambda: {layer.name for layer in dock._viewer.layers if layer.visible}  # noqa: E731
+    assert seen() == {"a", "a · PCA stage 2"}
+    click(getattr(dock.label, work))
+    assert seen() == {"a", "a · paint", "a · segmentation"}
+    dock.label.live_mode.stop()
+    wait_idle(dock)
+
+
 def test_the_tile_is_left_open_unless_chosen(ready, engine, click, wait_idle):
     engine.steps = 2
     assert ready.pretrain.tile.currentText() == "automatic"
@@ -543,7 +566,7 @@ def test_of_a_large_image_the_middle_of_the_view_is_looked_at(make_dock, engine,
     click(dock.look.pca)
     wait_idle(dock)
     assert engine.region == (slice(32, 1568), slice(432, 1968))
-    features = dock._viewer.layers["large · PCA res3"]
+    features = dock._viewer.layers["large · PCA stage 2"]
     assert features.data.shape == (1536, 1536, 3)
     np.testing.assert_array_equal(features.scale, image.scale)
     np.testing.assert_array_equal(features.translate, (10 + 2 * 32, 20 + 2 * 432))

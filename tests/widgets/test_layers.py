@@ -26,7 +26,7 @@ class Result:
 
 
 class Stage:
-    name = "res3"
+    name = "stage 2"
 
     def __init__(self, shape, tokens=6):
         owners = np.arange(shape[0] * shape[1]).reshape(shape) % tokens

@@ -81,9 +81,9 @@ def test_from_folder_to_segmentation(make_napari_viewer_proxy, folder, click, wa
     for button in (dock.look.tokens, dock.look.merge_map, dock.look.density, dock.look.pca):
         click(button)
         wait_idle(dock, JOB)
-    tokens = viewer.layers["section_0.tif · tokens res3"]
+    tokens = viewer.layers["section_0.tif · tokens stage 2"]
     assert np.asarray(tokens.features["area"]).sum() == SIDE * SIDE
-    assert viewer.layers["section_0.tif · PCA res3"].data.shape == (SIDE, SIDE, 3)
+    assert viewer.layers["section_0.tif · PCA stage 2"].data.shape == (SIDE, SIDE, 3)
     dock.shut_down()
 
 

@@ -62,7 +62,7 @@ def test_an_empty_dock_says_what_comes_first():
     assert "Pretrain" in why_not_train(state)
     assert "two classes" in why_not_train(state, from_scratch=True)
     assert "Train" in why_not_segment(state)
-    assert "model" in why_not_look(state, "res2", needs_stage=True)
+    assert "model" in why_not_look(state, "stage 1", needs_stage=True)
     assert why_not_stop(state, "pretrain")
 
 

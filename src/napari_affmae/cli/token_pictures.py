@@ -25,10 +25,11 @@ def pictures(image: npt.NDArray[Any], inspection: Inspection) -> Iterator[tuple[
     """
     background = grey_or_rgb(image)
     for stage in inspection.stages:
-        yield f"{stage.name}_tokens", draw_tokens(background, stage.positions_rc)
-        yield f"{stage.name}_merge_map", color_regions(background, stage.merge_map)
-        yield f"{stage.name}_density", _repeat(stretch(stage.density))
-        yield f"{stage.name}_pca", _to_bytes(stage.pca)
+        name = stage.name.replace(" ", "-")
+        yield f"{name}_tokens", draw_tokens(background, stage.positions_rc)
+        yield f"{name}_merge_map", color_regions(background, stage.merge_map)
+        yield f"{name}_density", _repeat(stretch(stage.density))
+        yield f"{name}_pca", _to_bytes(stage.pca)
     yield "pca", _to_bytes(inspection.pca)
 
 

@@ -38,7 +38,7 @@ class StageInspection:
     Attributes
     ----------
     name
-        ``"res2"`` (shallow) to ``"res5"`` (deep).
+        ``"stage 1"`` (shallow) to ``"stage 4"`` (deep).
     positions_rc
         float32 ``[n, 2]``: row and column of each surviving token in pixels of the image, the centre of its patch, or of what
         the image has of it at its end.

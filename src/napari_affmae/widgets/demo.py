@@ -229,7 +229,7 @@ class DemoLoop:
 
     def _look(self) -> None:
         look = self.dock.look
-        look.view.setCurrentIndex(look.view.findData("res4"))
+        look.view.setCurrentIndex(look.view.findData("stage 3"))
         self._press(look.tokens)
         self._press(look.merge_map)
         look.view.setCurrentIndex(look.view.findData(DECODER))

@@ -73,7 +73,7 @@ class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers
         else:
             layer.data = data
         layer.colormap = class_colors(result.classes)
-        self._hide_looks(plane.group)
+        self._put_look_away(plane.group)
         layer.visible = layer.visible or plane.layer.visible
         if probabilities:
             for info, probability in zip(result.classes, result.probabilities, strict=True):
@@ -88,7 +88,7 @@ class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers
         layer = Labels(list(levels), multiscale=True, opacity=0.5)
         self._add(layer, Kind.SEGMENTATION, "", plane.group, plane.placement())
         layer.colormap = class_colors(classes)
-        self._hide_looks(plane.group)
+        self._put_look_away(plane.group)
 
     def segmentation_of(self, plane: Plane) -> npt.NDArray[Any] | None:
         """Return a copy of the segmentation of a plane that lies in memory, if there is one."""

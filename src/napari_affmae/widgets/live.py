@@ -82,6 +82,7 @@ class LiveMode:
         """Switch on, starting from a model."""
         self.on = True
         self._start_over(model)
+        self._session.layers.put_looks_away()
         self._session.viewer.mouse_drag_callbacks.append(self._drag)
         for signal, reaction in self._heard():
             signal.connect(reaction)

@@ -19,13 +19,7 @@ if TYPE_CHECKING:
     from ..engine.inspect import Inspection, StageInspection
     from .session import Session
 
-VIEW_WORDS = {
-    "res2": "stage 1 – every patch",
-    "res3": "stage 2",
-    "res4": "stage 3",
-    "res5": "stage 4 – fewest tokens",
-    DECODER: "decoder – every patch",
-}
+VIEW_NOTES = {VIEWS[0]: "every patch", VIEWS[3]: "fewest tokens", DECODER: "every patch"}
 
 LARGEST_SIDE = 1536
 """Of a larger image, only so many pixels each way around the middle of the view are looked at: the engine takes no more."""
@@ -48,7 +42,7 @@ class LookStep(QWidget):
         self.image_note = note()
         self.view = QComboBox()
         for name in VIEWS:
-            self.view.addItem(VIEW_WORDS[name], name)
+            self.view.addItem(f"{name} – {VIEW_NOTES[name]}" if name in VIEW_NOTES else name, name)
         self.view.setCurrentIndex(1)
         self.tokens = QPushButton("Token map")
         self.merge_map = QPushButton("Merge map")

@@ -179,10 +179,14 @@ class Overlays(OpenImages):
         for layer in self._of_group(group):
             layer.visible = layer is shown and (layer.visible or self._is_seen(group))
 
-    def _hide_looks(self, group: str) -> None:
-        for layer in self._of_group(group):
-            if layer.metadata[KIND] in LOOKS:
-                layer.visible = False
+    def put_looks_away(self) -> None:
+        """Hide looks inside, and show again what they have hidden: the images are worked on now."""
+        for group in {layer.metadata[GROUP] for kind in LOOKS for layer in self._of_kind(kind)}:
+            self._put_look_away(group)
+
+    def _put_look_away(self, group: str) -> None:
+        if any(layer.visible and layer.metadata[KIND] in LOOKS for layer in self._of_group(group)):
+            self._bring_back(group)
 
     def _is_seen(self, group: str) -> bool:
         """Whether an image is seen; what lies on none, as the preview of pretraining, always is."""

@@ -35,7 +35,7 @@ class PaintLayers(Overlays):
             self._add(layer, Kind.PAINT, "", plane.group, Placement.of_layer(plane.layer, len(shape)))
             self._listen(layer)
             self.painted.emit()
-        self._hide_looks(plane.group)
+        self._put_look_away(plane.group)
         return layer
 
     def paint_on(self, plane: Plane, classes: Sequence[ClassInfo]) -> Labels:

@@ -29,7 +29,7 @@ from .state import JOB_WORDS, JobName, LoopState, Phase, with_lost
 from .take_up import take_up
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from typing import Any
 
     from napari.components import ViewerModel
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 SECONDS_TO_CLOSE = 10.0
 """How long closing the dock waits for a job to save and end."""
 
+ON_IMAGES: Collection[JobName] = ("finetune", "compare", "segment", "suggest")
+"""Jobs on open images and their paint, which looks inside would cover."""
 
 QUIET_MILLISECONDS = 100
 """How long paint must not have been redrawn before it is counted: not while the user scrolls through a stack."""
@@ -122,6 +124,8 @@ class Session:
     def start(self, name: JobName, job: Job) -> None:
         """Start a job; the settings are kept first."""
         self.store.save(self.settings)
+        if name in ON_IMAGES:
+            self.layers.put_looks_away()
         self.state.job = name
         self.state.phase = Phase.STARTING
         self.say(f"{JOB_WORDS[name].capitalize()} …")
