@@ -10,7 +10,7 @@ from napari.layers import Image, Labels
 from napari_affmae.card import PixelSize
 from napari_affmae.data.records import ImageRecord
 from napari_affmae.engine.refine import Refined
-from napari_affmae.events import Preview
+from napari_affmae.events import LivePrediction, Preview
 from napari_affmae.widgets.kinds import GROUP, KIND, Kind
 from napari_affmae.widgets.layers import OverlayLayers
 from napari_affmae.widgets.placement import pixel_size_of
@@ -217,6 +217,24 @@ def test_class_colors_reach_paint_and_segmentation(viewer, layers):
     layers.color_classes((DEFAULT_CLASSES[0].replace(color="#ff0000"), DEFAULT_CLASSES[1]))
     np.testing.assert_allclose(paint.get_color(1), (1, 0, 0, 1))
     assert paint.get_color(0) is None or paint.get_color(0)[3] == 0
+
+
+@pytest.mark.parametrize("how", ["at once", "live", "stored", "refined"])
+def test_strokes_are_seen_on_a_segmentation_of_their_own_class(viewer, layers, how):
+    add_image(viewer)
+    plane, ids = layers.current(), np.full((32, 48), 2, np.uint8)
+    if how == "live":
+        layers.show_parts(plane, [LivePrediction("live", 1, "em", 0, 0, ids, True)], DEFAULT_CLASSES)
+    elif how == "stored":
+        layers.show_stored(plane, [ids, ids[::2, ::2]], DEFAULT_CLASSES)
+    elif how == "refined":
+        layers.show_refined(plane, Refined(ids, None), DEFAULT_CLASSES)
+    else:
+        layers.show_segmentation(plane, Result((32, 48)), probabilities=False)
+    [predicted] = ours(viewer)
+    paint = layers.create_paint(plane, DEFAULT_CLASSES, None)
+    # So much of the difference between a pixel's own grey and the colour of the class is left for the stroke to make.
+    assert paint.opacity * (1 - predicted.opacity) > 0.6
 
 
 def test_overlays_of_an_image_that_is_not_seen_are_made_hidden(viewer, layers):

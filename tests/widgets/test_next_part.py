@@ -22,7 +22,7 @@ from napari_affmae.events import LivePrediction
 from napari_affmae.model.model_file import save_model
 from napari_affmae.model_config import ModelConfig
 from napari_affmae.widgets import plane as plane_module
-from napari_affmae.widgets.kinds import KIND, Kind
+from napari_affmae.widgets.kinds import KIND, PREDICTED, Kind
 from napari_affmae.widgets.plane import UNSURE
 from napari_affmae.widgets.state import DEFAULT_CLASSES, ModelOnDisk
 
@@ -349,11 +349,11 @@ def test_overlays_come_back_if_the_release_is_never_heard(dock, click, wait_idle
     assert segmentation.opacity == 0
     if how == "focus":
         dock.label.minutes.setFocus()
-        qtbot.waitUntil(lambda: segmentation.opacity == 0.5, timeout=2000)
+        qtbot.waitUntil(lambda: segmentation.opacity == PREDICTED, timeout=2000)
         QTest.keyRelease(canvas, Qt.Key.Key_H)
     else:
         dock.shut_down()
-    assert segmentation.opacity == 0.5
+    assert segmentation.opacity == PREDICTED
 
 
 def test_what_appears_while_the_key_is_held_is_hidden_too(dock, click, wait_idle):
@@ -366,7 +366,7 @@ def test_what_appears_while_the_key_is_held_is_hidden_too(dock, click, wait_idle
     segmentation = layer_of(dock, Kind.SEGMENTATION)
     assert segmentation is not None
     QTest.keyRelease(canvas, Qt.Key.Key_H)
-    assert segmentation.opacity == 0.5
+    assert segmentation.opacity == PREDICTED
 
 
 @pytest.mark.parametrize("key", ["G", "Shift+G", "Q", "H"])

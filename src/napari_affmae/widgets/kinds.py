@@ -43,5 +43,7 @@ KEPT = (Kind.PAINT, Kind.SEGMENTATION)
 """Overlays that the project folder keeps."""
 PREDICTIONS = (Kind.REFINED, Kind.SEGMENTATION)
 """Overlays that show the class of every pixel; where both are seen, the first one counts."""
+PAINTED, PREDICTED = 1.0, 0.35
+"""Opacities. Strokes have the colour of their class, as what is predicted has: one is seen on the other if that is faint."""
 LOOKS = (Kind.PCA, Kind.DENSITY, Kind.MERGE_MAP, Kind.TOKENS)
 """Overlays that look inside the network. One is shown at a time, without the paint and the segmentation."""

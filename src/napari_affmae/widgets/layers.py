@@ -17,7 +17,7 @@ from napari.utils.colormaps import Colormap
 
 from ..card import ClassInfo, PixelSize
 from ..events import LivePrediction, Preview
-from .kinds import GROUP, PREDICTIONS, PREVIEW_GROUP, Kind
+from .kinds import GROUP, PREDICTED, PREDICTIONS, PREVIEW_GROUP, Kind
 from .look_layers import LookLayers
 from .overlays import class_colors
 from .paint_layers import PaintLayers
@@ -85,7 +85,7 @@ class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers
         layer = self._find(Kind.SEGMENTATION, plane.group)
         if layer is not None:
             self._viewer.layers.remove(layer)
-        layer = Labels(list(levels), multiscale=True, opacity=0.5)
+        layer = Labels(list(levels), multiscale=True, opacity=PREDICTED)
         self._add(layer, Kind.SEGMENTATION, "", plane.group, plane.placement())
         layer.colormap = class_colors(classes)
         self._put_look_away(plane.group)
@@ -133,7 +133,7 @@ class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers
     def _show_labels(self, plane: Plane, kind: Kind, labels: npt.NDArray[Any], seen: bool) -> Labels:
         layer = self._find(kind, plane.group)
         if layer is None:
-            layer = Labels(labels, opacity=0.5 if kind is Kind.REFINED else 1.0)
+            layer = Labels(labels, opacity=PREDICTED if kind is Kind.REFINED else 1.0)
             self._add(layer, kind, "", plane.group, plane.placement())
         else:
             layer.data = labels
@@ -143,7 +143,7 @@ class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers
 
     def show_saved_segmentation(self, plane: Plane, data: npt.NDArray[Any], classes: Sequence[ClassInfo]) -> Labels:
         """Show the classes ``[..., H, W]`` of all planes of an image as a new layer, and return it."""
-        layer = Labels(data, opacity=0.5, colormap=class_colors(classes))
+        layer = Labels(data, opacity=PREDICTED, colormap=class_colors(classes))
         self._add(layer, Kind.SEGMENTATION, "", plane.group, Placement.of_layer(plane.layer, data.ndim))
         return layer
 
@@ -160,7 +160,7 @@ class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers
         if layer is None or layer.multiscale or layer.data.shape != shape:
             if layer is not None:
                 self._viewer.layers.remove(layer)
-            made = layer = Labels(np.zeros(shape, np.uint8), opacity=0.5, colormap=class_colors(classes), visible=False)
+            made = layer = Labels(np.zeros(shape, np.uint8), opacity=PREDICTED, colormap=class_colors(classes), visible=False)
             for aid in _drawing_aids(layer):
                 aid.visible = False
             self._add(layer, Kind.SEGMENTATION, "", plane.group, Placement.of_layer(plane.layer, len(shape)))

@@ -11,7 +11,7 @@ from napari.layers import Image, Labels, Layer
 
 from ..card import ClassInfo
 from ..data.records import ImageRecord
-from .kinds import GROUP, KEPT, KIND, Kind
+from .kinds import GROUP, KEPT, KIND, PAINTED, Kind
 from .overlays import Overlays, class_colors
 from .placement import Placement
 from .plane import UNSURE, Plane, spatial_shape
@@ -31,7 +31,7 @@ class PaintLayers(Overlays):
             shape = spatial_shape(plane.layer)
             fits = saved is not None and saved.shape == shape
             data = saved.astype(np.uint8) if saved is not None and fits else np.zeros(shape, np.uint8)
-            layer = Labels(data, opacity=0.8, colormap=class_colors(classes))
+            layer = Labels(data, opacity=PAINTED, colormap=class_colors(classes))
             self._add(layer, Kind.PAINT, "", plane.group, Placement.of_layer(plane.layer, len(shape)))
             self._listen(layer)
             self.painted.emit()
