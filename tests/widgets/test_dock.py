@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import re
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ import torch
 from napari.utils.notifications import NotificationSeverity, notification_manager
 from qtpy.QtCore import QEvent, QObject
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QPushButton
+from qtpy.QtWidgets import QApplication, QLabel, QPushButton, QScrollArea
 
 import napari_affmae
 from napari_affmae.card import ModelCard, PixelSize
@@ -675,6 +676,33 @@ def test_nothing_is_clipped_at_380_pixels(make_dock, qtbot, theme):
     assert (background < 128) is (theme == "dark")
     line = dock.pretrain.curve._curve.opts["pen"].color().lightness()
     assert abs(line - background) > 90, "the curve is seen"
+
+
+def test_long_names_are_shortened_and_whole_in_the_tooltip(make_dock, engine, make_napari_viewer, wait_idle, click, qtbot):
+    dock = make_dock(make_napari_viewer(show=True))
+    image, folder = "specimen" * 20 + ".tif", "network" * 20
+    dock._viewer.add_image(np.random.default_rng(0).random((40, 50)), name=image)
+    click(dock.images.use_layers)
+    wait_idle(dock)
+    dock.session.settings = dock.session.settings.replace(project=str(dock.session.project / folder))
+    give_network(dock, engine, dock.session.state.classes)
+    wait_idle(dock)
+    click(dock.label.paint)
+    dock.resize(380, 900)
+    lines = {dock.look.image_note: (image, folder), dock.pretrain.model_note: (folder,), dock.status: (image,)}
+    for line, names in lines.items():
+        assert all(name in line.text() and name in line.toolTip() for name in names)
+    area = dock.findChild(QScrollArea)
+    qtbot.waitUntil(lambda: area.widget().width() <= area.viewport().width(), timeout=1000)
+    assert area.horizontalScrollBar().maximum() == 0
+    for line in lines:
+        widest = max(line.fontMetrics().horizontalAdvance(word) for word in re.split("[ /]", QLabel.text(line)))
+        assert widest <= line.contentsRect().width()
+        line.setText("short")
+        assert line.toolTip() == ""
+    names = dock.images.list
+    assert image in names.item(0).toolTip()
+    assert not names.horizontalScrollBar().isVisible(), "where there is one, Qt shortens nothing"
 
 
 def test_every_dead_button_says_why(make_dock):

@@ -6,12 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, QObject, QPoint, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, QPoint, QTimer
 from qtpy.QtWidgets import (
     QApplication,
-    QLabel,
     QPushButton,
-    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -26,6 +24,7 @@ from .label_step import LabelStep
 from .look_step import LookStep
 from .pretrain_step import PretrainStep
 from .section import Section
+from .sentences import Sentences
 from .session import Session
 from .settings_store import SettingsStore
 from .state import LoopState, Phase, count
@@ -65,7 +64,7 @@ class AffmaeDock(QWidget):
             Section("3  Label and finetune", self.label),
             Section("4  Look inside", self.look),
         )
-        self.status = QLabel()
+        self.status = Sentences()
         self._lay_out()
         self._connect(napari_viewer)
         self.sections[0].open()
@@ -81,11 +80,7 @@ class AffmaeDock(QWidget):
         for section in self.sections:
             inner.addWidget(section)
         inner.addStretch(1)
-        self.status.setWordWrap(True)
-        self.status.setTextFormat(Qt.TextFormat.PlainText)
-        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.status.setContentsMargins(10, 4, 10, 6)
-        self.status.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.status.setObjectName("affmae-status")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

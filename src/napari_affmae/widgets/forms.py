@@ -10,7 +10,6 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QFrame,
     QHBoxLayout,
-    QLabel,
     QLineEdit,
     QProgressBar,
     QPushButton,
@@ -22,6 +21,7 @@ from qtpy.QtWidgets import (
 from ..events import Progress
 from ..words import count
 from ..words import duration as duration
+from .sentences import Sentences
 
 SPACING = 6
 
@@ -64,17 +64,14 @@ def row(*widgets: QWidget) -> QHBoxLayout:
     return layout
 
 
-def note(text: str = "") -> QLabel:
-    """Return a label for sentences: it wraps, can be copied, and takes no room while it is empty."""
-    label = QLabel(text)
-    label.setWordWrap(True)
-    label.setTextFormat(Qt.TextFormat.PlainText)
-    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+def note(text: str = "") -> Sentences:
+    """Return a label for sentences that takes no room while it is empty."""
+    label = Sentences(text)
     label.setVisible(bool(text))
     return label
 
 
-def set_note(label: QLabel, text: str) -> None:
+def set_note(label: Sentences, text: str) -> None:
     """Write a :func:`note`; an empty one disappears."""
     if label.text() != text:
         label.setText(text)

@@ -43,6 +43,8 @@ class ImageList(QListWidget):
         self.setFixedHeight(140)
         self.setIconSize(QSize(SIDE, SIDE))
         self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        # Only then Qt shortens a name that is too long.
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setUniformItemSizes(True)
         self.setToolTip("Click an image to open it as a layer")
         self.itemClicked.connect(self._ask)
