@@ -382,6 +382,23 @@ def test_a_stop_before_the_first_step_leaves_the_networks_as_they_are(ready, eng
     session.state.job = None
 
 
+def test_a_stop_before_the_first_step_leaves_the_run_before_to_be_taken_up(stopped, engine, click, wait_idle, monkeypatch):
+    pause = stopped.pretrain.pause
+
+    def at_once(images, run, config, *, resume, control):
+        engine._leave_run("pretrain", run, config, 0, {})
+        (run / "log.jsonl").unlink()
+        (run / "checkpoint.safetensors").unlink()
+        yield Done("pretrain", 0, None, stopped=True)
+
+    monkeypatch.setattr(engine, "pretrain", at_once)
+    click(stopped.pretrain.start)
+    wait_idle(stopped)
+    assert "nothing was learned" in stopped.status.text()
+    assert (pause.text(), pause.isEnabled()) == ("Resume", True)
+    assert "pretrain-1" in pause.toolTip()
+
+
 def test_a_run_that_vanished_is_told(stopped, click):
     (stopped.session.project / "pretrain-1" / "checkpoint.safetensors").unlink()
     click(stopped.pretrain.pause)

@@ -102,10 +102,10 @@ class LastRun:
 
 
 def last_run(project: Path, kind: Literal["pretrain", "finetune"]) -> LastRun | None:
-    """Return the last run of a kind in a project folder, or None if there is none or it cannot go on."""
-    # What live mode saves is no run.
-    begun = [run for run in runs(project, kind) if (run / CONFIG).is_file()]
-    if not begun or not (begun[-1] / CHECKPOINT).is_file():
+    """Return the last run of a kind in a project folder that came to its first checkpoint, or None if it cannot go on."""
+    # What live mode saves is no run; and one that was stopped at once left nothing that could go on in place of the one before.
+    begun = [run for run in runs(project, kind) if (run / CONFIG).is_file() and (run / CHECKPOINT).is_file()]
+    if not begun:
         return None
     run = begun[-1]
     try:
@@ -117,7 +117,7 @@ def last_run(project: Path, kind: Literal["pretrain", "finetune"]) -> LastRun | 
         if written["job"] != kind:
             return None
     except (OSError, ValueError, KeyError, TypeError, ConfigError):
-        # Not a run, or one that ended before its first checkpoint.
+        # Not a run, or one whose files are damaged.
         return None
     record = _model_record(run)
     # The checkpoint knows what the log does not: the time after the last step.
