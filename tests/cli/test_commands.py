@@ -75,7 +75,7 @@ def test_finetune_from_scratch_keeps_the_class_table(affmae, images, labels, tmp
     assert result.code == 0, result.err
     header = read_card(json.loads(result.out)["model"])
     assert header.kind == "segmenter"
-    assert [(info.id, info.name) for info in header.card.classes] == [(0, "background"), (1, "foreground")]
+    assert [(info.id, info.name) for info in header.card.classes] == [(0, "class 0"), (1, "class 1")]
 
 
 def test_finetune_hands_its_recipe_on(affmae, images, labels, tmp_path):
@@ -154,7 +154,7 @@ def test_evaluate_reports_per_class_iou(affmae, images, labels, finetuned):
     result = affmae("evaluate", finetuned, "--images", images, "--labels", labels, "--json")
     assert result.code == 0, result.err
     figures = json.loads(result.out)
-    assert set(figures["iou"]) == {"background", "foreground"}
+    assert set(figures["iou"]) == {"class 0", "class 1"}
     assert figures["miou"] == pytest.approx(sum(figures["iou"].values()) / 2)
     assert figures["pixels"] == 3 * 96 * 96
     assert np.sum(figures["confusion"]) == figures["pixels"]
@@ -177,7 +177,7 @@ def test_evaluate_never_takes_paint_for_dense_classes(affmae, images, labels, fi
     words = ("evaluate", finetuned, "--images", images / "a.png", "--sparse", "--labels")
     result = affmae(*words, tmp_path / "a.png")
     assert result.code == 1
-    assert "the classes count from 0 (background)" in result.err
+    assert "the classes count from 0 (class 0)" in result.err
     assert "without --sparse" in result.err
 
 
@@ -187,7 +187,7 @@ def test_evaluate_compares_with_a_network_from_scratch(affmae, images, labels, p
     assert result.code == 0, result.err
     figures = json.loads(result.out)
     assert 0 <= figures["miou"] <= 1
-    assert set(figures["scratch"]["iou"]) == {"background", "foreground"}
+    assert set(figures["scratch"]["iou"]) == {"class 0", "class 1"}
     assert figures["gain"] == pytest.approx(figures["miou"] - figures["scratch"]["miou"])
     assert f"{figures['miou']:.2f}" in figures["verdict"]
 

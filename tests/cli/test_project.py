@@ -72,7 +72,7 @@ def test_evaluate_refuses_a_project_that_calls_classes_otherwise(affmae, images,
     write_project(project, file.replace(classes=tuple(c.replace(id=i) for c, i in zip(CLASSES[:2], (2, 1), strict=True))))
     result = affmae("evaluate", finetuned, "--images", images, "--labels", project)
     assert result.code == 1
-    assert "the model's: 0 (background), 1 (foreground)" in result.err
+    assert "the model's: 0 (class 0), 1 (class 1)" in result.err
 
 
 def test_segment_finds_the_newest_network_where_none_is_known_to_be_in_use(

@@ -44,7 +44,7 @@ def test_the_table_of_areas_counts_what_was_written(affmae, folder, finetuned, t
     assert result.code == 0, result.err
     rows = table(out / "areas.csv")
     assert [(row["image"], row["class"]) for row in rows] == [
-        (name, word) for name in ("a.tif", "b.tif") for word in ("background", "foreground")
+        (name, word) for name in ("a.tif", "b.tif") for word in ("class 0", "class 1")
     ]
     for row in rows:
         labels = tifffile.imread(out / row["image"])
@@ -195,7 +195,7 @@ def test_refinement_is_written_with_its_parameters(affmae, folder, finetuned, tm
         mine = [row for row in instances if row["image"] == f"{name}.tif"]
         assert len(mine) == numbers.max()
         assert [int(row["pixels"]) for row in mine] == np.bincount(numbers.ravel())[1:].tolist()
-        (foreground,) = [r for r in table(out / "areas.csv") if r["image"] == f"{name}.tif" and r["class"] == "foreground"]
+        (foreground,) = [r for r in table(out / "areas.csv") if r["image"] == f"{name}.tif" and r["class"] == "class 1"]
         assert int(foreground["objects"]) == len(mine)
         assert int(foreground["pixels"]) == np.count_nonzero(labels == 1)
     assert any((tifffile.imread(plain / f"{name}.tif") != tifffile.imread(out / f"{name}.tif")).any() for name in ("a", "b")), (

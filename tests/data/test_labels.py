@@ -202,10 +202,11 @@ def test_instances_become_two_classes() -> None:
     ids = np.array([0, 1, 2, 300])
     assert to_foreground(ids, sparse=False).tolist() == [0, 1, 1, 1]
     assert to_foreground(ids, sparse=True).tolist() == [0, 1, 2, 2]
-    assert [c.name for c in default_classes([0, 1])] == ["background", "foreground"]
+    assert [c.name for c in default_classes([0, 1], foreground=True)] == ["background", "foreground"]
     assert [(c.id, c.name) for c in default_classes([1, 2], foreground=True)] == [(1, "background"), (2, "foreground")]
     assert [(c.id, c.name) for c in default_classes([1, 2])] == [(1, "class 1"), (2, "class 2")]
-    assert [c.name for c in default_classes([2, 0, 1])] == ["background", "class 1", "class 2"]
+    assert [c.name for c in default_classes([2, 0, 1])] == ["class 0", "class 1", "class 2"]
+    assert [c.name for c in default_classes([0, 1])] == ["class 0", "class 1"], "0 may be cells, and 1 their membranes"
 
 
 def test_colours_differ_and_show_on_grey_and_black() -> None:

@@ -396,7 +396,7 @@ def test_a_run_from_start_to_end(
     assert [event.step for event in events if isinstance(event, Progress)] == [1, 2, 3, 4, 5, 6]
     scores = [event for event in events if isinstance(event, Score)]
     assert [event.step for event in scores] == [2, 3, 5, 6]
-    assert all(set(event.iou) == {"background", "foreground"} and event.pixels > 100 for event in scores)
+    assert all(set(event.iou) == {"class 0", "class 1"} and event.pixels > 100 for event in scores)
     done = events[-1]
     assert isinstance(done, Done)
     assert done.summary["held_out_miou"] == scores[-1].miou

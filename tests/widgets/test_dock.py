@@ -622,7 +622,7 @@ def test_a_loaded_segmenter_brings_its_classes(make_dock, engine, wait_idle):
 def test_a_class_that_a_network_calls_0_is_a_class_like_the_others(make_dock, engine, click, wait_idle, qtbot):
     dock = make_dock()
     dock._viewer.add_image(np.random.default_rng(0).random((32, 48)), name="em")
-    give_network(dock, engine, default_classes([0, 1]))
+    give_network(dock, engine, default_classes([0, 1], foreground=True))
     wait_idle(dock)
     names = {info.id: info.name for info in dock.session.state.classes}
     assert list(names.values()) == ["background", "foreground"]

@@ -31,18 +31,15 @@ def default_classes(ids: Sequence[int], *, foreground: bool = False) -> tuple[Cl
     Returns
     -------
     tuple of ClassInfo
-        In order of id. Id 0 is called ``"background"``, the others ``"class 1"`` and so on; two classes 0 and 1, or the two
-        of ``foreground``, are called ``"background"`` and ``"foreground"``.
+        In order of id, called ``"class 0"`` and so on: labels do not say what their ids are, and 0 may be the cells as well as
+        what is around them. The two of ``foreground`` are called ``"background"`` and ``"foreground"``.
     """
     ordered = sorted(set(ids))
-    two = foreground or ordered == [0, 1]
     table: list[ClassInfo] = []
     for place, class_id in enumerate(ordered):
-        if two and len(ordered) == 2:
-            name = ("background", "foreground")[place]
-        else:
-            name = "background" if class_id == 0 else f"class {class_id}"
-        color = BACKGROUND_COLOR if name == "background" else next_color([info.color for info in table])
+        name = ("background", "foreground")[place] if foreground and len(ordered) == 2 else f"class {class_id}"
+        recedes = class_id == 0 or name == "background"
+        color = BACKGROUND_COLOR if recedes else next_color([info.color for info in table])
         table.append(ClassInfo(id=class_id, name=name, color=color))
     return tuple(table)
 
