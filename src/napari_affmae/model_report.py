@@ -13,10 +13,7 @@ from typing import Any, TypeVar
 
 from .model_header import ModelFileHeader, count_parameters, read_card
 from .model_places import locate_model
-from .words import CLASSES_FROM, count, duration, thousands
-
-HELD_OUT_WORDS = {"images": "whole images", "strokes": "whole strokes", "blocks": "blocks of pixels"}
-"""How labels were kept back for the score, by what the history calls it."""
+from .words import CLASSES_FROM, HELD_OUT_WORDS, count, duration, thousands
 
 _JOBS = {
     "pretrain": "Pretrained on {images} without labels",

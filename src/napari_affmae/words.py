@@ -16,6 +16,9 @@ CLASSES_FROM = {
 }
 """What decides about classes, for people; that it is the network's own heads goes without saying."""
 
+HELD_OUT_WORDS = {"images": "whole images", "strokes": "whole strokes", "blocks": "blocks of pixels"}
+"""How labels were kept back for the score, by what the history calls it."""
+
 
 def count(number: int, noun: str) -> str:
     """Return a number and its noun, in the plural if need be."""

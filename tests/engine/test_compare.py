@@ -105,4 +105,6 @@ def test_the_verdict_is_honest(ours: float, theirs: float, held_out: str, word: 
     assert word in verdict
     assert f"{ours:.2f}" in verdict
     assert f"{theirs:.2f}" in verdict
+    on = {"strokes": "whole strokes", "blocks": "blocks of pixels", "images": "whole images"}[held_out]
+    assert f"on 10 labelled pixels kept back from both ({on}; " in verdict
     assert f"one training each, and seeds alone differ by up to about {'0.08' if held_out == 'strokes' else '0.05'}" in verdict

@@ -112,6 +112,7 @@ def test_the_dock_answers_whether_pretraining_helped(make_dock, image_folder, en
     click(part.begin)
     wait_idle(dock)
     assert "0.71 from the pretrained network, 0.55 from scratch" in part.verdict.text()
+    assert "neither is the one in use" in part.verdict.text(), "whose score may be another one"
     np.testing.assert_array_equal(engine.examples[0].labels, layer.data)
     assert dock.session.state.segmenter is None
     assert part.begin.isEnabled()

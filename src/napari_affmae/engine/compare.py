@@ -19,6 +19,7 @@ from ..events import Done, Event, Notice, PartBegun, Progress, Score
 from ..model.mae import MaskedAutoencoder
 from ..model.model_file import load_model
 from ..model.segmenter import Segmenter
+from ..words import HELD_OUT_WORDS, thousands
 from .device import seeded
 from .finetune import KNOWS_CLASSES, finetune, labelled_images
 
@@ -58,8 +59,9 @@ class Comparison:
         """Say what came out, and how sure that is."""
         clear = CLEAR_ON_STROKES if self.held_out == "strokes" else CLEAR
         both = (
-            f"mIoU {self.pretrained.miou:.2f} from the pretrained network, {self.scratch.miou:.2f} from scratch "
-            f"(one training each, and seeds alone differ by up to about {clear:g})"
+            f"mIoU {self.pretrained.miou:.2f} from the pretrained network, {self.scratch.miou:.2f} from scratch, "
+            f"on {thousands(self.pretrained.pixels)} labelled pixels kept back from both "
+            f"({HELD_OUT_WORDS[self.held_out]}; one training each, and seeds alone differ by up to about {clear:g})"
         )
         if self.gain >= clear:
             return f"Pretraining helped: {both}."

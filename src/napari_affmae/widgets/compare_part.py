@@ -59,7 +59,8 @@ class ComparePart(QWidget):
         elif isinstance(event, PartBegun) and self._session.state.phase is Phase.RUNNING:
             self._session.say(sentence(f"{event.what} …"))
         elif isinstance(event, Done) and event.result is not None:
-            set_note(self.verdict, event.result.verdict)
+            alone = "Both networks were trained for this alone: neither is the one in use."
+            set_note(self.verdict, f"{event.result.verdict} {alone}")
             self._session.inform(event.result.verdict)
         elif isinstance(event, Done):
             self._session.say("Stopped comparing; there is no verdict.")

@@ -297,7 +297,8 @@ class LabelStep(QWidget):
         elif isinstance(event, Score):
             each = ", ".join(f"{name} {value:.2f}" for name, value in event.iou.items())
             set_note(
-                self.score, f"Held-out IoU {event.miou:.2f} ({each}), on {thousands(event.pixels)} painted pixels kept back"
+                self.score,
+                f"This training: mIoU {event.miou:.2f} ({each}), on {thousands(event.pixels)} painted pixels kept back from it",
             )
         elif isinstance(event, Done):
             self._on_trained(event)
