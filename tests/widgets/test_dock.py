@@ -729,6 +729,26 @@ def test_every_dead_button_says_why(make_dock):
     assert all(button.toolTip().endswith((".", "”.")) for button in dead)
 
 
+def test_a_grey_step_says_in_a_line_what_comes_first(make_dock, engine, click, wait_idle, qtbot):
+    dock = make_dock()
+    lines = (dock.pretrain.first, dock.label.first, dock.look.first)
+    said = lambda: tuple(line.text() for line in lines if not line.isHidden())  # noqa: E731
+    images, network = "Choose images in step 1 first.", "Pretrain in step 2 or load a model file first."
+    assert said() == (images, "Choose images in step 1 first, and click one in its list.", network)
+    dock._viewer.add_image(np.random.default_rng(0).random((64, 64)), name="a")
+    assert said() == (images, network.replace(".", ", or choose “from scratch”."), network)
+    click(dock.images.use_layers)
+    wait_idle(dock)
+    give_network(dock, engine)
+    assert not any("Wait" in line for line in said()), "that a job is under way is seen"
+    wait_idle(dock)
+    assert said() == ("Paint some pixels of at least two classes first.",)
+    click(dock.label.paint)
+    for class_id in (1, 2):
+        dock.session.layers.paint_layer("a").paint((20 * class_id, 20), class_id)
+    qtbot.waitUntil(lambda: said() == (), timeout=5000)
+
+
 def test_opening_the_dock_imports_no_torch():
     code = (
         "import sys, napari_affmae.widgets.dock as d, napari_affmae.widgets.reader, napari_affmae.widgets.samples\n"

@@ -10,6 +10,7 @@ from superqt import QElidingLabel
 
 from .forms import SPACING, set_live
 from .image_list import SIDE, STATES, state_icon
+from .state import why_not_paint
 
 if TYPE_CHECKING:
     from .session import Session
@@ -72,6 +73,6 @@ class ImageBar(QWidget):
         set_live(self.next, session.opener.why_not_step(1), "Open the next image (N)")
         why_not = None if state != "unlabelled" else "Nothing is painted or segmented on this image yet."
         if image is None:
-            why_not = "Open an image first: click one in the list of step 1."
+            why_not = why_not_paint(session.state)
         set_live(self.accept, why_not, "Mark this image as done: its segmentation is good as it is")
         self.accept.setChecked(state == "accepted")

@@ -33,6 +33,7 @@ from .snapshot_row import SnapshotRow
 from .state import (
     Phase,
     count,
+    first_of_all,
     pixel_size_mismatch,
     thousands,
     why_not_live,
@@ -53,6 +54,7 @@ class LabelStep(QWidget):
         super().__init__()
         self._session = session
         settings = session.settings
+        self.first = note()
         self.image = ImageBar(session)
         self.panel = ClassPanel(session)
         self.classes = self.panel.table
@@ -112,6 +114,7 @@ class LabelStep(QWidget):
 
     def _lay_out(self) -> None:
         layout = step_layout(self)
+        layout.addWidget(self.first)
         layout.addWidget(self.image)
         layout.addWidget(self.panel)
         layout.addLayout(row(self.paint, self.brush))
@@ -330,8 +333,11 @@ class LabelStep(QWidget):
     def _render(self) -> None:
         state = self._session.state
         image = state.image
+        why_not_begin = why_not_train(state, self.from_scratch.isChecked())
+        is_begun = state.segmenter is not None or self.live.isChecked()
+        set_note(self.first, first_of_all(state, why_not_paint(state), None if is_begun else why_not_begin))
         set_live(self.paint, why_not_paint(state), "Paint the selected class on the current image")
-        set_live(self.train, why_not_train(state, self.from_scratch.isChecked()), "Train on the painted pixels of all images")
+        set_live(self.train, why_not_begin, "Train on the painted pixels of all images")
         why_not = None if self.live.isChecked() else why_not_live(state, self.from_scratch.isChecked())
         tip = "Train a little after every stroke, on the paint of all open images, and show the result at once"
         set_live(self.live, why_not, tip)

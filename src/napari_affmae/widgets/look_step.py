@@ -13,7 +13,7 @@ from ..errors import ModelFileError
 from .forms import JobBar, form_layout, note, row, set_live, set_note, step_layout
 from .image_jobs import ImageDone, inspect_job
 from .plane import Plane, full_resolution
-from .state import DECODER, VIEWS, ModelOnDisk, thousands, why_not_look
+from .state import DECODER, VIEWS, ModelOnDisk, first_of_all, thousands, why_not_look
 
 if TYPE_CHECKING:
     from ..engine.inspect import Inspection, StageInspection
@@ -39,6 +39,7 @@ class LookStep(QWidget):
         self._plane: Plane | None = None
         self._model: ModelOnDisk | None = None
         self._wanted: Callable[[], None] | None = None
+        self.first = note()
         self.image_note = note()
         self.view = QComboBox()
         for name in VIEWS:
@@ -51,6 +52,7 @@ class LookStep(QWidget):
         self.bar = JobBar("images")
         self.figures = note()
         layout = step_layout(self)
+        layout.addWidget(self.first)
         layout.addWidget(self.image_note)
         form = form_layout()
         form.addRow("Stage", self.view)
@@ -152,7 +154,9 @@ class LookStep(QWidget):
         set_live(self.tokens, staged, "Where the tokens of this stage sit, each as large as its area")
         set_live(self.merge_map, staged, "Which token owns each pixel")
         set_live(self.density, staged, "How densely the tokens lie")
-        set_live(self.pca, why_not_look(state, view, needs_stage=False), "The three main components of the features as colours")
+        why_not = why_not_look(state, view, needs_stage=False)
+        set_note(self.first, first_of_all(state, why_not))
+        set_live(self.pca, why_not, "The three main components of the features as colours")
         image, model = state.image, state.model
         if image is None or model is None:
             set_note(self.image_note, "")

@@ -24,6 +24,7 @@ from .state import (
     ModelOnDisk,
     Phase,
     count,
+    first_of_all,
     renamed_paint,
     why_not_pretrain,
     why_not_scan,
@@ -48,6 +49,7 @@ class PretrainStep(QWidget):
         super().__init__()
         self._session = session
         settings = session.settings
+        self.first = note()
         self.preset = QComboBox()
         for name in PRESETS:
             self.preset.addItem(PRESET_WORDS[name], name)
@@ -96,6 +98,7 @@ class PretrainStep(QWidget):
 
     def _lay_out(self) -> None:
         layout = step_layout(self)
+        layout.addWidget(self.first)
         form = form_layout()
         form.addRow("Network", self.preset)
         form.addRow("Tile", self.tile)
@@ -252,6 +255,7 @@ class PretrainStep(QWidget):
 
     def _render(self) -> None:
         state = self._session.state
+        set_note(self.first, first_of_all(state, why_not_pretrain(state)))
         set_live(self.start, why_not_pretrain(state), "Pretrain a new network on the images of step 1")
         set_live(self.stop, why_not_stop(state, "pretrain"), "Save a checkpoint and end")
         set_live(self.load, why_not_scan(state), "Skip pretraining with a model that was trained before")

@@ -157,6 +157,11 @@ def _busy(state: LoopState) -> str | None:
     return f"Wait until {JOB_WORDS[state.job]} has ended, or stop it."
 
 
+def first_of_all(state: LoopState, *why_not: str | None) -> str:
+    """Return what is to be done before a step can begin, of what its buttons say; that a job is under way is seen."""
+    return next((one for one in why_not if one is not None and one != _busy(state)), "")
+
+
 def why_not_scan(state: LoopState) -> str | None:
     """Ask about choosing images, classes or models anew."""
     return _busy(state)
@@ -201,6 +206,8 @@ def why_not_stop(state: LoopState, *jobs: JobName) -> str | None:
 
 def why_not_paint(state: LoopState) -> str | None:
     """Ask about painting on the current image."""
+    if state.image is None and state.images is None:
+        return "Choose images in step 1 first, and click one in its list."
     return None if state.image is not None else "Open an image first: click one in the list of step 1."
 
 
