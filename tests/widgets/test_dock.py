@@ -399,6 +399,30 @@ def test_a_stop_before_the_first_step_leaves_the_run_before_to_be_taken_up(stopp
     assert "pretrain-1" in pause.toolTip()
 
 
+@pytest.mark.parametrize("first", ["train", "live"])
+def test_the_end_of_a_run_is_not_shown_beside_live(make_dock, engine, click, wait_idle, qtbot, monkeypatch, first):
+    dock = make_dock()
+    dock._viewer.add_image(np.random.default_rng(0).random((64, 64)), name="a")
+    monkeypatch.setattr(dock.label.live_mode._worker, "ask", lambda wanted: None)
+    dock.label.from_scratch.setChecked(True)
+    click(dock.label.paint)
+    for class_id in (1, 2):
+        dock.session.layers.paint_layer("a").paint((20 * class_id, 20), class_id)
+    qtbot.waitUntil(dock.label.train.isEnabled, timeout=5000)
+    click(getattr(dock.label, first))
+    wait_idle(dock)
+    if first == "train":
+        assert "Finished" in dock.label.bar.format()
+        assert not dock.label.bar.isHidden()
+        click(dock.label.live)
+    else:
+        click(dock.label.train)
+        assert not dock.label.bar.isHidden()
+        wait_idle(dock)
+    assert dock.label.live_mode.on
+    assert dock.label.bar.isHidden()
+
+
 def test_a_run_that_vanished_is_told(stopped, click):
     (stopped.session.project / "pretrain-1" / "checkpoint.safetensors").unlink()
     click(stopped.pretrain.pause)

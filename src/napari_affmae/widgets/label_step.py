@@ -259,10 +259,12 @@ class LabelStep(QWidget):
 
     def _toggle_live(self, on: bool) -> None:
         if on:
+            self.bar.setVisible(False)  # what it says of the last run is not so of what Live makes of it
             segmenter = self._session.state.segmenter
             self.live_mode.start(self._start_model() if segmenter is None else segmenter.path)
         else:
             self.live_mode.stop()
+        self._render()
 
     def _say_live(self, text: str) -> None:
         set_note(self.live_status, text)
@@ -327,7 +329,7 @@ class LabelStep(QWidget):
             set_note(self.score, "No held-out score: paint a little more of every class to get one.")
 
     def _on_job_ended(self, name: str) -> None:
-        if name in ("finetune", "segment") and not self.bar.shows_end:
+        if name in ("finetune", "segment") and (self.live_mode.on or not self.bar.shows_end):
             self.bar.setVisible(False)
 
     def _render(self) -> None:
