@@ -46,6 +46,7 @@ def fails(result, *parts: str, code: int = 1) -> None:
         (("finetune", "m", "--images", "i", "--labels", "l", "--out", "r", "--tile", "8"), "16"),
         (("segment", "m", "i", "--out", "o", "--format", "bmp"), "bmp"),
         (("evaluate", "m", "--images", "i", "--labels", "l", "--steps", "3"), "add --compare scratch"),
+        (("evaluate", "m", "--images", "i", "--labels", "l", "--tile", "64"), "add --compare scratch"),
         (("evaluate", "m", "--images", "i", "--labels", "l", "--compare", "scratch", "--views", "8"), "without --views"),
     ],
 )

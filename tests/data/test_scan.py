@@ -91,11 +91,14 @@ def test_chosen_channels(tmp_path: Path) -> None:
     whole = np.asarray(Image.open(tmp_path / "a.png"))
     collection = scan(tmp_path, channels=[2, 0])
     assert names(collection) == ["a.png"]
-    assert collection.skipped[0].reason == "channel 2 was chosen, but it has 1 (counted from 0)"
+    assert collection.skipped[0].reason == "it has no channel 2, but only channel 0"
     np.testing.assert_array_equal(collection.records[0].read(), whole[..., [2, 0]])
     assert len(scan(tmp_path, channels=[0])) == 2, "choosing a channel makes grey and colour fit together"
     with pytest.raises(DataError, match="choose at least one"):
         scan(tmp_path, channels=[])
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(DataError, match=r"b\.png: it has no channel 3, but only channel 0\); .* leave --channels away"):
+        scan(tmp_path, channels=[3])
 
 
 def test_nothing_to_use(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_a_broken_chunk_is_a_data_error(tmp_path: Path) -> None:
 
 def test_a_channel_that_is_not_there(tmp_path: Path) -> None:
     store(tmp_path / "a.zarr", RNG.integers(0, 255, (20, 30, 3), np.uint8))
-    with pytest.raises(DataError, match="channel 3 was chosen, but it has 3"):
+    with pytest.raises(DataError, match="it has no channel 3, but channels 0 to 2"):
         scan(tmp_path / "a.zarr", channels=[3])
 
 

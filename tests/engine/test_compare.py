@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from napari_affmae.data.labels import LabelledImage
 from napari_affmae.engine.compare import Comparison, compare
 from napari_affmae.engine.finetune import finetune
 from napari_affmae.errors import LabelError
-from napari_affmae.events import Done, Notice, Progress, Score
+from napari_affmae.events import Done, Event, Notice, Progress, Score
 from napari_affmae.model.mae import MaskedAutoencoder
 from napari_affmae.model.segmenter import Segmenter
 from napari_affmae.model_config import ModelConfig
@@ -47,6 +48,23 @@ def test_both_start_as_they_should_and_see_the_same(
     fractions = [event.fraction for event in events if isinstance(event, Progress)]
     assert fractions == pytest.approx([step / 12 for step in range(1, 13)])
     assert last(events).summary["gain"] == pytest.approx(result.pretrained.miou - result.scratch.miou)
+
+
+def test_the_time_left_is_that_of_both(
+    mae: MaskedAutoencoder,
+    examples: list[LabelledImage],
+    finetuning: FinetuneConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def quick(*given: object, **settings: object) -> Iterator[Event]:
+        yield Progress("finetune", 1, 4, 0.25, 1.0, {}, 1e-3, 8.0, 30.0, 10.0)
+        yield Score("finetune", 1, 0.5, {}, 10)
+        yield Done("finetune", 4, None)
+
+    monkeypatch.setattr("napari_affmae.engine.compare.finetune", quick)
+    left = [event.eta_seconds for event in compare(mae, examples, tmp_path, finetuning) if isinstance(event, Progress)]
+    assert left == [30 + 40, 30]
 
 
 def test_a_network_that_knows_classes_starts_with_new_heads_and_a_warning(

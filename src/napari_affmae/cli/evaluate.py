@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,6 +15,7 @@ from cyclopts.validators import Number
 from ..config import Budget, DeviceName, FinetuneConfig
 from ..control import JobControl
 from ..errors import ConfigError
+from ..events import Event, PartBegun, Progress
 from .options import AsJson, Channels, Device, Files, Foreground, ImageFolder, LabelFolder, Model, Sparse, ViewCount
 from .output import print_result
 from .progress import counting, watch
@@ -39,16 +42,23 @@ def evaluate(
     steps: Annotated[
         int | None, Parameter(help="Steps of each training of --compare. [default: 400]", validator=Number(gte=1))
     ] = None,
+    tile: Annotated[
+        int | None,
+        Parameter(help="Side of the square tiles of --compare, in pixels. [default: that of MODEL]", validator=Number(gte=16)),
+    ] = None,
     views: ViewCount = 1,
     device: Device = None,
     json: AsJson = False,
 ) -> None:
     """Measure a model on labelled images: intersection over union per class, their mean, and accuracy.
 
+    With ``--json``, ``majority_miou`` is the mean for calling every pixel the most frequent class, which says nothing.
+
     With ``--compare scratch`` it answers whether pretraining helped.
     """
-    if compare is None and steps is not None:
-        raise ConfigError("--steps is for the trainings of a comparison: add --compare scratch, or leave it away")
+    for option, given in (("--steps", steps), ("--tile", tile)):
+        if compare is None and given is not None:
+            raise ConfigError(f"{option} is for the trainings of a comparison: add --compare scratch, or leave it away")
     if compare is not None and views != 1:
         raise ConfigError("--compare scores single views, as every training does: give it without --views")
     require_there(model, images, labels)
@@ -58,7 +68,7 @@ def evaluate(
     labelled = read_labelled(images, labels, files, channels, foreground=foreground, sparse=sparse)
     examples = labelled.examples
     if compare == "scratch":
-        print_result(_compared(model, labelled, steps, device or "auto"), json)
+        print_result(_compared(model, labelled, steps, tile, device or "auto"), json)
         return
     with counting("evaluate") as on_progress:
         result = run_evaluation(
@@ -80,15 +90,20 @@ def evaluate(
         "images": len(examples),
         "pixels": result.pixels,
     }
-    print_result({**figures, "confusion": result.confusion} if json else figures, json)
+    shown = {
+        "mIoU": f"{result.miou:.3f} ({result.majority_miou:.3f} for calling every pixel the most frequent class)",
+        "IoU": result.iou,
+        **{name: figures[name] for name in ("accuracy", "images", "pixels")},
+    }
+    print_result({**figures, "confusion": result.confusion}, json, shown)
 
 
-def _compared(model: Path, labelled: Labelled, steps: int | None, device: DeviceName) -> dict[str, Any]:
+def _compared(model: Path, labelled: Labelled, steps: int | None, tile: int | None, device: DeviceName) -> dict[str, Any]:
     """Return the figures of the comparison with a network from scratch."""
     from ..engine.compare import as_figures
     from ..engine.compare import compare as run_comparison
 
-    settings: dict[str, Any] = {"device": device} | ({} if steps is None else {"budget": Budget(steps=steps)})
+    settings: dict[str, Any] = {"device": device, "tile": tile} | ({} if steps is None else {"budget": Budget(steps=steps)})
     control = JobControl()
     with tempfile.TemporaryDirectory() as folder:
         events = run_comparison(
@@ -100,4 +115,16 @@ def _compared(model: Path, labelled: Labelled, steps: int | None, device: Device
             sparse=labelled.sparse,
             control=control,
         )
-        return as_figures(watch(events, control).result)
+        return as_figures(watch(forwards(events), control).result)
+
+
+def forwards(events: Iterable[Event]) -> Iterator[Event]:
+    """Keep the bar of a comparison where it is while a readout is fitted, which counts from 0 by itself after each training."""
+    reached = 0.0
+    for event in events:
+        if isinstance(event, PartBegun):
+            fitted = f" {event.fraction:.0%}" if event.fraction != reached else ""
+            yield replace(event, what=event.what + fitted, fraction=reached)
+        else:
+            reached = event.fraction if isinstance(event, Progress) else reached
+            yield event

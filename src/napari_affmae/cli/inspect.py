@@ -50,9 +50,9 @@ def inspect(
     report = {"image": record.name, "height": pixels.shape[0], "width": pixels.shape[1], **numbers}
     written.append(write_json(out / "inspection.json", report, overwrite))
     shown = [{name: value for name, value in stage.items() if name != "positions_rc"} for stage in numbers["stages"]]
+    meaning = "how many directions their features use"
     tokens = {
-        stage["name"]: f"{stage['tokens']} tokens, effective rank of their features {stage['effective_rank']:.1f}"
-        for stage in shown
+        stage["name"]: f"{stage['tokens']} tokens, effective rank {stage['effective_rank']:.1f} ({meaning})" for stage in shown
     }
     print_result({"written": written, "stages": shown}, json, {"written": number_of(written, "file", out), "stages": tokens})
 

@@ -175,11 +175,16 @@ def prepare(pixels: npt.NDArray[Any], chosen_channels: tuple[int, ...] | None) -
     return pixels
 
 
+NO_CHANNEL = "it has no channel"
+"""How the reason begins for which an image without a channel that was chosen is skipped."""
+
+
 def check_chosen(chosen_channels: tuple[int, ...], channels: int) -> None:
     """Raise :class:`DataError` if a chosen channel is not among so many."""
     missing = [channel for channel in chosen_channels if not 0 <= channel < channels]
     if missing:
-        raise DataError(f"channel {missing[0]} was chosen, but it has {channels} (counted from 0)")
+        there = "only channel 0" if channels == 1 else f"channels 0 to {channels - 1}"
+        raise DataError(f"{NO_CHANNEL} {missing[0]}, but {there}")
 
 
 def of_one_channel_count(records: Sequence[ImageRecord]) -> tuple[int, list[Skipped]]:

@@ -20,7 +20,7 @@ from .image_file import KINDS, is_image_name, open_image_file
 from .lazy_plane import LazyPlane
 from .output_log import LOG, PLACES_LOG, made_in
 from .plane_names import plane_name
-from .records import ImageCollection, ImageRecord, Skipped, lazy_plane, of_one_channel_count, prepare
+from .records import NO_CHANNEL, ImageCollection, ImageRecord, Skipped, lazy_plane, of_one_channel_count, prepare
 from .there import require_images
 from .zarr_file import is_zarr
 
@@ -238,5 +238,8 @@ def _collect(records: list[ImageRecord], skipped: list[Skipped], ignored: int, s
     if not records:
         reasons = "; ".join(f"{item.name}: {item.reason}" for item in skipped[:_REASONS_SHOWN])
         more = f"; and {len(skipped) - _REASONS_SHOWN} more" if len(skipped) > _REASONS_SHOWN else ""
-        raise DataError(f"no usable image in {source} ({reasons}{more}); repair the files or choose others")
+        remedy = "repair the files or choose others"
+        if all(item.reason.startswith(NO_CHANNEL) for item in skipped):
+            remedy = "choose among those that the images have, or leave --channels away to take all"
+        raise DataError(f"no usable image in {source} ({reasons}{more}); {remedy}")
     return ImageCollection(tuple(records), tuple(skipped), ignored)

@@ -127,7 +127,10 @@ def compare(
             if isinstance(event, Done):
                 done = event
             elif isinstance(event, Progress):
-                yield replace(event, fraction=(place + event.fraction) / len(starts))
+                left = event.eta_seconds
+                if left is not None:
+                    left += (len(starts) - 1 - place) * (event.elapsed_seconds + left)  # the other one will take as long
+                yield replace(event, fraction=(place + event.fraction) / len(starts), eta_seconds=left)
             else:
                 yield event
             if isinstance(event, Score):
