@@ -52,7 +52,7 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled images: intersection over union per class, their mean, and accuracy.
 
-    With ``--json``, ``majority_miou`` is the mean for calling every pixel the most frequent class, which says nothing.
+    With ``--json``, ``majority_miou`` is the mean for calling every pixel the most frequent class: a model should be above it.
 
     With ``--compare scratch`` it answers whether pretraining helped.
     """
