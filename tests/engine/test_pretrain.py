@@ -363,6 +363,21 @@ def test_previews_show_what_is_hidden(tmp_path: Path, pretraining: PretrainConfi
     assert not np.array_equal(previews[0].reconstruction, previews[1].reconstruction)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_previews_show_colours_as_the_viewer_does(tmp_path: Path, pretraining: PretrainConfig, dtype: type) -> None:
+    stained = np.random.default_rng(0).random((32, 32, 1)) < 0.2
+    image = np.where(stained, (88, 40, 130), (236, 228, 240)).astype(dtype)
+    model = pretraining.model.replace(in_channels=3)
+    config = pretraining.replace(model=model, preview_seconds=1e-6, budget=Budget(steps=1))
+    preview = only(Preview, pretrain(collection_from_arrays({"stain": image}, rgb=True), tmp_path, config))
+    shown = image / 255 if dtype is np.uint8 else np.broadcast_to(~stained, image.shape)
+    hidden = (preview.masked == 0.5).all(axis=-1)
+    assert 0.4 < hidden.mean() < 0.6
+    np.testing.assert_allclose(preview.target, shown, atol=1e-5)
+    np.testing.assert_allclose(preview.masked[~hidden], shown[~hidden], atol=1e-5)
+    np.testing.assert_allclose(preview.reconstruction[~hidden], shown[~hidden], atol=1e-5)
+
+
 def test_previews_change_nothing_about_the_training(
     tmp_path: Path, collection: ImageCollection, pretraining: PretrainConfig
 ) -> None:

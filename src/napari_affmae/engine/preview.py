@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -42,10 +40,9 @@ class Previewer:
         normalisation = model.card.normalisation
         if normalisation is None:
             raise DataError("a preview needs the statistics of the images: set model.card first")
-        image = _centre_of_first(images, normalisation, tile)
+        image, dtype = _centre_of_first(images, normalisation, tile)
         self._image = torch.from_numpy(image).unsqueeze(0)
-        low, high = np.percentile(image, (0.5, 99.5))
-        self._scale: Callable[[Tensor], Tensor] = lambda values: ((values - low) / max(high - low, 1e-6)).clamp(0, 1)
+        self._limits = torch.from_numpy(_limits(image, dtype, normalisation)).float()
 
     @torch.no_grad()
     def draw(self, step: int) -> Preview:
@@ -61,32 +58,56 @@ class Previewer:
         p = model.config.patch_size
         grid = model.config.grid(height, width)
         canvas = torch.zeros(1, model.config.in_channels, grid[0] * p, grid[1] * p, device=device)
-        canvas[..., :height, :width] = self._scale(image)
-        target = patchify(canvas, p)
-        where = output.hidden_ids.unsqueeze(-1).expand(-1, -1, target.shape[-1])
-        predicted = self._scale(output.predictions["res2"].float())
+        canvas[..., :height, :width] = image
+        seen = patchify(canvas, p)
+        where = output.hidden_ids.unsqueeze(-1).expand(-1, -1, seen.shape[-1])
 
-        def picture(patches: Tensor) -> npt.NDArray[np.float32]:
-            pixels: npt.NDArray[np.float32] = unpatchify(patches, p, grid)[0, :, :height, :width].cpu().numpy()
-            return np.ascontiguousarray(pixels.transpose(1, 2, 0) if len(pixels) == 3 else pixels[0])
+        def pixels(patches: Tensor) -> Tensor:
+            return unpatchify(patches, p, grid)[0, :, :height, :width].cpu()
 
+        target = self._shown(pixels(seen))
+        is_hidden = pixels(torch.zeros_like(seen).scatter(1, where, 1.0)) > 0
         return Preview(
             "pretrain",
             step,
-            masked=picture(target.scatter(1, where, _GREY)),
-            reconstruction=picture(target.scatter(1, where, predicted)),
-            target=picture(target),
+            masked=_picture(target.masked_fill(is_hidden, _GREY)),
+            reconstruction=_picture(self._shown(pixels(seen.scatter(1, where, output.predictions["res2"].float())))),
+            target=_picture(target),
         )
 
+    def _shown(self, values: Tensor) -> Tensor:
+        """Scale what the network sees, ``[C, H, W]``, to 0..1."""
+        low, high = self._limits[0], self._limits[1]
+        return ((values - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
 
-def _centre_of_first(images: ImageCollection, normalisation: Normalisation, tile: int) -> FloatArray:
-    """Return the centre ``[C, h, w]`` of the first image that can be read there."""
+
+def _limits(image: FloatArray, dtype: str, normalisation: Normalisation) -> npt.NDArray[np.float64]:
+    """Return what is shown as 0 and as 1 of an image ``[C, H, W]``, ``[2, C, 1, 1]`` in the units of the network.
+
+    Bytes of several channels are colours and stay what they are, as in the viewer. The statistics of the channels differ: on
+    one scale for all, what is normalised has other hues.
+    """
+    if dtype == "uint8" and len(image) > 1:
+        limits = (np.array([[0.0], [255.0]]) - normalisation.mean) / normalisation.std
+    else:
+        limits = np.percentile(image, (0.5, 99.5), axis=(1, 2))
+    return limits[..., None, None]
+
+
+def _picture(values: Tensor) -> npt.NDArray[np.float32]:
+    pixels: npt.NDArray[np.float32] = values.numpy()
+    return np.ascontiguousarray(pixels.transpose(1, 2, 0) if len(pixels) == 3 else pixels[0])
+
+
+def _centre_of_first(images: ImageCollection, normalisation: Normalisation, tile: int) -> tuple[FloatArray, str]:
+    """Return the centre ``[C, h, w]`` of the first image that can be read there, and the data type of its file."""
     failure: DataError | None = None
     for record in images.records:
         try:
             image = ArraySource(record.open(), normalisation)
             top, left = (max(0, (size - tile) // 2) for size in (image.height, image.width))
-            return image.read(top, min(top + tile, image.height), left, min(left + tile, image.width))
+            centre = image.read(top, min(top + tile, image.height), left, min(left + tile, image.width))
+            return centre, record.dtype
         except DataError as error:
             failure = error
     raise DataError(f"no image can be read any more, the last because {failure}") from failure
