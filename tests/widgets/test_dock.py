@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 import weakref
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from napari.settings import get_settings
 from napari.utils.notifications import NotificationSeverity, notification_manager
 from qtpy.QtCore import QEvent, QObject
 from qtpy.QtTest import QTest
@@ -31,6 +33,7 @@ from napari_affmae.model.mae import MaskedAutoencoder
 from napari_affmae.model.model_file import save_model
 from napari_affmae.model.segmenter import Segmenter
 from napari_affmae.model_config import ModelConfig
+from napari_affmae.widgets.class_table import PIXELS
 from napari_affmae.widgets.dock import AffmaeDock
 from napari_affmae.widgets.jobs import Engine
 from napari_affmae.widgets.kinds import KIND, Kind
@@ -746,6 +749,30 @@ def test_long_names_are_shortened_and_whole_in_the_tooltip(make_dock, engine, ma
     assert not names.horizontalScrollBar().isVisible(), "where there is one, Qt shortens nothing"
 
 
+def test_the_dock_follows_the_font(make_dock, make_napari_viewer, qtbot, monkeypatch):
+    """With larger letters it is as wide as its content, which cannot be scrolled sideways, and all of it has them."""
+    viewer = make_napari_viewer(show=True)
+    dock = make_dock(viewer)
+    viewer.window.resize(1200, 800)
+    for section in dock.findChildren(Section):
+        section.open()
+    area, table = dock._area, dock.label.classes
+    texts = (dock.status, dock.sections[2].heading, table, table.horizontalHeader(), dock.images.folder.line)
+
+    def follows(size):
+        painted = table.horizontalHeader().fontMetrics().horizontalAdvance("Painted px")
+        return (
+            {text.fontInfo().pointSize() for text in texts} == {size}
+            and area.viewport().width() >= area.widget().minimumSizeHint().width()
+            and table.viewport().height() >= 2 * table.rowHeight(1) >= 2 * table.fontMetrics().height()
+            and table.columnWidth(PIXELS) > painted
+        )
+
+    for size in (16, 12, 20):
+        monkeypatch.setattr(get_settings().appearance, "font_size", size)
+        qtbot.waitUntil(partial(follows, size), timeout=2000)
+
+
 def test_every_dead_button_says_why(make_dock):
     dock = make_dock()
     dead = [button for button in dock.findChildren(QPushButton) if not button.isEnabled()]
@@ -815,6 +842,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import napari, numpy as np
+from napari_affmae.widgets.class_table import PIXELS
 from napari_affmae.widgets.dock import AffmaeDock
 from napari_affmae.widgets.settings_store import DockSettings, SettingsStore
 folder = Path(sys.argv[1])

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 
 from ..model_report import ModelReport, ScoreReport, TrainingReport
 from ..report_text import as_text
-from .forms import form_layout, note, scrolled
+from .forms import ScrollArea, form_layout, note
 from .loss_curve import LossCurve
 
 SIZE = (520, 680)
@@ -60,7 +60,7 @@ class CardDialog(QDialog):
         self.buttons.rejected.connect(self.close)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 10, 10)
-        layout.addWidget(scrolled(content), 1)
+        layout.addWidget(ScrollArea(content), 1)
         layout.addWidget(self.buttons)
 
     def _add_training(self, layout: QVBoxLayout, training: TrainingReport, theme: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QColor, QIcon, QPixmap, QShowEvent
+from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import QAbstractItemView, QColorDialog, QHeaderView, QTableWidget, QTableWidgetItem, QWidget
 
 from ..card import ClassInfo
@@ -37,7 +37,9 @@ class ClassTable(QTableWidget):
         self.setTabKeyNavigation(False)
         self.horizontalHeader().setSectionResizeMode(NAME, QHeaderView.ResizeMode.Stretch)
         self.setColumnWidth(COLOR, 30)
-        self.setColumnWidth(PIXELS, 90)
+        self.horizontalHeader().setSectionResizeMode(PIXELS, QHeaderView.ResizeMode.ResizeToContents)
+        self.verticalHeader().setMinimumSectionSize(self.verticalHeader().defaultSectionSize())
+        self.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         self.setToolTip("Select a class to paint it; double-click to rename it or change its colour")
         self.cellChanged.connect(self._on_cell_changed)
         self.cellDoubleClicked.connect(self._on_double_click)
@@ -102,9 +104,9 @@ class ClassTable(QTableWidget):
         height = self.horizontalHeader().sizeHint().height() + rows * self.rowHeight(0)
         self.setFixedHeight(height + 2 * self.frameWidth() + 2)
 
-    def showEvent(self, event: QShowEvent | None) -> None:
-        """Fit the height again: napari's style, and with it the height of a row, is only known now."""
-        super().showEvent(event)
+    def updateGeometries(self) -> None:
+        """Fit the height again: the font and napari's style, and with them the height of a row, come later or change."""
+        super().updateGeometries()
         self._fit_height()
 
     def _on_selected(self) -> None:

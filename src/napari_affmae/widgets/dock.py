@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari.settings import get_settings
 from qtpy.QtCore import QEvent, QObject, QPoint, QTimer
 from qtpy.QtWidgets import (
     QApplication,
@@ -16,7 +17,7 @@ from qtpy.QtWidgets import (
 
 from .at_exit import before_threads_end
 from .colors import mixed
-from .forms import scrolled
+from .forms import ScrollArea
 from .gl_context import CanvasContext, main_window_of
 from .images_step import ImagesStep
 from .jobs import Engine
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
     from qtpy.QtGui import QCloseEvent, QShowEvent
 
-MINIMUM_WIDTH = 360
+NARROWEST = 360
 
 
 class AffmaeDock(QWidget):
@@ -52,7 +53,6 @@ class AffmaeDock(QWidget):
     def __init__(self, napari_viewer: Viewer, engine: Engine | None = None, store: SettingsStore | None = None) -> None:
         super().__init__()
         self.setObjectName("napari-affmae")
-        self.setMinimumWidth(MINIMUM_WIDTH)
         self.session = Session(napari_viewer, engine or Engine(), store or SettingsStore())
         self.images = ImagesStep(self.session)
         self.pretrain = PretrainStep(self.session)
@@ -85,7 +85,7 @@ class AffmaeDock(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
-        self._area = scrolled(steps)
+        self._area = ScrollArea(steps, NARROWEST)
         self._opened = self.sections[0]
         self._scroll = QTimer(self)
         self._scroll.setSingleShot(True)
@@ -100,8 +100,10 @@ class AffmaeDock(QWidget):
         session.status.connect(self._show_status)
         session.runner.batch.connect(self.pretrain.draw)
         session.state.events.connect(self._render)
-        viewer.events.theme.connect(self._use_theme)
         self._viewer = viewer
+        viewer.events.theme.connect(self._use_theme)
+        get_settings().appearance.events.font_size.connect(self._use_theme)
+        session.closing.connect(self._leave_theme, max_args=0)
         self._canvas = CanvasContext(viewer, self)
         session.closing.connect(self._canvas.disconnect, max_args=0)
         self._use_theme()
@@ -140,9 +142,7 @@ class AffmaeDock(QWidget):
 
     def shut_down(self) -> None:
         """Keep settings and paint and stop the job; the layers stay in the viewer."""
-        if not self.session.closed:
-            self._viewer.events.theme.disconnect(self._use_theme)
-            self.session.close()
+        self.session.close()
 
     def load_model(self, path: Path) -> None:
         """Use a model file, for example one dropped onto the viewer."""
@@ -182,12 +182,18 @@ class AffmaeDock(QWidget):
         self.pretrain.curve.use_theme(self._viewer.theme)
         self._color_status()
 
+    def _leave_theme(self) -> None:
+        self._viewer.events.theme.disconnect(self._use_theme)
+        get_settings().appearance.events.font_size.disconnect(self._use_theme)
+
     def _color_status(self) -> None:
         from napari.utils.theme import get_theme
 
         theme = get_theme(self._viewer.theme)
         heading = theme.foreground.as_hex("long")
-        _restyle(self, f"#affmae-heading {{ background: {heading}; border-radius: 3px; }}")
+        # napari gives its font size to most kinds of widgets, but not to tables, lines and headings.
+        font = f"#{self.objectName()} QWidget {{ font-size: {get_settings().appearance.font_size}pt; }}"
+        _restyle(self, f"{font} #affmae-heading {{ background: {heading}; border-radius: 3px; }}")
         color = theme.text.as_hex("long")
         if self.status.property("error"):
             # The theme's red is made for backgrounds; half way to the text it can be read on the dark theme too.

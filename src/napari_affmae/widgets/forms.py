@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
 from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
@@ -36,14 +36,35 @@ def form_layout() -> QFormLayout:
     return form
 
 
-def scrolled(content: QWidget) -> QScrollArea:
-    """Return a frameless area in which something as wide as it, and of any height, scrolls up and down."""
-    area = QScrollArea()
-    area.setWidgetResizable(True)
-    area.setFrameShape(QFrame.Shape.NoFrame)
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    area.setWidget(content)
-    return area
+class ScrollArea(QScrollArea):
+    """A frameless area in which something of any height scrolls up and down, always wide enough for it.
+
+    Parameters
+    ----------
+    content
+        What scrolls.
+    narrowest
+        Pixels that the area does not get narrower than, however little the content needs.
+    """
+
+    def __init__(self, content: QWidget, narrowest: int = 0) -> None:
+        super().__init__()
+        self._narrowest = narrowest
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setWidget(content)
+
+    def minimumSizeHint(self) -> QSize:
+        """Return the width of the content, the scroll bar, and the frame that napari's style gives it."""
+        around = self.verticalScrollBar().sizeHint().width() + 2 * self.frameWidth()
+        return QSize(max(self.widget().minimumSizeHint().width() + around, self._narrowest), super().minimumSizeHint().height())
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Ask for room when the content needs more of it: another font, a longer text."""
+        if event is not None and event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return bool(super().eventFilter(watched, event))
 
 
 def step_layout(widget: QWidget) -> QVBoxLayout:
