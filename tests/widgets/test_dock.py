@@ -19,6 +19,7 @@ import torch
 from napari.settings import get_settings
 from napari.utils.notifications import NotificationSeverity, notification_manager
 from qtpy.QtCore import QEvent, QObject
+from qtpy.QtGui import QPainter, QPixmap
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QLabel, QPushButton, QScrollArea
 
@@ -37,6 +38,7 @@ from napari_affmae.widgets.class_table import PIXELS
 from napari_affmae.widgets.dock import AffmaeDock
 from napari_affmae.widgets.jobs import Engine
 from napari_affmae.widgets.kinds import KIND, Kind
+from napari_affmae.widgets.loss_curve import LossCurve
 from napari_affmae.widgets.section import Section
 from napari_affmae.widgets.state import ModelOnDisk, Phase
 from napari_affmae.words import NOT_FITTED
@@ -157,6 +159,10 @@ def test_painting_puts_the_preview_away(make_dock, engine, click, wait_idle):
     assert len(previews) == 2
     assert not any(layer.visible for layer in previews)
     assert camera.zoom == pytest.approx(near), "the image fills the view"
+    click(dock.pretrain.start)
+    wait_idle(dock)
+    assert all(layer.visible for layer in previews)
+    assert camera.zoom < near, "the preview is in the view, too"
 
 
 @pytest.mark.parametrize("work", ["paint", "train", "live"])
@@ -771,6 +777,25 @@ def test_the_dock_follows_the_font(make_dock, make_napari_viewer, qtbot, monkeyp
     for size in (16, 12, 20):
         monkeypatch.setattr(get_settings().appearance, "font_size", size)
         qtbot.waitUntil(partial(follows, size), timeout=2000)
+
+
+def test_the_numbers_beside_the_loss_curve_are_not_cut_off(qtbot):
+    curve = LossCurve()
+    qtbot.addWidget(curve)
+    for step, loss in enumerate((2.74, 2.885, 2.745), start=1):
+        curve.add(step, loss)
+    curve.draw()
+    curve.resize(320, curve.height())
+    curve.show()
+    curve.grab()
+    axis = curve.plot.getAxis("left")
+    canvas = QPixmap(1, 1)
+    painter = QPainter(canvas)
+    _, _, texts = axis.generateDrawSpecs(painter)
+    painter.end()
+    assert len(texts) > 2
+    for rect, _, text in texts:
+        assert curve.plot.rect().contains(curve.plot.mapFromScene(axis.mapRectToScene(rect)).boundingRect()), text
 
 
 def test_every_dead_button_says_why(make_dock):

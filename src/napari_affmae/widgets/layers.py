@@ -36,8 +36,11 @@ class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers
 
     def reveal_preview(self) -> None:
         """Show what an earlier run has left, for a new one to go on with: an image that was opened since has hidden it."""
-        for layer in self._of_group(PREVIEW_GROUP):
+        hidden = [layer for layer in self._of_group(PREVIEW_GROUP) if not layer.visible]
+        for layer in hidden:
             layer.visible = True
+        if hidden:
+            self._fill_view()
 
     def put_preview_away(self) -> None:
         """Hide what a run has left, and fill the view with the images: they are worked on now."""
@@ -60,7 +63,7 @@ class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers
             spot = Placement.of_pixels(pixel_size, self._free_corner(pixel_size))
             self._add(layer, kind, "", PREVIEW_GROUP, spot)
             if place == 1:
-                self._viewer.reset_view()
+                self._fill_view()
 
     def show_segmentation(self, plane: Plane, result: SegmentationResult, probabilities: bool) -> None:
         """Show the classes of a plane, and on demand the probability of each."""

@@ -45,8 +45,9 @@ class LossCurve(QWidget):
         self.plot.getAxis("bottom").enableAutoSIPrefix(False)
         self.plot.getAxis("left").setWidth(48)
         self.plot.getAxis("bottom").setHeight(38)
-        # pyqtgraph lets the lower label hang out of its axis, and the margin of the plot would cut it off.
-        self.plot.plotItem.layout.setContentsMargins(1, 1, 1, 6)
+        # pyqtgraph lets the lower label and the upper half of the topmost number hang out of their axes, and the margin of the
+        # plot would cut them off.
+        self.plot.plotItem.layout.setContentsMargins(1, 8, 1, 6)
         self._curve = self.plot.plot([], [])
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
