@@ -10,17 +10,32 @@ PALETTE = (
 """Okabe and Ito's colours for people with and without colour blindness, without black, and three light ones to go on with.
 None is a grey, so that all show on electron micrographs, and the strongest come first. https://jfly.uni-koeln.de/color/"""
 
+_BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
+
+
+def _towards(color: str, end: tuple[int, int, int], part: float) -> str:
+    mixed = (round(value + (goal - value) * part) for value, goal in zip(bytes.fromhex(color[1:]), end, strict=True))
+    return "#" + bytes(mixed).hex()
+
+
+_SHADES = (
+    *PALETTE,
+    *(_towards(color, _BLACK, 0.35) for color in PALETTE),
+    *(_towards(color, _WHITE, 0.5) for color in PALETTE),
+)
+"""The palette, and what goes on when it is used up: the same darker, then lighter, each told from all others."""
+
 BACKGROUND_COLOR = "#0072b2"
 """Class 0 and whatever is called background recede, but must stay visible as paint."""
 
 
 def next_color(used: Collection[str]) -> str:
-    """Return the first colour of the palette that is used least.
+    """Return the first colour that is used least: of the palette, then of darker and lighter shades of it.
 
     Parameters
     ----------
     used
-        Colours of the classes that are there, ``"#rrggbb"``; others than those of the palette do not matter.
+        Colours of the classes that are there, ``"#rrggbb"``; others than these do not matter.
     """
-    counts = [sum(one.lower() == color for one in used) for color in PALETTE]
-    return PALETTE[counts.index(min(counts))]
+    counts = [sum(one.lower() == color for one in used) for color in _SHADES]
+    return _SHADES[counts.index(min(counts))]

@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
+from qtpy.QtGui import QIcon
+from skimage.color import rgb2lab
 
 from napari_affmae.card import PixelSize
+from napari_affmae.data.classes import default_classes
 from napari_affmae.data.records import ImageRecord
 from napari_affmae.engine.refine import Refined
 from napari_affmae.events import LivePrediction, Preview
+from napari_affmae.widgets.image_list import STATES, state_icon
 from napari_affmae.widgets.kinds import GROUP, KIND, Kind
 from napari_affmae.widgets.layers import OverlayLayers
 from napari_affmae.widgets.placement import pixel_size_of
@@ -259,6 +263,36 @@ def test_overlays_that_are_looked_at_without_their_image_stay_seen(viewer, layer
     assert segmentation.visible
     layers.show_refined(plane, Refined(np.full(plane.shape, 2), None), DEFAULT_CLASSES)
     assert [layer.metadata[KIND] for layer in ours(viewer) if layer.visible] == [Kind.REFINED]
+
+
+@pytest.mark.parametrize("count", [1, 2, 10])
+def test_outlines_of_objects_are_seen_on_their_classes(viewer, layers, count):
+    """The classes lie on the image with half their opacity, and that may be dark or bright."""
+    add_image(viewer)
+    plane = layers.current()
+    classes = default_classes(range(1, count + 1))
+    layers.show_refined(plane, Refined(np.full(plane.shape, 2), np.ones(plane.shape, np.int32)), classes)
+    [objects] = (layer for layer in ours(viewer) if layer.metadata[KIND] is Kind.INSTANCES)
+    outlines = rgb2lab(objects.colormap.map(np.arange(1, 200))[:, None, :3])
+    colors = np.array([list(bytes.fromhex(info.color[1:])) for info in classes]) / 255
+    for grey in (0, 0.3, 0.6, 1):
+        assert np.linalg.norm(outlines - rgb2lab((colors[None] + grey) / 2), axis=-1).min() > 25
+    assert len(np.unique(outlines, axis=0)) > 10
+
+
+def test_the_density_of_tokens_bleaches_no_bright_image(viewer, layers):
+    add_image(viewer)
+    plane = layers.current()
+    layers.show_density(plane, Stage(plane.shape))
+    [density] = ours(viewer)
+    assert density.blending == "translucent"
+    assert density.opacity < 1
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_the_state_of_a_selected_image_keeps_its_colours(qapp, state):
+    plain, selected = (state_icon(state).pixmap(14, mode).toImage() for mode in (QIcon.Mode.Normal, QIcon.Mode.Selected))
+    assert plain == selected
 
 
 def test_whoever_paints_sees_the_paint(viewer, layers):

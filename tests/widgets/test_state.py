@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from skimage.color import rgb2lab
 
 from napari_affmae.card import ModelCard, PixelSize
 from napari_affmae.config import FinetuneConfig
@@ -162,6 +163,13 @@ def test_in_layers_no_class_is_0_and_all_others_are_as_the_network_has_them(ids)
 def test_classes_get_the_colours_that_they_have_on_the_command_line():
     table = with_lost(add_class(DEFAULT_CLASSES), {4})
     assert [info.color for info in table] == [info.color for info in default_classes(range(4))]
+
+
+def test_as_many_classes_as_anyone_will_paint_are_told_apart():
+    colors = [info.color for info in default_classes(range(30))]
+    shown = rgb2lab([[list(bytes.fromhex(color[1:])) for color in colors]] / np.float64(255))[0]
+    apart = np.linalg.norm(shown[:, None] - shown, axis=-1)[np.triu_indices(30, 1)]
+    assert apart.min() > 10, "a difference that is seen at a glance, in CIELAB"
 
 
 def test_a_new_class_takes_nothing_of_others():

@@ -112,4 +112,6 @@ def state_icon(state: ImageState) -> QIcon:
         painter.setBrush(Qt.BrushStyle.NoBrush)
         painter.drawPolyline(QPolygonF([QPointF(4.4, 7.2), QPointF(6.3, 9.2), QPointF(9.8, 5.1)]))
     painter.end()
-    return QIcon(pixmap)
+    icon = QIcon(pixmap)
+    icon.addPixmap(pixmap, QIcon.Mode.Selected)  # Qt would tint it
+    return icon

@@ -19,6 +19,7 @@ from ..card import ClassInfo, PixelSize
 from ..events import LivePrediction, Preview
 from .kinds import GROUP, PREDICTED, PREDICTIONS, PREVIEW_GROUP, Kind
 from .look_layers import LookLayers
+from .object_colors import object_colors
 from .overlays import class_colors
 from .paint_layers import PaintLayers
 from .placement import Placement
@@ -120,7 +121,9 @@ class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers
         seen = plane.layer.visible or (plain is not None and plain.visible)
         self._show_labels(plane, Kind.REFINED, refined.labels, seen).colormap = class_colors(classes)
         if refined.instances is not None:
-            self._show_labels(plane, Kind.INSTANCES, refined.instances, seen).contour = 1
+            objects = self._show_labels(plane, Kind.INSTANCES, refined.instances, seen)
+            objects.contour = 1
+            objects.colormap = object_colors(classes)
         if plain is not None:
             plain.visible = False
 

@@ -50,8 +50,9 @@ class LookLayers(Overlays):
         self._show_only(layer)
 
     def show_density(self, plane: Plane, stage: StageInspection) -> None:
-        """Show how densely the tokens of a stage lie."""
-        self._show_only(self._show_image(plane, Kind.DENSITY, stage.name, stage.density, "inferno"))
+        """Show how densely the tokens of a stage lie, the image still seen below, whether that is dark or bright."""
+        look = {"blending": "translucent", "opacity": 0.6}
+        self._show_only(self._show_image(plane, Kind.DENSITY, stage.name, stage.density, "inferno", **look))
 
     def show_pca(self, plane: Plane, view: str, features: npt.NDArray[np.float32]) -> None:
         """Show the three main components of features ``[H, W, 3]`` as colours."""

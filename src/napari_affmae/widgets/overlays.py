@@ -152,11 +152,11 @@ class Overlays(OpenImages):
     # Plumbing
 
     def _show_image(
-        self, plane: Plane, kind: Kind, detail: str, data: npt.NDArray[np.float32], colormap: str | Colormap
+        self, plane: Plane, kind: Kind, detail: str, data: npt.NDArray[np.float32], colormap: str | Colormap, **look: Any
     ) -> Image:
         layer = self._find(kind, plane.group, detail)
         if layer is None:
-            layer = Image(data, colormap=colormap, blending="additive")
+            layer = Image(data, colormap=colormap, **{"blending": "additive", **look})
             self._add(layer, kind, detail, plane.group, plane.placement())
         else:
             layer.data = data
