@@ -18,6 +18,8 @@ from napari_affmae.errors import DataError
 
 RNG = np.random.default_rng(0)
 
+TO_GREY = "move it to another folder or convert it to grey"
+
 
 def write(path: Path, shape: tuple[int, ...] = (20, 30)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +74,15 @@ def test_the_majority_of_channel_counts_wins(tmp_path: Path) -> None:
     collection = scan(tmp_path)
     assert names(collection) == ["a.png", "c.png"]
     assert collection.skipped[0].name == "b.png"
-    assert collection.skipped[0].reason == "it has 3 channels, but most images have 1 channel; choose channels that all have"
+    assert collection.skipped[0].reason == f"it has 3 channels, but most images have 1 channel; {TO_GREY}"
+
+
+def test_where_most_images_have_several_channels_some_can_be_chosen(tmp_path: Path) -> None:
+    for name, shape in (("a", (20, 30, 3)), ("b", (20, 30)), ("c", (20, 30, 3))):
+        write(tmp_path / f"{name}.png", shape)
+    [skipped] = scan(tmp_path).skipped
+    assert skipped.reason == "it has 1 channel, but most images have 3 channels; choose channels that all have"
+    assert len(scan(tmp_path, channels=[0])) == 3
 
 
 def test_a_tie_of_channel_counts_is_called_one(tmp_path: Path) -> None:
@@ -81,7 +91,7 @@ def test_a_tie_of_channel_counts_is_called_one(tmp_path: Path) -> None:
     collection = scan(tmp_path)
     assert names(collection) == ["a.png"]
     assert collection.skipped[0].reason == (
-        "it has 3 channels, but the images that are taken have 1 channel, as many others have; choose channels that all have"
+        f"it has 3 channels, but the images that are taken have 1 channel, as many others have; {TO_GREY}"
     )
 
 

@@ -619,8 +619,8 @@ def test_mixed_channels_are_skipped(
     odd = LabelledImage(record, rng.integers(0, 2, (40, 40)))
     events = list(finetune(mae, [odd, *examples], tmp_path, finetuning.replace(budget=Budget(steps=1))))
     assert (
-        "skipped 1 image (rgb: it has 3 channels, but most images have 1 channel; choose channels that all have)"
-        in messages(events)
+        "skipped 1 image (rgb: it has 3 channels, but most images have 1 channel; "
+        "move it to another folder or convert it to grey)" in messages(events)
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 import tifffile
 
 from napari_affmae.widgets.kinds import KIND
+from napari_affmae.widgets.state import Phase
 
 
 @pytest.fixture
@@ -111,6 +112,27 @@ def test_the_channels_come_back_after_a_restart(dock, make_dock, click, wait_idl
     assert record.chosen_channels == (1, 3)
     assert labels.any()
     again.shut_down()
+
+
+def test_channels_are_called_as_they_are_shown(make_dock, click, wait_idle):
+    dock = make_dock()
+    dock._viewer.add_image(np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8), name="stained", rgb=True)
+    click(dock.images.use_layers)
+    wait_idle(dock)
+    assert [action.text() for action in dock.images._channel_menu.actions()] == ["red", "green", "blue"]
+    dock._viewer.layers[0].data = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint16)
+    click(dock.images.use_layers)
+    wait_idle(dock)
+    assert [action.text() for action in dock.images._channel_menu.actions()] == ["channel 0", "channel 1", "channel 2"]
+
+
+def test_the_button_for_channels_says_why_it_is_dead(dock):
+    button = dock.images.channels
+    assert button.isEnabled()
+    dock.session.state.job, dock.session.state.phase = "pretrain", Phase.RUNNING
+    assert not button.isEnabled()
+    assert "Wait until" in button.toolTip()
+    dock.session.state.job, dock.session.state.phase = None, Phase.IDLE
 
 
 @pytest.mark.parametrize("channels", [(), (4,), (1, 9)])

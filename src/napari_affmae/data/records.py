@@ -194,8 +194,10 @@ def of_one_channel_count(records: Sequence[ImageRecord]) -> tuple[int, list[Skip
         why = f"the images that are taken have {count(majority, 'channel')}, as many others have"
     else:
         why = f"most images have {count(majority, 'channel')}"
+    # Of one channel there is nothing to choose.
+    do = "choose channels that all have" if majority > 1 else "move it to another folder or convert it to grey"
     return majority, [
-        Skipped(record.name, f"it has {count(record.channels, 'channel')}, but {why}; choose channels that all have")
+        Skipped(record.name, f"it has {count(record.channels, 'channel')}, but {why}; {do}")
         for record in records
         if record.channels != majority
     ]

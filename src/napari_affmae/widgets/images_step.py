@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QListWidget, QMenu, QPushButton, QToolButton, QWidget
+from qtpy.QtWidgets import QListWidget, QMenu, QPushButton, QWidget
 
 from ..data.plane_names import plane_name, split_name
 from ..data.records import ImageCollection, ImageRecord
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 OPEN_LAYERS = "open layers"
 """Where images come from that are no folder."""
+
+COLORS = ("red", "green", "blue")
 
 
 class ImagesStep(QWidget):
@@ -49,9 +51,7 @@ class ImagesStep(QWidget):
         self.use_layers = QPushButton("Use open layers")
         self.bar = JobBar("images")
         self.stop = QPushButton("Stop")
-        self.channels = QToolButton()
-        self.channels.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        self.channels.setToolTip("Which channels of the images to use")
+        self.channels = QPushButton()
         self._channel_menu = QMenu(self.channels)
         self.channels.setMenu(self._channel_menu)
         self.summary = note()
@@ -176,7 +176,7 @@ class ImagesStep(QWidget):
         self._use_channels(self._found, list(before if before and max(before) < len(every) else every))
         self._channel_menu.clear()
         for channel in every:
-            action = self._channel_menu.addAction(f"channel {channel}")
+            action = self._channel_menu.addAction(COLORS[channel] if _is_coloured(self._found) else f"channel {channel}")
             action.setCheckable(True)
             action.setChecked(channel in self._chosen)
         self.form.setRowVisible(self.channels, len(every) > 1)
@@ -233,7 +233,7 @@ class ImagesStep(QWidget):
         no_layer = None if layers else "No image layer is open and visible."
         set_live(self.use_layers, why_not_scan(state) or no_layer, "Use the visible image layers instead of a folder")
         set_live(self.stop, why_not_stop(state, "scan"), "Stop reading")
-        self.channels.setEnabled(why_not_scan(state) is None)
+        set_live(self.channels, why_not_scan(state), "Which channels of the images to use")
         set_note(self.summary, _sentence(state.images) if state.images is not None else "")
 
     def _nothing_typed(self) -> str | None:
@@ -248,6 +248,11 @@ def _renamed(images: ImageCollection, names: Mapping[str, str]) -> ImageCollecti
         return replace(record, name=plane_name(names.get(stack, stack), index))
 
     return replace(images, records=tuple(rename(record) for record in images.records))
+
+
+def _is_coloured(images: ImageCollection) -> bool:
+    """Whether the viewer shows these channels as they are, as red, green and blue."""
+    return images.channels == len(COLORS) and all(record.dtype == "uint8" for record in images.records)
 
 
 def _sentence(images: ImageCollection) -> str:
