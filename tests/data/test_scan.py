@@ -155,6 +155,15 @@ def test_a_listed_name_may_lack_a_suffix_of_two_parts(tmp_path: Path, write_zarr
     assert names(scan(tmp_path, files="list.txt")) == ["a.ome.tif", "b.ome.zarr", "sub/c.ome.tiff"]
 
 
+def test_slices_of_a_stack_are_no_images() -> None:
+    single, stack = RNG.random((20, 30)), RNG.random((5, 20, 30))
+    assert collection_from_arrays({"z": stack}).contents == "1 stack of 5 slices"
+    assert collection_from_arrays({"a": single, "z": stack}).contents == "1 image and 1 stack of 5 slices"
+    both = collection_from_arrays({"a": single, "b": single + 1, "y": stack, "z": stack + 1})
+    assert both.contents == "2 images and 2 stacks, 10 slices"
+    assert both.describe().startswith("2 images and 2 stacks, 10 slices, 20 × 30 pixels; ")
+
+
 def test_a_listed_stack_brings_all_its_pages(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "s.tif", RNG.integers(0, 9, (4, 20, 30), dtype=np.uint8), photometric="minisblack")
     write(tmp_path / "a.png")

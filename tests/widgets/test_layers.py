@@ -343,6 +343,15 @@ def test_opening_an_image_hides_the_preview_until_the_next_run(viewer, layers, t
     assert [layer.visible for layer in ours(viewer)] == [True, True]
 
 
+def test_the_preview_goes_with_the_images_that_it_was_of(viewer, layers):
+    """Beside others it would lie in pixels of another size."""
+    tile = np.zeros((16, 16), np.float32)
+    layers.show_preview(Preview("pretrain", 1, tile, tile, tile), None)
+    add_image(viewer)
+    layers.close_opened()
+    assert [layer.name for layer in viewer.layers] == ["em"]
+
+
 @pytest.mark.parametrize(("channels", "rgb"), [(1, False), (2, True), (3, True), (5, True)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_any_number_of_channels_can_be_shown(channels, rgb, dtype):

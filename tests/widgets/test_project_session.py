@@ -478,6 +478,8 @@ def test_planes_of_an_open_stack_have_states_of_their_own(make_dock, click, wait
     dock.session.opener.step(-1)
     qtbot.waitUntil(lambda: dock.session.state.image.name == "stack[1]", timeout=2000)
     assert len(dock.session.layers.images()) == 1, "the stack is shown, not opened once more"
+    assert dock.label.image.name.text() == "slice 1 of stack", "slices are counted from 0, as the viewer does"
+    assert "1 stack of 3 slices" in dock.sections[0].heading.text()
 
 
 # Networks

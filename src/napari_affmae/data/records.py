@@ -17,6 +17,7 @@ from ..words import count
 from .image_file import open_image_file
 from .lazy_plane import LazyPlane
 from .pixel_size import same_pixel_size
+from .plane_names import split_name
 from .zarr_file import ZarrFile, is_zarr
 
 MOST_BYTES = 1 << 30
@@ -237,6 +238,15 @@ class ImageCollection:
             return None
         return stated[0]
 
+    @property
+    def contents(self) -> str:
+        """How many images and stacks there are, for people: ``"3 images and 1 stack of 5 slices"``."""
+        slices = Counter(stack for stack, index in (split_name(record.name) for record in self.records) if index)
+        images = len(self) - slices.total()
+        of = " of " if len(slices) == 1 else ", "
+        stacks = f"{count(len(slices), 'stack')}{of}{count(slices.total(), 'slice')}"
+        return " and ".join([count(images, "image")] * bool(images) + [stacks] * bool(slices))
+
     def describe(self) -> str:
         """Say in one or two sentences what is here: count, sizes, channels, types, pixel size, what was skipped."""
         sizes = Counter(f"{record.height} × {record.width}" for record in self.records)
@@ -244,7 +254,7 @@ class ImageCollection:
         more = f" and {len(sizes) - 3} more sizes" if len(sizes) > 3 else ""
         types = ", ".join(sorted({record.dtype for record in self.records}))
         parts = [
-            f"{len(self)} {'image' if len(self) == 1 else 'images'}, {shown}{more} pixels",
+            f"{self.contents}, {shown}{more} pixels",
             f"{self.channels} {'channel' if self.channels == 1 else 'channels'}, {types}",
             self._pixel_size_in_words(),
         ]

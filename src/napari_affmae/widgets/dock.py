@@ -28,7 +28,7 @@ from .section import Section
 from .sentences import Sentences
 from .session import Session
 from .settings_store import SettingsStore
-from .state import LoopState, Phase, count
+from .state import LoopState, Phase
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -213,7 +213,7 @@ def _restyle(widget: QWidget, sheet: str) -> None:
 
 def summaries(state: LoopState) -> tuple[str, str, str, str]:
     """Return what each step has reached, for its heading."""
-    images = "" if state.images is None else count(len(state.images), "image")
+    images = "" if state.images is None else state.images.contents
     steps = {
         "pretrain": 1,
         "finetune": 2,

@@ -8,6 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QWidget
 from superqt import QElidingLabel
 
+from ..data.plane_names import split_name
 from .forms import SPACING, set_live
 from .image_list import SIDE, STATES, state_icon
 from .state import why_not_paint
@@ -63,7 +64,12 @@ class ImageBar(QWidget):
         state = session.keeper.file.state(image.name) if image is not None else "unlabelled"
         place = session.opener.place()
         of = f"{place + 1} of {len(session.state.images)}: " if place is not None and session.state.images else ""
-        text = "No image is open" if image is None else f"{of}{image.name}"
+        stack, index = split_name(image.name) if image is not None else ("", ())
+        if index:
+            # Slices are counted from 0: a second number, from 1, would be another one.
+            text = f"slice {','.join(map(str, index))} of {stack}"
+        else:
+            text = "No image is open" if image is None else f"{of}{image.name}"
         self.name.setText(text)
         size = "" if image is None else f"\n{image.height} × {image.width} – {STATES[state]}"
         self.name.setToolTip(text + size)

@@ -137,8 +137,8 @@ class Overlays(OpenImages):
         self._viewer.reset_view(**({"layers": seen} if knows_choice else {}))
 
     def close_opened(self) -> None:
-        """Remove the images that were opened from the list, and the overlays of each, and those whose image is gone."""
-        names = self._opened_names()
+        """Remove images that were opened from the list, with their overlays, those whose image is gone, and the preview."""
+        names = {*self._opened_names(), PREVIEW_GROUP}
         for layer in list(self._viewer.layers):
             if RECORD in layer.metadata or layer.metadata.get(GROUP) in names:
                 self._viewer.layers.remove(layer)
