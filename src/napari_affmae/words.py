@@ -36,6 +36,11 @@ def some_names(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMES]) + more
 
 
+def listed(names: Sequence[str]) -> str:
+    """Return names as in a sentence: ``"a"``, ``"a and b"``, ``"a, b and c"``."""
+    return " and ".join([", ".join(names[:-1])] * (len(names) > 1) + list(names[-1:]))
+
+
 def duration(seconds: float) -> str:
     """Return seconds for people: ``"42 s"``, ``"3:05 min"``, ``"2:10 h"``."""
     total = max(0, round(seconds))

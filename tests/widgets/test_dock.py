@@ -748,6 +748,8 @@ def test_long_names_are_shortened_and_whole_in_the_tooltip(make_dock, engine, ma
     for line in lines:
         widest = max(line.fontMetrics().horizontalAdvance(word) for word in re.split("[ /]", QLabel.text(line)))
         assert widest <= line.contentsRect().width()
+        line.setText("On 2024-03-11_HeLa-Kyoto_H2B-mCherry_siRNA-scrambled_plate03_well-B07_field-008_DAPI_z-max_63x.png.")
+        assert QLabel.text(line).count("…") == 1, "a name with hyphens takes a line, too, and not four"
         line.setText("short")
         assert line.toolTip() == ""
     names = dock.images.list
@@ -867,7 +869,6 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import napari, numpy as np
-from napari_affmae.widgets.class_table import PIXELS
 from napari_affmae.widgets.dock import AffmaeDock
 from napari_affmae.widgets.settings_store import DockSettings, SettingsStore
 folder = Path(sys.argv[1])

@@ -53,6 +53,7 @@ def test_from_folder_to_segmentation(make_dock, image_folder, engine, click, wai
     assert {Kind.MASKED, Kind.RECONSTRUCTION} <= kinds(viewer)
     assert dock.pretrain.curve.points()[0][-1] == engine.steps
     assert "Finished" in dock.status.text()
+    assert "step 3" in dock.status.text(), "it says what comes next"
 
     open_first(dock, qtbot)
     assert not dock.label.train.isEnabled()
@@ -113,6 +114,7 @@ def test_the_dock_answers_whether_pretraining_helped(make_dock, image_folder, en
     wait_idle(dock)
     assert "0.71 from the pretrained network, 0.55 from scratch" in part.verdict.text()
     assert "neither is the one in use" in part.verdict.text(), "whose score may be another one"
+    assert "0.71" not in dock.status.text(), "it is read once"
     np.testing.assert_array_equal(engine.examples[0].labels, layer.data)
     assert dock.session.state.segmenter is None
     assert part.begin.isEnabled()

@@ -111,6 +111,14 @@ def test_training_needs_paint_of_two_classes():
     assert few_pixels_warning(state.classes, state.painted).startswith("Few pixels for background:")
 
 
+def test_classes_without_paint_are_listed_as_in_a_sentence():
+    classes = default_classes((1, 2, 3, 4))
+    assert few_pixels_warning(classes, {1: 900, 2: 900, 3: 900}) == "No paint for class 4 yet."
+    assert few_pixels_warning(classes, {1: 900, 2: 900}) == "No paint for class 3 and class 4 yet."
+    assert few_pixels_warning(classes, {1: 900}) == "No paint for class 2, class 3 and class 4 yet."
+    assert few_pixels_warning(classes, {1: 900, 2: 900, 3: 9, 4: 9}).startswith("Few pixels for class 3 and class 4: ")
+
+
 def test_a_class_far_behind_the_others_is_starved():
     assert starved(DEFAULT_CLASSES, {}) == {}
     assert starved(DEFAULT_CLASSES, {1: 10_000, 2: 250}) == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..card import ClassInfo
+from ..words import listed
 
 FEW_PIXELS = 200
 """Below this many painted pixels a class is starved."""
@@ -39,9 +40,9 @@ def few_pixels_warning(classes: Sequence[ClassInfo], painted: Mapping[int, int])
     none = [names[class_id] for class_id in reasons if not painted.get(class_id, 0)]
     parts = [reasons[class_id] for class_id in reasons if painted.get(class_id, 0) >= FEW_PIXELS]
     if few:
-        parts.append(f"Few pixels for {', '.join(few)}: a little more paint will help.")
+        parts.append(f"Few pixels for {listed(few)}: a little more paint will help.")
     if none:
-        parts.append(f"No paint for {', '.join(none)} yet.")
+        parts.append(f"No paint for {listed(none)} yet.")
     return " ".join(parts)
 
 

@@ -38,6 +38,8 @@ class ClassTable(QTableWidget):
         self.horizontalHeader().setSectionResizeMode(NAME, QHeaderView.ResizeMode.Stretch)
         self.setColumnWidth(COLOR, 30)
         self.horizontalHeader().setSectionResizeMode(PIXELS, QHeaderView.ResizeMode.ResizeToContents)
+        self.setWordWrap(False)
+        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.verticalHeader().setMinimumSectionSize(self.verticalHeader().defaultSectionSize())
         self.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         self.setToolTip("Select a class to paint it; double-click to rename it or change its colour")
@@ -87,7 +89,7 @@ class ClassTable(QTableWidget):
         color.setToolTip("Double-click to change the colour")
         name = QTableWidgetItem(info.name)
         what = "The background: what is none of the other classes. " if is_background(info) else ""
-        name.setToolTip(f"{what}Label {info.id}; unpainted pixels are 0, not labelled. Double-click to rename")
+        name.setToolTip(f"{info.name}. {what}Label {info.id}; unpainted pixels are 0, not labelled. Double-click to rename")
         if is_background(info):
             font = name.font()
             font.setItalic(True)

@@ -61,7 +61,7 @@ class ComparePart(QWidget):
         elif isinstance(event, Done) and event.result is not None:
             alone = "Both networks were trained for this alone: neither is the one in use."
             set_note(self.verdict, f"{event.result.verdict} {alone}")
-            self._session.inform(event.result.verdict)
+            self._session.inform("Both networks are compared: step 3 says whether pretraining helped.")
         elif isinstance(event, Done):
             self._session.say("Stopped comparing; there is no verdict.")
 

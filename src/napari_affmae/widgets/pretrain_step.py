@@ -232,7 +232,8 @@ class PretrainStep(QWidget):
         self.bar.show_end(done.step, done.stopped)
         if done.path is not None:
             self._take(self._session.engine.read_model(done.path))
-            self._session.inform(f"{ended} pretraining after {count(done.step, 'step')}; the model is in {done.path}.")
+            told = f"{ended} pretraining after {count(done.step, 'step')}; the model is in {done.path}."
+            self._session.inform(f"{told} Now paint in step 3.")
         else:
             self._session.inform("Stopped before the first step: nothing was learned.")
 

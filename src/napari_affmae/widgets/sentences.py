@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt, QTextBoundaryFinder
+import re
+
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QLabel, QSizePolicy, QWidget
+
+_PIECES = re.compile(r"[^\s/]+[\s/]*|[\s/]+")
+"""Words and folders, with what is between them and the next one."""
 
 
 class Sentences(QLabel):
     """Text that wraps and can be copied; what no line has room for is shortened in its middle, and whole in the tooltip.
 
-    Qt breaks lines between words, and in paths after a slash. A name without any such place would be cut off at the edge, or
-    move the form aside to show its end.
+    Lines are broken between words, and in paths after a slash. A longer name would be cut off at the edge, or move the form
+    aside to show its end, and one that Qt breaks after its hyphens would push up what is above the text.
     """
 
     def __init__(self, text: str = "", parent: QWidget | None = None) -> None:
@@ -37,9 +42,15 @@ class Sentences(QLabel):
         super().resizeEvent(event)
         self._fit()
 
+    def changeEvent(self, event: QEvent | None) -> None:
+        """Shorten to another font."""
+        super().changeEvent(event)
+        if event is not None and event.type() == QEvent.Type.FontChange:
+            self._fit()
+
     def _fit(self) -> None:
         room = self.contentsRect().width() - 2 * self.margin() - max(self.indent(), 0)
-        shown = "".join(self._shortened(piece, room) for piece in _pieces(self._text))
+        shown = "".join(self._shortened(piece, room) for piece in _PIECES.findall(self._text))
         if shown != super().text():
             super().setText(shown)
             self.setToolTip(self._text if shown != self._text else "")
@@ -47,12 +58,3 @@ class Sentences(QLabel):
     def _shortened(self, piece: str, room: int) -> str:
         word = piece.rstrip()
         return self.fontMetrics().elidedText(word, Qt.TextElideMode.ElideMiddle, room) + piece[len(word) :]
-
-
-def _pieces(text: str) -> list[str]:
-    """Return what Qt keeps on a line."""
-    finder = QTextBoundaryFinder(QTextBoundaryFinder.BoundaryType.Line, text)
-    ends = []
-    while (end := finder.toNextBoundary()) >= 0:
-        ends.append(end)
-    return [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
