@@ -15,7 +15,7 @@ from napari_affmae.data.records import ImageRecord
 from napari_affmae.engine.refine import Refined
 from napari_affmae.events import LivePrediction, Preview
 from napari_affmae.widgets.image_list import STATES, state_icon
-from napari_affmae.widgets.kinds import GROUP, KIND, Kind
+from napari_affmae.widgets.kinds import GROUP, KIND, PREDICTED, Kind
 from napari_affmae.widgets.layers import OverlayLayers
 from napari_affmae.widgets.placement import pixel_size_of
 from napari_affmae.widgets.plane import Plane, for_display, grey_limits
@@ -267,7 +267,7 @@ def test_overlays_that_are_looked_at_without_their_image_stay_seen(viewer, layer
 
 @pytest.mark.parametrize("count", [1, 2, 10])
 def test_outlines_of_objects_are_seen_on_their_classes(viewer, layers, count):
-    """The classes lie on the image with half their opacity, and that may be dark or bright."""
+    """The classes lie on the image with part of their opacity, and that may be dark or bright."""
     add_image(viewer)
     plane = layers.current()
     classes = default_classes(range(1, count + 1))
@@ -276,7 +276,7 @@ def test_outlines_of_objects_are_seen_on_their_classes(viewer, layers, count):
     outlines = rgb2lab(objects.colormap.map(np.arange(1, 200))[:, None, :3])
     colors = np.array([list(bytes.fromhex(info.color[1:])) for info in classes]) / 255
     for grey in (0, 0.3, 0.6, 1):
-        assert np.linalg.norm(outlines - rgb2lab((colors[None] + grey) / 2), axis=-1).min() > 25
+        assert np.linalg.norm(outlines - rgb2lab(PREDICTED * colors[None] + (1 - PREDICTED) * grey), axis=-1).min() > 25
     assert len(np.unique(outlines, axis=0)) > 10
 
 

@@ -1,4 +1,4 @@
-"""Colours for the outlines of objects, which lie on the half transparent colours of their classes."""
+"""Colours for the outlines of objects, which lie on the faint colours of their classes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from napari.utils.colormaps import CyclicLabelColormap, label_colormap
 
 from ..card import ClassInfo
+from .kinds import PREDICTED
 
 _COLORS = 16
 
@@ -19,7 +20,7 @@ def object_colors(classes: Sequence[ClassInfo]) -> CyclicLabelColormap:
 
     rgb = np.array([list(bytes.fromhex(info.color[1:])) for info in classes]) / 255
     greys = np.linspace(0, 1, 5)
-    ground = (rgb[:, None] + greys[:, None]).reshape(-1, 3) / 2
+    ground = (PREDICTED * rgb[:, None] + (1 - PREDICTED) * greys[:, None]).reshape(-1, 3)
     colors = np.asarray(label_colormap().colors)
     apart = np.linalg.norm(rgb2lab(colors[:, None, :3]) - rgb2lab(ground[None]), axis=-1).min(axis=1)
     # In the order of the cycle, in which neighbours differ.
