@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from napari_affmae.card import ModelCard
 from napari_affmae.widgets.kinds import KIND
-from napari_affmae.widgets.state import Phase
+from napari_affmae.widgets.state import DEFAULT_CLASSES, ModelOnDisk, Phase
 
 
 @pytest.fixture
@@ -161,3 +162,29 @@ def test_colours_of_an_image_that_the_user_opened_are_chosen_too(make_dock, clic
     choose(dock, 0, 1, 2)
     [(record, _)] = dock.session.painted_examples()
     assert record.channels == 3
+
+
+def test_a_network_that_does_not_take_the_images_says_so_when_they_are_read_and_where_it_would_be_used(dock, engine, tmp_path):
+    path = tmp_path / "one" / "model.safetensors"
+    engine.models[path] = ModelOnDisk(path, 1, 2, ModelCard(classes=DEFAULT_CLASSES))
+    dock.session.state.pretrained = dock.session.state.segmenter = engine.models[path]
+    step = dock.label
+    for button in (step.train, step.live, step.segment, step.apply.apply):
+        assert not button.isEnabled()
+        assert "trained on 1 channel, these images have 4" in button.toolTip()
+    choose(dock, 0, 1)
+    assert "trained on 1 channel, these images have 2" in dock.status.text()
+    choose(dock, 1)
+    assert dock.status.text() == "Using 1 channel of 4."
+
+
+def test_only_the_chosen_channels_of_an_open_coloured_layer_count(make_dock, make_napari_viewer, click, wait_idle):
+    viewer = make_napari_viewer()
+    viewer.add_image(np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8), name="stain")
+    dock = make_dock(viewer)
+    click(dock.images.use_layers)
+    wait_idle(dock)
+    assert dock.session.state.image.channels == 3
+    choose(dock, 2)
+    assert dock.session.state.image.channels == 1
+    dock.shut_down()

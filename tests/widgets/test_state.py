@@ -30,6 +30,9 @@ from napari_affmae.widgets.state import (
     edit_class,
     pixel_size_mismatch,
     renamed_paint,
+    why_not_apply,
+    why_not_compare,
+    why_not_live,
     why_not_look,
     why_not_pause,
     why_not_pretrain,
@@ -124,6 +127,27 @@ def test_a_class_far_behind_the_others_is_starved():
     assert starved(DEFAULT_CLASSES, {1: 10_000, 2: 250}) == {}
     assert "2.0%" in starved(DEFAULT_CLASSES, {1: 25_100, 2: 500})[2]
     assert "No paint" in starved(DEFAULT_CLASSES, {1: 500})[2]
+
+
+@pytest.mark.parametrize(("seen", "way_out"), [(1, "choose one channel under Channels"), (4, "pretrain anew")])
+def test_a_network_of_other_channels_than_the_image_is_refused_before_anything_is_clicked(images, seen, way_out):
+    other = ModelOnDisk(Path("other/model.safetensors"), seen, 2, ModelCard())
+    state = LoopState(images=images, image=CurrentImage("a", 8, 8, None, channels=3), painted={1: 50, 2: 50})
+    state.pretrained = state.segmenter = other
+    asked = (why_not_train, why_not_compare, why_not_live, why_not_segment, why_not_apply)
+    for reason in [why_not(state) for why_not in asked] + [why_not_look(state, "res2", needs_stage=True)]:
+        assert f"trained on {seen} channel" in reason
+        assert "these images have 3" in reason
+        assert way_out in reason
+    assert why_not_train(state, from_scratch=True) is None
+    assert why_not_live(state, from_scratch=True) is None, "a new network takes any channels"
+    state.pretrained = replace(other, channels=3, num_classes=0)
+    assert why_not_train(state) is None
+    assert why_not_live(state) is None
+    assert state.live_start() is state.model is state.pretrained, "the segmenter does not fit"
+    assert why_not_segment(state)
+    state.segmenter = replace(other, channels=3)
+    assert [why_not(state) for why_not in asked] == [None] * 5
 
 
 def test_the_decoder_has_no_tokens():

@@ -13,13 +13,14 @@ from qtpy.QtWidgets import QListWidget, QMenu, QPushButton, QWidget
 
 from ..data.plane_names import plane_name, split_name
 from ..data.records import ImageCollection, ImageRecord
+from .channel_counts import channels_mismatch, fitting
 from .forms import JobBar, PathField, form_layout, note, row, set_live, set_note, step_layout
 from .image_list import ImageList
 from .jobs import OpenLayer, ScanDone, layers_job, scan_job
 from .placement import pixel_size_of
 from .plane import Plane, full_resolution
 from .section import Section
-from .state import choose_channels, why_not_scan, why_not_stop
+from .state import choose_channels, count, why_not_scan, why_not_stop
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -142,6 +143,7 @@ class ImagesStep(QWidget):
         keeper = session.keeper
         keeper.update(settings=keeper.file.settings.replace(channels=tuple(chosen) if len(chosen) < found.channels else ()))
         self._fill_list()
+        session.say(self._mismatch() or f"Using {count(len(chosen), 'channel')} of {found.channels}.")
         if session.state.image is None or session.state.image.name != name:
             for record in session.state.images.records:
                 if record.name == name:
@@ -154,6 +156,7 @@ class ImagesStep(QWidget):
         session.state.images = choose_channels(found, chosen)
         part = session.state.source == OPEN_LAYERS and len(chosen) < found.channels
         session.layers.use_channels(tuple(chosen) if part else None)
+        session.update_image()
 
     # Reactions
 
@@ -184,7 +187,7 @@ class ImagesStep(QWidget):
         self._fill_list()
         if not self._session.project_of_others:
             # Otherwise that stands in the status line, and to open an image would paint it with what another one was.
-            self._session.say("Click an image to open it, or go on with step 2.")
+            self._session.say(self._mismatch() or "Click an image to open it, or go on with step 2.")
             self._go_on()
 
     def _on_scanned(self, done: int, total: int) -> None:
@@ -199,6 +202,10 @@ class ImagesStep(QWidget):
         count = len(chosen)
         total = self._found.channels if self._found else 0
         self.channels.setText(f"all {total}" if count == total else f"{count} of {total}" if count else "choose at least one")
+
+    def _mismatch(self) -> str | None:
+        state, channels = self._session.state, len(self._chosen)
+        return channels_mismatch(fitting(channels, state.segmenter, state.pretrained), channels)
 
     def _fill_list(self) -> None:
         images = self._session.state.images

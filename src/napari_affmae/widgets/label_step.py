@@ -260,8 +260,8 @@ class LabelStep(QWidget):
     def _toggle_live(self, on: bool) -> None:
         if on:
             self.bar.setVisible(False)  # what it says of the last run is not so of what Live makes of it
-            segmenter = self._session.state.segmenter
-            self.live_mode.start(self._start_model() if segmenter is None else segmenter.path)
+            start = self._session.state.live_start(self.from_scratch.isChecked())
+            self.live_mode.start(self._start_model() if start is None else start.path)
         else:
             self.live_mode.stop()
         self._render()

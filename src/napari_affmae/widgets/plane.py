@@ -112,7 +112,7 @@ class Plane:
 
     def current_image(self) -> CurrentImage:
         """Return what the forms say about it."""
-        return CurrentImage(self.name, *self.shape, pixel_size_of(self.layer))
+        return CurrentImage(self.name, *self.shape, pixel_size_of(self.layer), self.record().channels)
 
 
 def is_large(plane: Plane) -> bool:

@@ -13,6 +13,7 @@ from ..errors import ModelFileError
 from ..events import CheckpointSaved, Done, Preview, Progress
 from ..model_config import PRESETS, ModelConfig, PresetName, Selection
 from .about_button import AboutButton
+from .channel_counts import channels_mismatch
 from .class_ids import in_layers
 from .forms import JobBar, PathField, form_layout, note, row, set_live, set_note, step_layout
 from .jobs import ModelRead, load_job, pretrain_job
@@ -212,7 +213,9 @@ class PretrainStep(QWidget):
             state = self._session.state
             before = state.classes
             self._take(event.model)
-            self._session.say(f"Loaded {event.model.describe()}.{renamed_paint(before, state.classes, state.painted)}")
+            mismatch = channels_mismatch(event.model, state.channels)
+            also = f" {mismatch}" if mismatch else ""
+            self._session.say(f"Loaded {event.model.describe()}.{also}{renamed_paint(before, state.classes, state.painted)}")
         if self._session.state.job != "pretrain":
             return
         if isinstance(event, Progress):

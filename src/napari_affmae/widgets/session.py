@@ -91,7 +91,7 @@ class Session:
         self.runner.batch.connect(self._on_batch)
         self.runner.failed.connect(self._on_failed)
         self.runner.ended.connect(self._on_ended)
-        self.layers.current_changed.connect(self._update_image)
+        self.layers.current_changed.connect(self.update_image)
         self._quiet = QTimer()
         self._quiet.setSingleShot(True)
         self._quiet.setInterval(QUIET_MILLISECONDS)
@@ -104,7 +104,7 @@ class Session:
         self.keeper.changed.connect(self.count_paint)
         self.state.events.classes.connect(self.keeper.set_classes)
         self.state.events.source.connect(self._on_source)
-        self._update_image()
+        self.update_image()
 
     @property
     def project(self) -> Path:
@@ -342,7 +342,8 @@ class Session:
     def _on_told_apart(self, name: str, here: str) -> None:
         self.say(f"Another “{name}” was painted before; this one goes by “{here}” here.")
 
-    def _update_image(self) -> None:
+    def update_image(self) -> None:
+        """Look anew which image is worked on, and in which channels."""
         plane = self.layers.current()
         self.state.image = None if plane is None else plane.current_image()
 

@@ -22,6 +22,7 @@ from ..model_config import STAGE_NAMES
 from ..palette import BACKGROUND_COLOR, next_color
 from ..words import count as count  # the forms say numbers as the command line does
 from ..words import thousands as thousands
+from .channel_counts import channels_mismatch, fitting
 
 if TYPE_CHECKING:
     from ..data.records import ImageCollection, ImageRecord
@@ -99,6 +100,7 @@ class CurrentImage:
     height: int
     width: int
     pixel_size: PixelSize | None
+    channels: int = 1
 
 
 @dataclass
@@ -146,9 +148,21 @@ class LoopState:
         return self.phase is Phase.IDLE
 
     @property
+    def channels(self) -> int | None:
+        """How many channels the current image has, or else the images of step 1; None if there are neither."""
+        of = self.image or self.images
+        return None if of is None else of.channels
+
+    @property
     def model(self) -> ModelOnDisk | None:
-        """The network to look into: the newest one, with classes if there is one."""
-        return self.segmenter or self.pretrained
+        """The network to look into: of those that take the image the newest one, with classes if there is one."""
+        return fitting(self.channels, self.segmenter, self.pretrained)
+
+    def live_start(self, from_scratch: bool = False) -> ModelOnDisk | None:
+        """Return the network that live mode goes on with; None if it is to begin a new one."""
+        if from_scratch:
+            return None if channels_mismatch(self.segmenter, self.channels) else self.segmenter
+        return self.model
 
 
 def _busy(state: LoopState) -> str | None:
@@ -215,6 +229,8 @@ def why_not_train(state: LoopState, from_scratch: bool = False) -> str | None:
     """Ask about training on the paint."""
     if state.pretrained is None and not from_scratch:
         return "Pretrain in step 2 or load a model file first, or choose “from scratch”."
+    if not from_scratch and (mismatch := channels_mismatch(state.pretrained, state.channels)):
+        return mismatch
     painted = [info for info in state.classes if state.painted.get(info.id, 0)]
     if len(painted) < 2:
         return "Paint some pixels of at least two classes first."
@@ -230,16 +246,17 @@ def why_not_compare(state: LoopState) -> str | None:
 
 def why_not_live(state: LoopState, from_scratch: bool = False) -> str | None:
     """Ask about switching live mode on; it waits for paint by itself."""
-    if state.pretrained is None and state.segmenter is None and not from_scratch:
+    start = state.live_start(from_scratch)
+    if start is None and not from_scratch:
         return "Pretrain in step 2 or load a model file first, or choose “from scratch”."
-    return why_not_paint(state) or _busy(state)
+    return why_not_paint(state) or channels_mismatch(start, state.channels) or _busy(state)
 
 
 def why_not_segment(state: LoopState) -> str | None:
     """Ask about segmenting images."""
     if state.segmenter is None:
         return "Train on your paint, or load a segmentation network first."
-    return why_not_paint(state) or _busy(state)
+    return why_not_paint(state) or channels_mismatch(state.segmenter, state.channels) or _busy(state)
 
 
 def why_not_apply(state: LoopState) -> str | None:
@@ -248,7 +265,7 @@ def why_not_apply(state: LoopState) -> str | None:
         return "Train on your paint, or load a segmentation network first."
     if state.images is None:
         return "Read a folder of images, or take the open layers, in step 1 first."
-    return _busy(state)
+    return channels_mismatch(state.segmenter, state.images.channels) or _busy(state)
 
 
 def why_not_export(state: LoopState, missing: str | None) -> str | None:
@@ -280,7 +297,7 @@ def why_not_look(state: LoopState, view: str, needs_stage: bool) -> str | None:
         return "Pretrain in step 2 or load a model file first."
     if needs_stage and view == DECODER:
         return "The decoder has no tokens of its own: choose one of the four stages."
-    return why_not_paint(state) or _busy(state)
+    return why_not_paint(state) or channels_mismatch(state.model, state.channels) or _busy(state)
 
 
 def choose_channels(found: ImageCollection, chosen: Sequence[int]) -> ImageCollection:
