@@ -29,7 +29,7 @@ from napari_affmae.config import Budget
 from napari_affmae.data.classes import default_classes
 from napari_affmae.data.label_array import LabelArray
 from napari_affmae.errors import DataError, DeviceError, ModelFileError
-from napari_affmae.events import CheckpointSaved, Done, Notice, PartBegun, Progress, Score
+from napari_affmae.events import CheckpointSaved, Done, Notice, PartBegun, Progress, Score, Started
 from napari_affmae.model.mae import MaskedAutoencoder
 from napari_affmae.model.model_file import save_model
 from napari_affmae.model.segmenter import Segmenter
@@ -374,9 +374,41 @@ def test_what_comes_after_the_last_step_can_be_stopped_though_the_steps_were(rea
     session._on_batch((PartBegun("finetune", "fitting a readout to the strokes", 0.0),))
     assert ready.label.stop.isEnabled()
     assert not ready.label.pause.isEnabled(), "a job that was stopped is not held still"
+    assert "stay rough until you click Resume" in ready.label.stop.toolTip(), "there is no other network"
+    session.state.segmenter = ModelOnDisk(Path("good"), 1, 2, ModelCard())
+    assert "keep the network that is in use" in ready.label.stop.toolTip()
     session.state.phase = Phase.STOPPING
     session._on_batch((PartBegun("finetune", "fitting a readout to the strokes", 0.3),))
     assert not ready.label.stop.isEnabled(), "it was asked to stop again"
+    session.state.phase, session.state.job = Phase.IDLE, None
+
+
+def test_what_a_job_does_stays_said_when_it_says_what_it_runs_on(ready):
+    session = ready.session
+    session.state.job = "segment"
+    session.say("Segmenting …")
+    for _ in range(2):  # a job of several images begins with each
+        session._on_batch((Started("segment", 1, "cpu (2 threads)", "PyTorch"),))
+    assert ready.status.text() == "Segmenting … Running on the CPU (2 threads)."
+    session.state.phase, session.state.job = Phase.IDLE, None
+
+
+def test_bars_say_what_comes_and_that_a_job_is_held_still(ready):
+    session, bar = ready.session, ready.label.bar
+    bar.start()
+    assert bar.text() == "starting …", "Qt draws no text while it is not known how far a job is"
+    step = Progress("finetune", 3, 10, 0.34, 1.0, {}, 1e-3, 0.5, 8.0, 1.0)
+    session.state.job, session.state.phase = "finetune", Phase.RUNNING
+    session.event.emit(step)
+    session.pause()
+    assert bar.text() == "Paused at 34%"
+    session.event.emit(step)
+    assert bar.text() == "Paused at 34%", "the step at hand still ends"
+    session.resume()
+    assert bar.text() == "34%"
+    session.event.emit(step)
+    assert bar.text().startswith("34% · 8 s left")
+    session.pause()
     session.state.phase, session.state.job = Phase.IDLE, None
 
 

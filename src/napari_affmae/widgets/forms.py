@@ -167,6 +167,7 @@ class JobBar(QProgressBar):
         self._unit = unit
         self.shows_end = False
         self._fraction = 0.0
+        self._held = False
         self.setRange(0, 1000)
         self.setTextVisible(True)
         self.setVisible(False)
@@ -177,6 +178,16 @@ class JobBar(QProgressBar):
         self.shows_end = False
         self.show_busy("starting …")
 
+    def text(self) -> str:
+        """Return what is written on the bar; Qt itself writes nothing while it is not known how far a job is."""
+        return self.format() if self.maximum() == 0 else super().text()
+
+    def hold(self, held: bool) -> None:
+        """Say that the job is held still, whatever its last step still reports, or that it is no more."""
+        if held != self._held:
+            self._held = held
+            self.show_fraction(self._fraction, f"{self._fraction:.0%}")
+
     def show_busy(self, text: str) -> None:
         """Show that something goes on, nobody knows for how long."""
         self.setRange(0, 0)
@@ -184,7 +195,7 @@ class JobBar(QProgressBar):
         self.setVisible(True)
 
     def show_progress(self, progress: Progress) -> None:
-        """Show the state of a job."""
+        """Show the state of a job. While it is held still, time and speed mean nothing."""
         parts = [f"{progress.fraction:.0%}"]
         if progress.eta_seconds is not None:
             parts.append(f"{duration(progress.eta_seconds)} left")
@@ -201,7 +212,7 @@ class JobBar(QProgressBar):
     def show_fraction(self, fraction: float, text: str) -> None:
         """Show a fraction from 0 to 1 and a text."""
         self._fraction = fraction
-        self.show_part(fraction, text)
+        self.show_part(fraction, f"Paused at {fraction:.0%}" if self._held else text)
 
     def show_part(self, fraction: float, text: str) -> None:
         """Show how far something is that comes after the last step; a run that was stopped goes back to where that was."""

@@ -34,6 +34,7 @@ from .state import (
     Phase,
     count,
     first_of_all,
+    is_paused,
     pixel_size_mismatch,
     thousands,
     why_not_live,
@@ -343,8 +344,11 @@ class LabelStep(QWidget):
         why_not = None if self.live.isChecked() else why_not_live(state, self.from_scratch.isChecked())
         tip = "Train a little after every stroke, on the paint of all open images, and show the result at once"
         set_live(self.live, why_not, tip)
+        self.bar.hold(is_paused(state, "finetune"))
         finishing = state.phase is Phase.FINISHING
-        tip = "Leave this out; the network that was in use stays" if finishing else "Save what is there and end"
+        rough = state.segmenter is None
+        end = ": the classes stay rough until you click Resume" if rough else " and keep the network that is in use"
+        tip = f"End now{end}" if finishing else "Save what is there and end"
         set_live(self.stop, why_not_stop(state, "finetune", "segment"), tip)
         set_live(self.segment, why_not_segment(state), "Segment the current image")
         plane = self._session.layers.current()

@@ -26,6 +26,7 @@ from .state import (
     Phase,
     count,
     first_of_all,
+    is_paused,
     renamed_paint,
     why_not_pretrain,
     why_not_scan,
@@ -262,6 +263,7 @@ class PretrainStep(QWidget):
         set_note(self.first, first_of_all(state, why_not_pretrain(state)))
         set_live(self.start, why_not_pretrain(state), "Pretrain a new network on the images of step 1")
         set_live(self.stop, why_not_stop(state, "pretrain"), "Save a checkpoint and end")
+        self.bar.hold(is_paused(state, "pretrain"))
         set_live(self.load, why_not_scan(state), "Skip pretraining with a model that was trained before")
         self.more.set_summary("" if self.selection.currentData() == "global" else "1 changed")
         for field in (self.preset, self.tile, self.minutes, self.device, self.project, self.selection):

@@ -88,6 +88,8 @@ class Session:
         self.restorer = Restorer(self)
         self.runner = JobRunner()
         self.closed = False
+        self._said = ""
+        self.status.connect(self._on_status)
         self.runner.batch.connect(self._on_batch)
         self.runner.failed.connect(self._on_failed)
         self.runner.ended.connect(self._on_ended)
@@ -154,6 +156,11 @@ class Session:
     def say(self, text: str) -> None:
         """Write the status line."""
         self.status.emit(text, False)
+
+    def _say_device(self, device: str) -> None:
+        """Write where a job runs behind what it does."""
+        if device not in self._said:
+            self.say(f"{self._said} {device}")
 
     def inform(self, text: str) -> None:
         """Write the status line and show a notification."""
@@ -319,12 +326,15 @@ class Session:
             if self.state.phase is Phase.STARTING:
                 self.state.phase = Phase.RUNNING
             if isinstance(event, Started):
-                self.say(running_on(event))
+                self._say_device(running_on(event))
             elif isinstance(event, Notice):
                 self.warn(event.message)
             elif isinstance(event, PartBegun) and event.fraction == 0 and self.state.phase is Phase.STOPPING:
                 self.state.phase = Phase.FINISHING
             self.event.emit(event)
+
+    def _on_status(self, text: str) -> None:
+        self._said = text
 
     def _on_failed(self, error: Exception) -> None:
         self.fail(error)
