@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 from itertools import pairwise
@@ -111,8 +112,8 @@ def test_a_stroke_trains_and_shows_and_undo_does_again(dock, layer, qtbot):
     qtbot.waitUntil(lambda: len(rounds(dock)) >= 1 and settled(dock), timeout=ROUND)
     shown = segmentation(dock)
     assert set(np.unique(shown.data)) <= {1, 2}
-    assert "Round" in dock.label.live_status.text()
-    assert "loss" in dock.label.live_status.text()
+    assert re.fullmatch(r"Updated in \d+\.\d s", dock.label.live_status.text())
+    assert re.fullmatch(r"Round 1 · loss \d\.\d\d", dock.label.live_status.toolTip()), "figures are for those who look"
     assert dock.session.state.segmenter is not None
     assert dock.session.state.segmenter.path.is_file()
     assert dock.label.segment.isEnabled()
@@ -129,7 +130,21 @@ def test_a_stroke_trains_and_shows_and_undo_does_again(dock, layer, qtbot):
     dock.label.live_mode._refine()
     qtbot.waitUntil(lambda: settled(dock), timeout=ROUND)
     assert dock.label.live_mode.on, "one class is too little to learn from, which is no error"
-    assert dock.label.live_status.text() == "Live: paint two classes to begin."
+    assert dock.label.live_status.text() == "Live: now paint a second class."
+
+
+def test_live_says_that_it_is_on_and_which_paint_it_waits_for(dock, layer, click, qtbot):
+    status = dock.label.live_status
+    assert dock.status.text() == "Live is on: the network learns after every stroke."
+    assert "all paint of the project" in dock.label.live.toolTip()
+    assert status.text() == "Live: paint two classes to begin."
+    layer.selected_label = 1
+    stroke(dock, (-80, 0))
+    qtbot.waitUntil(lambda: status.text() == "Live: now paint a second class.", timeout=ROUND)
+    click(dock.label.live)
+    assert dock.status.text() == "Live is off."
+    click(dock.label.live)
+    assert status.text() == "Live: now paint a second class.", "at once"
 
 
 def test_a_network_whose_strokes_are_all_undone_is_in_use_no_more(dock, layer, click, qtbot):
@@ -158,7 +173,7 @@ def test_the_last_but_one_class_can_be_removed_and_brought_back(dock, layer, qtb
     edits.remove(dock.session.state.classes[1])
     qtbot.waitUntil(lambda: not shown.data.any() and settled(dock), timeout=ROUND)
     assert dock.label.live_mode.on
-    assert dock.label.live_status.text() == "Live: paint two classes to begin."
+    assert dock.label.live_status.text() == "Live: now paint a second class."
     edits.undo_edit()
     qtbot.waitUntil(lambda: shown.data.any() and settled(dock), timeout=ROUND)
 
@@ -231,7 +246,7 @@ def test_a_line_says_when_live_waits_and_when_it_goes_on(dock, layer, qtbot):
     assert status.text() == "Live waits while looking for places to paint is under way."
     state.phase, state.job = Phase.IDLE, None
     assert status.text() == "Live goes on …"
-    qtbot.waitUntil(lambda: "Round" in status.text() or "Up to date" in status.text(), timeout=ROUND)
+    qtbot.waitUntil(lambda: "Updated" in status.text() or "Up to date" in status.text(), timeout=ROUND)
 
 
 def test_the_model_that_is_saved_after_switching_off_is_the_one_that_is_used(dock, layer, click, qtbot, monkeypatch):

@@ -226,7 +226,10 @@ def test_a_click_says_why_paint_cannot_be_saved(dock, click, qtbot, monkeypatch)
 
 def test_paint_prediction_classes_and_brush_come_back(dock, again, engine, click, wait_idle, qtbot):
     click(dock.label.panel.add)
+    dock.label.classes.item(2, 1).setText("background")
+    assert "already a class" in dock.status.text()
     dock.label.classes.item(2, 1).setText("vesicle")
+    assert dock.status.text() == "Changed “vesicle”.", "an error does not outlive what was wrong"
     dock.label.brush.setValue(17)
     stroke(dock)
     dock.label.classes.selectRow(1)
@@ -561,14 +564,17 @@ def test_the_list_shows_how_far_each_image_is(dock, engine, click, wait_idle, qt
     qtbot.waitUntil(lambda: words(0) == "em_0.png, painted", timeout=2000)
     assert accept.isEnabled()
     assert dock.images.progress.text() == "1 painted, 2 unlabelled"
+    dock.session.say("Nothing to accept there.")
     click(dock.label.image.accept)
     assert words(0) == "em_0.png, accepted"
+    assert dock.status.text() == "em_0.png is accepted: it counts as done."
     stroke(dock, offset=70)
     qtbot.waitUntil(lambda: is_saved(dock), timeout=1000)
     assert dock.session.keeper.flush()
     assert state_of(dock) == "accepted", "more paint does not take the user's word back"
     click(dock.label.image.accept)
     assert words(0) == "em_0.png, painted"
+    assert dock.status.text() == "em_0.png is not accepted any more."
     icons = {dock.images.list.item(place).icon().pixmap(14, 14).toImage().pixel(3, 7) for place in (0, 1)}
     assert len(icons) == 2
 
@@ -621,6 +627,8 @@ def test_one_undo_puts_back_the_paint_and_the_class(three, click, qtbot, by, int
     else:
         click(dock.label.panel.undo)
     assert shown(dock) == ["background", "structure", "class 3"]
+    what = f"{'removing' if into is None else 'merging'} “class 3”"
+    assert dock.status.text().startswith(f"Undone: {what}")
     np.testing.assert_array_equal(paint_of(dock).data, before)
     qtbot.waitUntil(lambda: np.array_equal(on_disk(dock, "em_1.png"), closed), timeout=2000)
     qtbot.waitUntil(lambda: dock.session.state.painted == painted, timeout=2000)
@@ -628,6 +636,7 @@ def test_one_undo_puts_back_the_paint_and_the_class(three, click, qtbot, by, int
     if by == "key":
         key(dock, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier)
         assert shown(dock) == ["background", "structure"]
+        assert dock.status.text().startswith(f"Done again: {what}")
         np.testing.assert_array_equal(paint_of(dock).data, after)
 
 

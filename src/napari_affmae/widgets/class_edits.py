@@ -56,9 +56,12 @@ class ClassEdits:
     -------
     changed()
         Something can be undone now, or not any more.
+    said(str)
+        What was undone, or done again, for people.
     """
 
     changed = Signal()
+    said = Signal(str)
 
     def __init__(self, state: LoopState, layers: OverlayLayers, keeper: ProjectKeeper) -> None:
         self._state = state
@@ -119,6 +122,7 @@ class ClassEdits:
 
         self._in_closed(restore, closed)
         self._undone.append(edit)
+        self.said.emit(f"Undone: {edit.describe()}.")
         self.changed.emit()
 
     def undo(self, layer: Labels) -> None:
@@ -136,6 +140,7 @@ class ClassEdits:
         edit = self._undone[-1] if self._undone else None
         if edit is not None and self._strokes.get(id(layer), 0) == edit.depth.get(id(layer), 0):
             self._apply(self._undone.pop())
+            self.said.emit(f"Done again: {edit.describe()}.")
         elif _does_something(layer, layer.redo):
             self._strokes[id(layer)] = self._strokes.get(id(layer), 0) + 1
 

@@ -81,6 +81,7 @@ class ClassPanel(QWidget):
             self._session.fail(error)
             return
         self.table.selectRow(self.table.rowCount() - 1)
+        self._session.say(f"Added “{state.classes[-1].name}”: double-click the name to change it.")
         self.changed.emit()
 
     def _edit(self, place: int, name: str, color: str) -> None:
@@ -89,6 +90,8 @@ class ClassPanel(QWidget):
         except LabelError as error:
             self._session.fail(error)
             self.table.restore()
+        else:
+            self._session.say(f"Changed “{self._session.state.classes[place].name}”.")
         self.changed.emit()
 
     def _remove(self) -> None:

@@ -55,7 +55,9 @@ class ImageBar(QWidget):
     def _accept(self) -> None:
         plane = self._session.layers.current()
         if plane is not None:
-            self._session.keeper.accept(plane.name, plane.group, plane.index, self.accept.isChecked())
+            accepted = self.accept.isChecked()
+            self._session.keeper.accept(plane.name, plane.group, plane.index, accepted)
+            self._session.say(f"{plane.name} is {'accepted: it counts as done' if accepted else 'not accepted any more'}.")
 
     def render_state(self) -> None:
         """Show the current image."""

@@ -32,10 +32,11 @@ class ImageOpener:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._wanted: ImageRecord | None = None
+        self._words = ""
 
-    def open(self, record: ImageRecord) -> None:
-        """Show an image as a layer; its file is read beside the window's thread."""
-        self._wanted = record
+    def open(self, record: ImageRecord, said: str = "") -> None:
+        """Show an image as a layer, and say so or what is ``said``; its file is read beside the window's thread."""
+        self._wanted, self._words = record, said or f"Opened {record.name}."
         painting = self._session.layers.is_painting()
         if record.path is None:
             self._wanted = None
@@ -102,6 +103,7 @@ class ImageOpener:
             self._opened(record, painting)
 
     def _opened(self, record: ImageRecord, painting: bool) -> None:
+        self._session.say(self._words)
         self._session.restorer.restore_soon(lambda: self.opened.emit(painting))
         settings = self._session.keeper.file.settings
         self._session.keeper.update(settings=settings.replace(image=record.name))

@@ -225,8 +225,8 @@ class ImagesStep(QWidget):
         images, last = self._session.state.images, self._session.keeper.file.settings.image
         for record in images.records if images is not None else ():
             if record.name == last and self._session.state.image is None:
-                self._session.opener.open(record)
-                self._session.say(f"Welcome back: going on with {last}.")
+                welcome = f"Welcome back: going on with {last}."
+                self._session.opener.open(record, " ".join(filter(None, (welcome, self._mismatch()))))
 
     def _show_states(self) -> None:
         self.list.show_states(self._session.keeper.file)

@@ -263,12 +263,15 @@ class LabelStep(QWidget):
             self.bar.setVisible(False)  # what it says of the last run is not so of what Live makes of it
             start = self._session.state.live_start(self.from_scratch.isChecked())
             self.live_mode.start(self._start_model() if start is None else start.path)
-        else:
+            self._session.say("Live is on: the network learns after every stroke.")
+        elif self.live_mode.on:
             self.live_mode.stop()
+            self._session.say("Live is off.")
         self._render()
 
-    def _say_live(self, text: str) -> None:
+    def _say_live(self, text: str, figures: str) -> None:
         set_note(self.live_status, text)
+        self.live_status.setToolTip(figures)
 
     def _end_live(self) -> None:
         self.live.setChecked(False)
@@ -342,7 +345,7 @@ class LabelStep(QWidget):
         set_live(self.paint, why_not_paint(state), "Paint the selected class on the current image")
         set_live(self.train, why_not_begin, "Train on the painted pixels of all images")
         why_not = None if self.live.isChecked() else why_not_live(state, self.from_scratch.isChecked())
-        tip = "Train a little after every stroke, on the paint of all open images, and show the result at once"
+        tip = "Train a little after every stroke, on all paint of the project, and show the result at once"
         set_live(self.live, why_not, tip)
         self.bar.hold(is_paused(state, "finetune"))
         finishing = state.phase is Phase.FINISHING

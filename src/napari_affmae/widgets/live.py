@@ -46,13 +46,13 @@ class LiveMode:
 
     Signals
     -------
-    said(str)
-        One line about the latest round.
+    said(str, str)
+        One line about what it does, and figures for its tooltip.
     ended()
         Live mode was switched off because of an error.
     """
 
-    said = Signal(str)
+    said = Signal(str, str)
     ended = Signal()
 
     def __init__(self, session: Session) -> None:
@@ -86,7 +86,7 @@ class LiveMode:
         self._session.viewer.mouse_drag_callbacks.append(self._drag)
         for signal, reaction in self._heard():
             signal.connect(reaction)
-        self.said.emit("Live: paint two classes to begin.")
+        self._say_missing()
         self._look()
 
     def _start_over(self, model: Path | str) -> None:
@@ -125,7 +125,7 @@ class LiveMode:
         self._worker.drop(self._generation)
         self._held, self._down = [], False
         self.runner.stop()
-        self.said.emit("")
+        self._say("")
 
     def close(self, timeout: float) -> bool:
         """Switch off for good; return whether the worker has ended within ``timeout`` seconds."""
@@ -162,13 +162,13 @@ class LiveMode:
         """Make room for another job, and come back after it."""
         job = self._session.state.job
         if job is None:
-            self.said.emit("Live goes on …")
+            self._say("Live goes on …")
             self._latest = None
             self._on_redrawn()
         else:
             self.runner.stop()
             self._idle.stop()
-            self.said.emit(f"Live waits while {JOB_WORDS[job]} is under way.")
+            self._say(f"Live waits while {JOB_WORDS[job]} is under way.")
 
     def _on_model(self) -> None:
         """Go on with a network that was trained or loaded meanwhile."""
@@ -256,13 +256,13 @@ class LiveMode:
             self._turns.append(partial(self._show_unsure, plane, parts))
         for event in events:
             if isinstance(event, LiveStep):
-                self.said.emit(f"{'Refining' if event.fine else 'Round'}: step {event.step} · loss {event.loss:.2f}")
+                self._say("Improving …" if event.fine else "Learning …", f"Step {event.step} · loss {event.loss:.2f}")
             elif isinstance(event, LiveSaved):
                 self._take(event)
             elif isinstance(event, LiveRound):
                 self._report(event)
             elif isinstance(event, ImageBegun):
-                self.said.emit(f"Taking up the paint on closed images: {event.place} of {event.count} …")
+                self._say(f"Taking up the paint on closed images: {event.place} of {event.count} …")
             elif isinstance(event, Notice):
                 self._session.warn(event.message)
         if self._turns:
@@ -291,16 +291,28 @@ class LiveMode:
         finally:
             self._taking = False
 
+    def _say(self, text: str, figures: str = "") -> None:
+        self.said.emit(text, figures)
+
+    def _say_missing(self) -> None:
+        """Say which paint there has to be before anything can be learned; with paint of two classes, that it is looked at."""
+        painted = sum(bool(self._session.state.painted.get(info.id)) for info in self._session.state.classes)
+        missing = ("Live: paint two classes to begin.", "Live: now paint a second class.", "Learning …")
+        self._say(missing[min(painted, 2)])
+
     def _report(self, event: LiveRound) -> None:
+        if event.loss_after is None and event.number == 0:
+            self._say_missing()
+            return
         if event.loss_after is None:
-            self.said.emit("Live: paint two classes to begin." if event.number == 0 else f"Up to date · {event.seconds:.1f} s")
+            self._say(f"Up to date · {event.seconds:.1f} s")
             return
         self.rounds.append(event)
         if event.fine and event.loss_after == event.loss_before:
-            self.said.emit(f"Round {event.number} stays: finer training did not help on paint kept back")
+            self._say("Up to date: learning for longer does not help", f"Round {event.number} · measured on paint kept back")
             return
-        name = "Refined after round" if event.fine else "Round"
-        self.said.emit(f"{name} {event.number} · {event.seconds:.1f} s · loss {event.loss_after:.2f}")
+        done = "Improved" if event.fine else "Updated"
+        self._say(f"{done} in {event.seconds:.1f} s", f"Round {event.number} · loss {event.loss_after:.2f}")
 
     def _on_failed(self, error: Exception) -> None:
         self._session.fail(error)

@@ -101,6 +101,7 @@ class Session:
         self.layers.painted.connect(self.count_paint)
         self.layers.paint_redrawn.connect(self._count_paint_soon)
         self.layers.told_apart.connect(self._on_told_apart)
+        self.class_edits.said.connect(self.say)
         self.keeper.failed.connect(self.fail)
         self.keeper.recovered.connect(self._on_saved_again)
         self.keeper.changed.connect(self.count_paint)
