@@ -356,6 +356,16 @@ def test_a_checkpoint_that_is_saved_because_of_a_pause_does_not_hide_it(ready, t
 
 def test_what_comes_after_the_last_step_is_shown(ready):
     """A readout is fitted to strokes for some seconds, in which no step is made."""
+def test_settings_that_a_running_job_does_not_heed_cannot_be_changed(ready):
+    step, state = ready.label, ready.session.state
+    fields = (step.minutes, step.from_scratch, step.recipe.deform, step.recipe.views, ready.pretrain.minutes)
+    state.job, state.phase = "finetune", Phase.RUNNING
+    assert not any(field.isEnabled() for field in fields)
+    assert step.recipe.heading.isEnabled(), "what it runs with can be looked at"
+    state.phase, state.job = Phase.IDLE, None
+    assert all(field.isEnabled() for field in fields)
+
+
     session, bar = ready.session, ready.label.bar
     session.state.job = "finetune"
     session.event.emit(Progress("finetune", 5, 10, 0.5, 1.0, {}, 1e-3, 1.0, None, 1.0))

@@ -147,6 +147,21 @@ def test_live_says_that_it_is_on_and_which_paint_it_waits_for(dock, layer, click
     assert status.text() == "Live: now paint a second class.", "at once"
 
 
+def test_overlays_go_with_their_image_and_live_waits_for_another(dock, layer, qtbot):
+    paint_two_classes(dock, layer)
+    qtbot.waitUntil(lambda: len(rounds(dock)) >= 1 and settled(dock), timeout=ROUND)
+    painted, viewer, status = layer.data.copy(), dock._viewer, dock.label.live_status
+    viewer.layers.remove("em")
+    qtbot.waitUntil(lambda: not viewer.layers, timeout=5000)
+    qtbot.waitUntil(lambda: status.text() == "Live waits for an image: open one.", timeout=5000)
+    viewer.add_image(synthetic_em(SIDE, 0)[0], name="em")
+    qtbot.waitUntil(lambda: "waits" not in status.text(), timeout=ROUND)
+    dock.label.paint.click()
+    np.testing.assert_array_equal(dock.session.layers.paint_layer("em").data, painted)
+    qtbot.waitUntil(lambda: segmentation(dock) is not None and settled(dock), timeout=ROUND)
+    assert dock.label.live_mode.on
+
+
 def test_a_network_whose_strokes_are_all_undone_is_in_use_no_more(dock, layer, click, qtbot):
     paint_two_classes(dock, layer)
     qtbot.waitUntil(lambda: len(rounds(dock)) >= 1 and settled(dock), timeout=ROUND)

@@ -317,6 +317,22 @@ def test_paint_whose_image_is_gone_for_good_is_not_counted(make_dock, paint):
     assert dock.session.state.painted, "it is back with the image"
 
 
+@pytest.mark.parametrize("is_saved", [True, False])
+def test_overlays_go_with_their_image_once_they_are_saved(make_dock, paint, monkeypatch, qtbot, is_saved):
+    dock = make_dock()
+    layers, image = dock._viewer.layers, show(dock, pixels(0))
+    layer = paint(dock, image)
+    other = paint(dock, show(dock, pixels(1), name="other"))
+    if not is_saved:
+        monkeypatch.setattr(dock.session.keeper, "flush", lambda: False)
+    layers.remove(image)
+    assert layer in layers, "napari may be about to put another image in its place"
+    qtbot.wait(50)
+    assert (layer in layers) is not is_saved
+    assert other in layers
+    monkeypatch.undo()
+
+
 def test_a_copy_of_the_paint_is_the_users_own(make_dock, paint):
     dock = make_dock()
     layer = paint(dock, show(dock, pixels(0)))

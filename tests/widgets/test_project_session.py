@@ -578,6 +578,7 @@ def test_the_list_shows_how_far_each_image_is(dock, engine, click, wait_idle, qt
     icons = {dock.images.list.item(place).icon().pixmap(14, 14).toImage().pixel(3, 7) for place in (0, 1)}
     assert len(icons) == 2
 
+    assert "without a segmentation" in accept.toolTip(), "there is none that could be good"
 
 # Classes
 

@@ -82,5 +82,6 @@ class ImageBar(QWidget):
         why_not = None if state != "unlabelled" else "Nothing is painted or segmented on this image yet."
         if image is None:
             why_not = why_not_paint(session.state)
-        set_live(self.accept, why_not, "Mark this image as done: its segmentation is good as it is")
+        what = "its paint says all, without a segmentation" if state == "painted" else "its segmentation is good as it is"
+        set_live(self.accept, why_not, f"Mark this image as done: {what}")
         self.accept.setChecked(state == "accepted")

@@ -348,6 +348,8 @@ class LabelStep(QWidget):
         tip = "Train a little after every stroke, on all paint of the project, and show the result at once"
         set_live(self.live, why_not, tip)
         self.bar.hold(is_paused(state, "finetune"))
+        for field in (self.minutes, self.from_scratch, self.recipe.content):
+            field.setEnabled(state.idle)
         finishing = state.phase is Phase.FINISHING
         rough = state.segmenter is None
         end = ": the classes stay rough until you click Resume" if rough else " and keep the network that is in use"

@@ -191,6 +191,7 @@ class LiveMode:
             return
         plane = self._session.layers.current()
         if plane is None:
+            self._wait_for_image()
             return
         before = self._latest
         known = {record.name: labels for record, labels in before.paint} if before is not None else {}
@@ -212,6 +213,14 @@ class LiveMode:
         self._plane, self._fine_rounds = plane, 0
         visible = self._session.layers.visible_part(plane)
         self._ask(Wanted(self._training, 0, paint, plane.record(), visible, classes, closed, perf_counter()))
+
+    def _wait_for_image(self) -> None:
+        """Train for no image; whichever comes is looked at anew."""
+        self._latest, self._plane = None, None
+        self._idle.stop()
+        self._generation += 1
+        self._worker.drop(self._generation)
+        self._say("Live waits for an image: open one.")
 
     def _refine(self) -> None:
         latest = self._latest

@@ -7,7 +7,7 @@ translate, units and axis labels, and are updated in place when a job has someth
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from inspect import signature
 from typing import TYPE_CHECKING, Any
@@ -57,6 +57,8 @@ class Overlays(OpenImages):
         A plane shows a new segmentation.
     predicted(Plane)
         Live mode changed parts of a plane's segmentation.
+    image_left(str)
+        An image left the viewer; the name that its overlays carry.
     kept_removed(str)
         Paint or segmentation of an image left the viewer; the name of the image.
     overlay_added(Layer)
@@ -72,6 +74,7 @@ class Overlays(OpenImages):
     paint_removed = Signal(object)
     segmented = Signal(object, object)
     predicted = Signal(object)
+    image_left = Signal(str)
     kept_removed = Signal(str)
     overlay_added = Signal(object)
     uncertainty_known = Signal()
@@ -144,6 +147,12 @@ class Overlays(OpenImages):
                 self._viewer.layers.remove(layer)
         for layer in self.orphans():
             self._viewer.layers.remove(layer)
+
+    def remove_orphans(self, groups: Collection[str]) -> None:
+        """Remove the overlays of images that have left, if they are still away."""
+        for layer in self.orphans():
+            if layer.metadata[GROUP] in groups:
+                self._viewer.layers.remove(layer)
 
     def remove(self, layer: Layer) -> None:
         """Take an overlay out of the viewer."""
@@ -269,6 +278,7 @@ class Overlays(OpenImages):
         if isinstance(layer, Image) and KIND not in layer.metadata:
             self._unwatch(layer)
             self.painted.emit()
+            self.image_left.emit(Plane(layer, ()).group)
         if layer.metadata.get(KIND) in KEPT:
             self.kept_removed.emit(str(layer.metadata[GROUP]))
         if layer.metadata.get(KIND) == Kind.PAINT:

@@ -101,6 +101,12 @@ class Session:
         self.layers.painted.connect(self.count_paint)
         self.layers.paint_redrawn.connect(self._count_paint_soon)
         self.layers.told_apart.connect(self._on_told_apart)
+        self._left: set[str] = set()
+        self._later = QTimer()
+        self._later.setSingleShot(True)
+        self._later.setInterval(0)
+        self._later.timeout.connect(self._remove_orphans)
+        self.layers.image_left.connect(self._on_image_left)
         self.class_edits.said.connect(self.say)
         self.keeper.failed.connect(self.fail)
         self.keeper.recovered.connect(self._on_saved_again)
@@ -319,6 +325,7 @@ class Session:
         self.store.save(self.settings)
         if not self.runner.close(timeout):
             show_warning(f"{JOB_WORDS[self.state.job or 'pretrain'].capitalize()} ends by itself after its current step.")
+        self._later.stop()
 
     # Reactions
 
@@ -357,6 +364,17 @@ class Session:
         """Look anew which image is worked on, and in which channels."""
         plane = self.layers.current()
         self.state.image = None if plane is None else plane.current_image()
+
+    def _on_image_left(self, group: str) -> None:
+        # napari may be about to remove overlays, too, or to put another image in its place.
+        self._left.add(group)
+        self._later.start()
+
+    def _remove_orphans(self) -> None:
+        """Let overlays go with their image; paint and prediction are kept in the project, and come back with it."""
+        left, self._left = self._left, set()
+        if self.keeper.folder is not None and self.keeper.flush():  # otherwise their paint is nowhere else
+            self.layers.remove_orphans(left)
 
     def _count_paint_soon(self) -> None:
         self._quiet.start()
