@@ -295,6 +295,8 @@ def test_closing_the_dock_stops_the_job_and_keeps_the_paint(ready, engine, click
     viewer.window.remove_dock_widget(ready)
     assert over.is_set(), "the job had ended when the dock was gone"
     assert time.monotonic() - begun < 5
+    said = notification_manager.records[-1].message
+    assert said == "Pretraining was stopped and saved: Resume in step 2 goes on with it."
     assert layer in viewer.layers
     np.testing.assert_array_equal(saved_paint(ready.session.project), layer.data)
 
@@ -354,8 +356,6 @@ def test_a_checkpoint_that_is_saved_because_of_a_pause_does_not_hide_it(ready, t
     session.state.phase, session.state.job = Phase.IDLE, None
 
 
-def test_what_comes_after_the_last_step_is_shown(ready):
-    """A readout is fitted to strokes for some seconds, in which no step is made."""
 def test_settings_that_a_running_job_does_not_heed_cannot_be_changed(ready):
     step, state = ready.label, ready.session.state
     fields = (step.minutes, step.from_scratch, step.recipe.deform, step.recipe.views, ready.pretrain.minutes)
@@ -366,6 +366,8 @@ def test_settings_that_a_running_job_does_not_heed_cannot_be_changed(ready):
     assert all(field.isEnabled() for field in fields)
 
 
+def test_what_comes_after_the_last_step_is_shown(ready):
+    """A readout is fitted to strokes for some seconds, in which no step is made."""
     session, bar = ready.session, ready.label.bar
     session.state.job = "finetune"
     session.event.emit(Progress("finetune", 5, 10, 0.5, 1.0, {}, 1e-3, 1.0, None, 1.0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import time
 
 import numpy as np
@@ -254,6 +255,20 @@ def test_paint_prediction_classes_and_brush_come_back(dock, again, engine, click
     assert second.label.brush.value() == 17
     assert "Welcome back" in second.status.text()
     assert second.session.state.painted == dock.session.state.painted
+
+
+def test_a_run_that_was_cut_short_is_said_when_its_project_is_opened_again(dock, again, engine, click, qtbot, wait_idle):
+    stroke(dock)
+    qtbot.waitUntil(lambda: dock.session.keeper.flush(), timeout=2000)
+    engine.steps, engine.step_seconds = 10_000, 0.01
+    click(dock.pretrain.start)
+    qtbot.waitUntil(lambda: bool(dock.pretrain.curve.points()[0]), timeout=5000)
+    click(dock.pretrain.stop)
+    wait_idle(dock)
+    second = again()
+    opened(second, qtbot, "em_0.png")
+    said = r"Welcome back: going on with em_0\.png\. pretrain-1 was cut short at \d+%: Resume in step 2 goes on with it\."
+    assert re.fullmatch(said, second.status.text())
 
 
 def test_paint_of_images_that_are_not_open_is_counted_and_trained_on(dock, again, engine, click, wait_idle, qtbot):
@@ -563,6 +578,7 @@ def test_the_list_shows_how_far_each_image_is(dock, engine, click, wait_idle, qt
     stroke(dock)
     qtbot.waitUntil(lambda: words(0) == "em_0.png, painted", timeout=2000)
     assert accept.isEnabled()
+    assert "without a segmentation" in accept.toolTip(), "there is none that could be good"
     assert dock.images.progress.text() == "1 painted, 2 unlabelled"
     dock.session.say("Nothing to accept there.")
     click(dock.label.image.accept)
@@ -578,7 +594,6 @@ def test_the_list_shows_how_far_each_image_is(dock, engine, click, wait_idle, qt
     icons = {dock.images.list.item(place).icon().pixmap(14, 14).toImage().pixel(3, 7) for place in (0, 1)}
     assert len(icons) == 2
 
-    assert "without a segmentation" in accept.toolTip(), "there is none that could be good"
 
 # Classes
 

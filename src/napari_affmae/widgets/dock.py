@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari.settings import get_settings
+from napari.utils.notifications import show_info
 from qtpy.QtCore import QEvent, QObject, QPoint, QTimer
 from qtpy.QtWidgets import (
     QApplication,
@@ -17,6 +18,7 @@ from qtpy.QtWidgets import (
 
 from .at_exit import before_threads_end
 from .colors import mixed
+from .cut_short import ended_by_closing
 from .forms import ScrollArea
 from .gl_context import CanvasContext, main_window_of
 from .images_step import ImagesStep
@@ -132,7 +134,9 @@ class AffmaeDock(QWidget):
     def changeEvent(self, event: QEvent | None) -> None:
         """Close when napari takes the widget out of its dock."""
         if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.shut_down()
+            ends = None if self.session.closed else ended_by_closing(self.session.state)
+            if self.shut_down() and ends is not None:
+                show_info(ends)
         super().changeEvent(event)
 
     def closeEvent(self, event: QCloseEvent | None) -> None:
@@ -140,9 +144,9 @@ class AffmaeDock(QWidget):
         self.shut_down()
         super().closeEvent(event)
 
-    def shut_down(self) -> None:
-        """Keep settings and paint and stop the job; the layers stay in the viewer."""
-        self.session.close()
+    def shut_down(self) -> bool:
+        """Keep settings and paint and stop the job, and return whether it has ended; the layers stay in the viewer."""
+        return self.session.closed or self.session.close()
 
     def load_model(self, path: Path) -> None:
         """Use a model file, for example one dropped onto the viewer."""

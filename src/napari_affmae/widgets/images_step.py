@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QListWidget, QMenu, QPushButton, QWidget
 from ..data.plane_names import plane_name, split_name
 from ..data.records import ImageCollection, ImageRecord
 from .channel_counts import channels_mismatch, fitting
+from .cut_short import cut_short
 from .forms import JobBar, PathField, form_layout, note, row, set_live, set_note, step_layout
 from .image_list import ImageList
 from .jobs import OpenLayer, ScanDone, layers_job, scan_job
@@ -187,7 +188,7 @@ class ImagesStep(QWidget):
         self._fill_list()
         if not self._session.project_of_others:
             # Otherwise that stands in the status line, and to open an image would paint it with what another one was.
-            self._session.say(self._mismatch() or "Click an image to open it, or go on with step 2.")
+            self._session.say(self._with_news(self._mismatch() or "Click an image to open it, or go on with step 2."))
             self._go_on()
 
     def _on_scanned(self, done: int, total: int) -> None:
@@ -202,6 +203,10 @@ class ImagesStep(QWidget):
         count = len(chosen)
         total = self._found.channels if self._found else 0
         self.channels.setText(f"all {total}" if count == total else f"{count} of {total}" if count else "choose at least one")
+
+    def _with_news(self, text: str) -> str:
+        """Return the text and what is to be known of the project that it comes with."""
+        return " ".join(filter(None, (text, cut_short(self._session.state))))
 
     def _mismatch(self) -> str | None:
         state, channels = self._session.state, len(self._chosen)
@@ -226,7 +231,7 @@ class ImagesStep(QWidget):
         for record in images.records if images is not None else ():
             if record.name == last and self._session.state.image is None:
                 welcome = f"Welcome back: going on with {last}."
-                self._session.opener.open(record, " ".join(filter(None, (welcome, self._mismatch()))))
+                self._session.opener.open(record, self._with_news(" ".join(filter(None, (welcome, self._mismatch())))))
 
     def _show_states(self) -> None:
         self.list.show_states(self._session.keeper.file)

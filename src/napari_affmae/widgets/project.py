@@ -100,6 +100,12 @@ class LastRun:
     seconds: float
     is_over: bool
 
+    @property
+    def done(self) -> float | None:
+        """How much of its time it has spent, 0 to 1; None if it is not counted in minutes."""
+        minutes = self.config.budget.minutes
+        return None if minutes is None else min(self.seconds / (60 * minutes), 1.0)
+
 
 def last_run(project: Path, kind: Literal["pretrain", "finetune"]) -> LastRun | None:
     """Return the last run of a kind in a project folder that came to its first checkpoint, or None if it cannot go on."""

@@ -306,10 +306,13 @@ class Session:
             why_not = self.keeper.why_not or f"the paint could not be saved to {self.project} in time; try again"
             raise StorageError(why_not)
 
-    def close(self, timeout: float = SECONDS_TO_CLOSE) -> None:
-        """Keep settings and paint, stop the job, wait for it at most ``timeout`` seconds. Closing twice is harmless."""
+    def close(self, timeout: float = SECONDS_TO_CLOSE) -> bool:
+        """Keep settings and paint, stop the job, and return whether it ended within ``timeout`` seconds.
+
+        Closing twice is harmless.
+        """
         if self.closed:
-            return
+            return True
         self.closed = True
         self.closing.emit(timeout)
         for layer in self.layers.paint_layers().values():
@@ -322,10 +325,12 @@ class Session:
         self.class_edits.close()
         self.layers.disconnect()
         self._quiet.stop()
-        self.store.save(self.settings)
-        if not self.runner.close(timeout):
-            show_warning(f"{JOB_WORDS[self.state.job or 'pretrain'].capitalize()} ends by itself after its current step.")
         self._later.stop()
+        self.store.save(self.settings)
+        ended = self.runner.close(timeout)
+        if not ended:
+            show_warning(f"{JOB_WORDS[self.state.job or 'pretrain'].capitalize()} ends by itself after its current step.")
+        return ended
 
     # Reactions
 
@@ -360,11 +365,6 @@ class Session:
     def _on_told_apart(self, name: str, here: str) -> None:
         self.say(f"Another “{name}” was painted before; this one goes by “{here}” here.")
 
-    def update_image(self) -> None:
-        """Look anew which image is worked on, and in which channels."""
-        plane = self.layers.current()
-        self.state.image = None if plane is None else plane.current_image()
-
     def _on_image_left(self, group: str) -> None:
         # napari may be about to remove overlays, too, or to put another image in its place.
         self._left.add(group)
@@ -375,6 +375,11 @@ class Session:
         left, self._left = self._left, set()
         if self.keeper.folder is not None and self.keeper.flush():  # otherwise their paint is nowhere else
             self.layers.remove_orphans(left)
+
+    def update_image(self) -> None:
+        """Look anew which image is worked on, and in which channels."""
+        plane = self.layers.current()
+        self.state.image = None if plane is None else plane.current_image()
 
     def _count_paint_soon(self) -> None:
         self._quiet.start()
