@@ -265,6 +265,27 @@ def test_a_wrong_word_for_the_kernels_is_said(make_dock, image_folder, click, wa
     assert errors()[-1] == dock.status.text() == "AFFMAE_KERNELS must be auto, pytorch or triton, got 'fast'."
 
 
+def test_the_list_says_what_it_is_of_and_only_a_folder_that_was_read_is_remembered(ready, image_folder, click, wait_idle):
+    step, store = ready.images, ready.session.store
+    assert step.summary.text().startswith("From images:\n3 images")
+    step.folder.set_text("/nope")
+    click(step.scan)
+    wait_idle(ready)
+    assert "/nope is not there" in ready.status.text()
+    assert step.summary.text().startswith("From images:\n")
+    assert store.load().folder == ready.session.settings.folder == str(image_folder)
+    tried = len(errors())
+    step.folder.chosen.emit("/nope")
+    wait_idle(ready)
+    assert len(errors()) == tried, "whoever leaves the field is not told again"
+    ready._viewer.add_image(np.random.default_rng(0).random((5, 32, 32)), name="stack")
+    click(step.use_layers)
+    wait_idle(ready)
+    assert step.summary.text().startswith("From open layers:\n5 images")
+    assert not step.folder.text()
+    assert store.load().folder == str(image_folder), "the next session can go on with it"
+
+
 def test_a_folder_without_images_says_so(make_dock, tmp_path, click, wait_idle):
     dock = make_dock()
     empty = tmp_path / "empty"

@@ -146,7 +146,7 @@ class AffmaeDock(QWidget):
 
     def shut_down(self) -> bool:
         """Keep settings and paint and stop the job, and return whether it has ended; the layers stay in the viewer."""
-        return self.session.closed or self.session.close()
+        return self.session.close()
 
     def load_model(self, path: Path) -> None:
         """Use a model file, for example one dropped onto the viewer."""

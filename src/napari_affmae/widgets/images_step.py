@@ -47,6 +47,7 @@ class ImagesStep(QWidget):
         self._chosen: list[int] = []
         self._pending_source = ""
         self._pending_layers: list[Image] = []
+        self._asked = session.settings.folder
         self.folder = PathField("Choose a folder of images", "Folder of PNG, JPEG, TIFF or zarr images")
         self.folder.set_text(session.settings.folder)
         self.scan = QPushButton("Read folder")
@@ -100,14 +101,13 @@ class ImagesStep(QWidget):
     # Actions
 
     def _on_folder_chosen(self, folder: str) -> None:
-        if folder and folder != self._session.settings.folder and why_not_scan(self._session.state) is None:
+        if folder and folder != self._asked and why_not_scan(self._session.state) is None:
             self.read_folder()
 
     def read_folder(self) -> None:
         """Read the folder in the line, in the worker."""
-        folder = self.folder.text()
-        self._session.settings = self._session.settings.replace(folder=folder)
-        path = Path(folder).expanduser()
+        self._asked = self.folder.text()
+        path = Path(self._asked).expanduser()
         self._pending_source, self._pending_layers = os.path.abspath(path), []
         self._begin(f"reading {path.name}")
         self._session.start("scan", scan_job(self._session.engine, path, None, self.scanned.emit))
@@ -172,6 +172,7 @@ class ImagesStep(QWidget):
             return
         taken = {Plane(image, ()).group: image for image in self._pending_layers}
         self._session.state.source = source
+        self._remember_folder(source)
         # The project is that of these images by now, and knows by which names they go in it, and what was chosen before.
         self._found = _renamed(event.images, {name: Plane(image, ()).group for name, image in taken.items()})
         self._pending_layers = []
@@ -190,6 +191,16 @@ class ImagesStep(QWidget):
             # Otherwise that stands in the status line, and to open an image would paint it with what another one was.
             self._session.say(self._with_news(self._mismatch() or "Click an image to open it, or go on with step 2."))
             self._go_on()
+
+    def _remember_folder(self, source: str) -> None:
+        """Keep which folder was read; what was only typed may not be there. Open layers are of no folder."""
+        session = self._session
+        if source == OPEN_LAYERS:
+            self._asked = ""
+            self.folder.set_text("")
+        else:
+            session.settings = session.settings.replace(folder=self._asked)
+            session.store.save(session.settings)
 
     def _on_scanned(self, done: int, total: int) -> None:
         self.bar.show_fraction(done / max(total, 1), f"{done} of {total}")
@@ -246,7 +257,8 @@ class ImagesStep(QWidget):
         set_live(self.use_layers, why_not_scan(state) or no_layer, "Use the visible image layers instead of a folder")
         set_live(self.stop, why_not_stop(state, "scan"), "Stop reading")
         set_live(self.channels, why_not_scan(state), "Which channels of the images to use")
-        set_note(self.summary, _sentence(state.images) if state.images is not None else "")
+        set_note(self.summary, _sentence(state.images, state.source) if state.images is not None else "")
+        self.summary.setToolTip(state.source)
 
     def _nothing_typed(self) -> str | None:
         return None if self.folder.text() else "Choose a folder first."
@@ -267,5 +279,7 @@ def _is_coloured(images: ImageCollection) -> bool:
     return images.channels == len(COLORS) and all(record.dtype == "uint8" for record in images.records)
 
 
-def _sentence(images: ImageCollection) -> str:
-    return images.describe().replace("; ", "\n")
+def _sentence(images: ImageCollection, source: str) -> str:
+    """Say where images come from and what they are, a line each; the field above may name another folder by now."""
+    of = source if source == OPEN_LAYERS else Path(source).name or source
+    return f"From {of}:\n" + images.describe().replace("; ", "\n")
