@@ -172,6 +172,7 @@ def test_a_network_that_does_not_take_the_images_says_so_when_they_are_read_and_
     for button in (step.train, step.live, step.segment, step.apply.apply):
         assert not button.isEnabled()
         assert "trained on 1 channel, these images have 4" in button.toolTip()
+    assert step.pixel_note.text() == step.train.toolTip(), "nobody has to look for it"
     choose(dock, 0, 1)
     assert "trained on 1 channel, these images have 2" in dock.status.text()
     choose(dock, 1)

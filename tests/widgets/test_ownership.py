@@ -329,6 +329,7 @@ def test_overlays_go_with_their_image_once_they_are_saved(make_dock, paint, monk
     assert layer in layers, "napari may be about to put another image in its place"
     qtbot.wait(50)
     assert (layer in layers) is not is_saved
+    assert (dock.status.text() == "Image was removed; its paint and segmentation are kept in the project.") is is_saved
     assert other in layers
     monkeypatch.undo()
 

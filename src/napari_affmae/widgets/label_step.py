@@ -14,6 +14,7 @@ from ..events import Done, PartBegun, Progress, Score
 from ..words import NOT_FITTED, sentence
 from .about_button import AboutButton
 from .apply_part import ApplyPart
+from .channel_counts import channels_mismatch
 from .class_panel import ClassPanel
 from .compare_part import ComparePart
 from .export_part import ExportPart
@@ -365,5 +366,5 @@ class LabelStep(QWidget):
         mismatch = None
         if state.segmenter is not None and image is not None:
             mismatch = pixel_size_mismatch(image.pixel_size, state.segmenter.card.pixel_size)
-        set_note(self.pixel_note, mismatch or "")
+        set_note(self.pixel_note, channels_mismatch(state.model, state.channels) or mismatch or "")
         self.rescale.setVisible(mismatch is not None)

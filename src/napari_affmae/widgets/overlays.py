@@ -148,11 +148,12 @@ class Overlays(OpenImages):
         for layer in self.orphans():
             self._viewer.layers.remove(layer)
 
-    def remove_orphans(self, groups: Collection[str]) -> None:
-        """Remove the overlays of images that have left, if they are still away."""
-        for layer in self.orphans():
-            if layer.metadata[GROUP] in groups:
-                self._viewer.layers.remove(layer)
+    def remove_orphans(self, groups: Collection[str]) -> set[str]:
+        """Remove the overlays of images that have left, if they are still away, and return of which there were any."""
+        left = [layer for layer in self.orphans() if layer.metadata[GROUP] in groups]
+        for layer in left:
+            self._viewer.layers.remove(layer)
+        return {str(layer.metadata[GROUP]) for layer in left}
 
     def remove(self, layer: Layer) -> None:
         """Take an overlay out of the viewer."""

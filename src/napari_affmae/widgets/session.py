@@ -374,7 +374,8 @@ class Session:
         """Let overlays go with their image; paint and prediction are kept in the project, and come back with it."""
         left, self._left = self._left, set()
         if self.keeper.folder is not None and self.keeper.flush():  # otherwise their paint is nowhere else
-            self.layers.remove_orphans(left)
+            for group in sorted(self.layers.remove_orphans(left)):
+                self.say(f"{group} was removed; its paint and segmentation are kept in the project.")
 
     def update_image(self) -> None:
         """Look anew which image is worked on, and in which channels."""
