@@ -10,7 +10,7 @@ from skimage.measure import label
 
 from napari_affmae.card import ClassInfo
 from napari_affmae.config import Refinement
-from napari_affmae.engine.refine import background_of, fill_holes, measure, refine, remove_specks, separate
+from napari_affmae.engine.refine import background_of, certainty_of, fill_holes, measure, refine, remove_specks, separate
 from napari_affmae.errors import ConfigError
 
 CLASSES = tuple(
@@ -119,9 +119,9 @@ def test_two_touching_discs_are_two_and_one_is_one() -> None:
 def test_a_dip_of_the_probability_parts_what_the_shape_does_not() -> None:
     bar = np.zeros((30, 60), bool)
     bar[5:25, 5:55] = True
-    probability = np.where(np.abs(np.arange(60) - 30) < 3, 0.55, 0.98).astype(np.float32) * np.ones((30, 1), np.float32)
+    of_class = np.where(np.abs(np.arange(60) - 30) < 3, 0.55, 0.98).astype(np.float32) * np.ones((30, 1), np.float32)
     assert separate(bar, None, 2.0).max() == 1
-    numbers = separate(bar, probability, 2.0)
+    numbers = separate(bar, certainty_of(np.stack([1 - of_class, of_class])), 2.0)
     assert numbers.max() == 2
     assert numbers[15, 10] != numbers[15, 50]
 

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QFileDialog
 from skimage.draw import disk
 
 from napari_affmae.card import ModelCard
-from napari_affmae.events import LivePrediction
+from napari_affmae.events import Done, LivePrediction
 from napari_affmae.widgets import refine_part
 from napari_affmae.widgets.kinds import KIND, Kind
 from napari_affmae.widgets.refine_job import refine_job
@@ -125,6 +125,32 @@ def test_it_follows_settings_and_new_segmentations(dock, qtbot, click, wait_idle
     qtbot.waitUntil(lambda: refined.data[30, 25] == 1, timeout=20_000)
 
 
+def test_a_segmentation_holds_the_same_objects_when_the_dock_is_opened_again(dock, engine, make_dock, qtbot, click, wait_idle):
+    """And so what is counted here is what Apply to all writes."""
+    segment = engine.segment
+
+    def unsure(*arguments, **given):
+        for event in segment(*arguments, **given):
+            if isinstance(event, Done):
+                event.result.probabilities[:, :, 24:27] *= 0.4  # through the middle of a disc
+            yield event
+
+    engine.segment = unsure
+    click(dock.label.segment)
+    wait_idle(dock)
+    switch(dock, qtbot)
+    qtbot.waitUntil(lambda: layer_of(dock, Kind.INSTANCES) is not None, timeout=20_000)
+    before = np.array(layer_of(dock, Kind.INSTANCES).data)
+    assert before.max() == 3
+    switch(dock, qtbot)
+    dock.shut_down()
+    again = make_dock(dock._viewer)
+    again.label.refine.on.setChecked(True)
+    qtbot.waitUntil(lambda: layer_of(again, Kind.INSTANCES) is not None, timeout=5_000)
+    np.testing.assert_array_equal(layer_of(again, Kind.INSTANCES).data, before)
+    assert "by shape" not in again.label.refine.hint.text()
+
+
 def test_before_there_is_anything_to_refine_it_says_so(make_dock, qtbot):
     dock = make_dock()
     dock._viewer.add_image(two_discs_and_a_speck(), name="cells")
@@ -164,7 +190,8 @@ def test_it_follows_what_live_mode_predicts(dock, engine, qtbot, monkeypatch):
     dock.session.layers.show_parts(plane, [part], DEFAULT_CLASSES)
     qtbot.waitUntil(lambda: np.array_equal(layer_of(dock, Kind.REFINED).data, labels), timeout=20_000)
     assert known[0] is not None
-    assert known[-1] is None, "the probabilities are those of other labels"
+    assert known[-1] is None, "what is kept is of other labels"
+    assert "by shape alone" in dock.label.refine.hint.text()
 
 
 def test_what_comes_late_is_not_shown_on_another_image(dock, engine, qtbot, monkeypatch):

@@ -1,7 +1,8 @@
 """The project folder: what is painted, predicted and accepted in a collection of images, in one JSON beside the labels.
 
 ``project.json``         the classes, the state of each image, suggested places, and where the user was
-``labels``               one OME-Zarr per image, see :mod:`.label_array`; restoring a snapshot makes ``labels-2``, …
+``labels``               one OME-Zarr per image, see :mod:`.label_array`, and beside it how sure its segmentation is, see
+                         :mod:`.certainty`; restoring a snapshot makes ``labels-2``, …
 ``snapshots``            see :mod:`.snapshots`
 ``pretrain-1``, …, ``finetune-1``, …  run folders of the engine
 """
@@ -124,6 +125,10 @@ class ProjectFile(Settings):
     def labels_of(self, stack: str) -> str:
         """Return the OME-Zarr of an image or stack, relative to the project folder; each name has its own."""
         return f"{self.labels}/{_folder_name(stack)}.ome.zarr"
+
+    def certainty_of(self, image: str) -> str:
+        """Return where it lies how sure the segmentation of an image or a plane is, see :mod:`.certainty`."""
+        return f"{self.labels}/{_folder_name(image)}.certainty.npz"
 
     def painted(self, images: Iterable[str]) -> dict[int, int]:
         """Return the painted pixels per class id in some of the images."""

@@ -21,7 +21,7 @@ from ..data.records import ImageRecord
 from ..events import Done, Event, Notice, Progress, Started
 from ..model.segmenter import Segmenter
 from .memory import require_memory
-from .refine import Refined, refine
+from .refine import Refined, certainty_of, refine
 from .segment import count_tiles, labels_of, segment_events
 from .tiling import FloatArray, RowFunction, WholeImage
 
@@ -100,7 +100,7 @@ class FolderJob:
             before = time.perf_counter()
             if refining and whole.values is not None:
                 labels = labels_of(whole.values, self._classes)
-                refined = refine(labels, self._classes, config.refinement, whole.values)
+                refined = refine(labels, self._classes, config.refinement, certainty_of(whole.values))
                 counted.take(0, refined.labels, whole.values)
                 if refined.instances is not None:
                     writer.write_instances(refined.instances)

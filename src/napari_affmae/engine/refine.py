@@ -22,6 +22,10 @@ from ..config import Refinement
 from ..errors import ConfigError
 
 Labels = npt.NDArray[Any]
+Certainty = npt.NDArray[np.uint8]
+
+_CERTAIN = 255
+"""Stands for a probability of 1."""
 
 _NO_VALUE = -1
 """A value that no class has; every region counts then."""
@@ -75,7 +79,7 @@ def refine(
     labels: Labels,
     classes: Sequence[ClassInfo],
     settings: Refinement,
-    probabilities: npt.NDArray[np.float32] | None = None,
+    certainty: Certainty | None = None,
 ) -> Refined:
     """Refine a segmentation.
 
@@ -87,8 +91,8 @@ def refine(
         The class table.
     settings
         What to do, and with which sizes in pixels.
-    probabilities
-        ``[K, H, W]`` in the order of the table; they help to find where touching objects part. None goes by shape alone.
+    certainty
+        What :func:`certainty_of` says of ``labels``; it helps to find where touching objects part. None goes by shape alone.
 
     Raises
     ------
@@ -96,15 +100,17 @@ def refine(
         If the settings name a background that is no class.
     """
     background = background_of(classes, settings.background)
+    predicted = labels
     labels = fill_holes(remove_specks(labels, settings.specks, background), settings.holes, background)
     if not settings.instances:
         return Refined(labels)
-    objects = [(place, info.id) for place, info in enumerate(classes) if info.id != background]
+    if certainty is not None:
+        # The more of a class that was changed into another one, the less of that: of two classes, exactly so.
+        certainty = np.where(labels == predicted, certainty, _CERTAIN - certainty)
     instances = np.zeros(labels.shape, np.int32)
     count = 0
-    for place, class_id in objects:
-        probability = None if probabilities is None else probabilities[place]
-        found = separate(labels == class_id, probability, settings.split)
+    for class_id in [info.id for info in classes if info.id != background]:
+        found = separate(labels == class_id, certainty, settings.split)
         np.add(found, count, out=instances, where=found > 0)
         count += int(found.max(initial=0))
     return Refined(labels, instances, measure(instances, labels))
@@ -161,18 +167,27 @@ def fill_holes(labels: Labels, largest: int, background: int) -> Labels:
     return np.where(filled, lowest[holes], labels).astype(labels.dtype)
 
 
-def separate(mask: npt.NDArray[np.bool_], probability: npt.NDArray[np.float32] | None, depth: float) -> npt.NDArray[np.int32]:
+def certainty_of(probabilities: npt.NDArray[np.float32]) -> Certainty:
+    """Return the probability ``[H, W]`` of the class that each pixel is given, 0 to 255, of those of all ``[K, H, W]``.
+
+    Whole numbers, as they are kept with a project: what is read back tells the same objects apart.
+    """
+    certainty: Certainty = np.rint(probabilities.max(axis=0) * _CERTAIN).astype(np.uint8)
+    return certainty
+
+
+def separate(mask: npt.NDArray[np.bool_], certainty: Certainty | None, depth: float) -> npt.NDArray[np.int32]:
     """Give each object of a mask a number, those that touch apart.
 
-    A watershed on the distance to the edge times the probability. Two objects are told apart where the ridge between them
+    A watershed on the distance to the edge times the certainty. Two objects are told apart where the ridge between them
     lies at least ``depth`` below both their summits: for sharp shapes, where the neck is ``2 · depth`` pixels narrower.
 
     Parameters
     ----------
     mask
         ``[H, W]``.
-    probability
-        ``[H, W]``, 0 to 1, of the class; None goes by shape alone.
+    certainty
+        ``[H, W]``, 0 to 255; None goes by shape alone.
     depth
         In pixels; 0 takes objects that touch as one.
 
@@ -185,8 +200,8 @@ def separate(mask: npt.NDArray[np.bool_], probability: npt.NDArray[np.float32] |
     if depth <= 0 or not mask.any():
         return regions
     height = ndimage.distance_transform_edt(mask) if not mask.all() else np.ones(mask.shape)
-    if probability is not None:
-        height = height * probability
+    if certainty is not None:
+        height = height * (certainty / _CERTAIN)
     lowered = reconstruction(height - depth, height)
     summits = label(np.where(local_maxima(lowered) & mask, regions, 0), connectivity=2)
     # Flat objects drown with the background and have no summit of their own.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import DeviceName, Views
 from ..control import JobControl
+from ..data.certainty import keep_certainty
 from ..errors import AffmaeError
 from ..events import Done
 from .class_ids import in_layers, labels_in_layers
@@ -71,9 +73,15 @@ def one_after_the_other(jobs: Sequence[tuple[str, Job]]) -> Job:
 
 
 def segment_job(
-    engine: Engine, model: Path, record: ImageRecord, pixel_size: PixelSize | None, device: DeviceName, views: Views
+    engine: Engine,
+    model: Path,
+    record: ImageRecord,
+    pixel_size: PixelSize | None,
+    device: DeviceName,
+    views: Views,
+    certainty: Path | None = None,
 ) -> Job:
-    """Segment an image; a pixel size rescales it to the model's pixels."""
+    """Segment an image; a pixel size rescales it to the model's pixels. How sure the result is, is kept in ``certainty``."""
 
     def job(control: JobControl) -> Iterator[object]:
         for event in engine.segment(
@@ -84,6 +92,10 @@ def segment_job(
             elif event.result is not None:
                 own = event.result
                 shown = replace(own, labels=labels_in_layers(own.labels, own.classes), classes=in_layers(own.classes))
+                if certainty is not None:
+                    # Before anybody can refine it. Without it objects are told apart by shape, which is said then.
+                    with suppress(OSError):
+                        keep_certainty(certainty, shown.labels, engine.certainty(own.probabilities))
                 yield ImageDone(record.name, shown, engine.uncertainty(own.probabilities))
 
     return job

@@ -213,11 +213,17 @@ class Engine:
 
         return output_folder(project, model, images, config)
 
-    def refine(self, labels: Any, classes: Sequence[ClassInfo], settings: Refinement, probabilities: Any) -> Any:
+    def refine(self, labels: Any, classes: Sequence[ClassInfo], settings: Refinement, certainty: Any) -> Any:
         """See :func:`napari_affmae.engine.refine.refine`."""
         from ..engine.refine import refine
 
-        return refine(labels, classes, settings, probabilities)
+        return refine(labels, classes, settings, certainty)
+
+    def certainty(self, probabilities: Any) -> npt.NDArray[np.uint8]:
+        """See :func:`napari_affmae.engine.refine.certainty_of`."""
+        from ..engine.refine import certainty_of
+
+        return certainty_of(probabilities)
 
     def model_report(self, path: Path) -> ModelReport:
         """See :func:`napari_affmae.model_report.report`."""

@@ -149,6 +149,10 @@ class ProjectKeeper:
         """Whether the project keeps something of an image or a stack."""
         return self.folder is not None and (self.folder / self.file.labels_of(stack)).is_dir()
 
+    def certainty_of(self, image: str) -> Path | None:
+        """Return where the project keeps how sure the segmentation of an image is; None without a project."""
+        return None if self.folder is None else self.folder / self.file.certainty_of(image)
+
     @contextmanager
     def ignoring(self) -> Iterator[None]:
         """Note nothing meanwhile: layers are replaced by what is on disk."""

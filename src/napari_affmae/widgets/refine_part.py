@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QSpinBox, QWidget
 
@@ -24,9 +23,6 @@ _AUTOMATIC = "automatic"
 _QUIET_MILLISECONDS = 250
 """How long the settings must not have changed before work begins: not at every click of an arrow."""
 
-_KEPT = 3
-"""Planes whose probabilities are kept; they are many times larger than the labels."""
-
 
 class RefinePart(QWidget):
     """Settings of the refinement, the switch, and a table of what was found."""
@@ -35,10 +31,10 @@ class RefinePart(QWidget):
         super().__init__()
         self._session = session
         self._runner = JobRunner()
-        self._plane: Plane | None = None
+        self._plane = session.layers.current()
         self._again = False
         self._waits = False
-        self._results: dict[str, Any] = {}
+        self._by_shape = False
         settings = session.settings.refinement
         self.on = QCheckBox("Show the refined segmentation")
         self.on.setToolTip("Off removes the refined layers again; the segmentation itself is never changed")
@@ -90,7 +86,7 @@ class RefinePart(QWidget):
         self._runner.ended.connect(self._on_ended)
         session.closing.connect(lambda: self._runner.close(1.0))
         session.layers.current_changed.connect(self._on_image)
-        session.layers.segmented.connect(self._on_segmented)
+        session.layers.segmented.connect(self._on_predicted)
         session.layers.predicted.connect(self._on_predicted)
         session.state.events.classes.connect(self._list_classes)
 
@@ -104,19 +100,8 @@ class RefinePart(QWidget):
 
     # Reactions
 
-    def _on_segmented(self, plane: Plane, result: Any) -> None:
-        """Keep what a segmentation knows beside its labels, and refine it too if it is the one that is seen."""
-        self._results.pop(plane.name, None)
-        self._results[plane.name] = result
-        current = None if self._plane is None else self._plane.name
-        for name in [name for name in self._results if name not in (current, plane.name)][: len(self._results) - _KEPT]:
-            self._results.pop(name)
-        self._on_image()
-        if plane.name == current:
-            self._refine_soon()
-
     def _on_predicted(self, plane: Plane) -> None:
-        """Refine what live mode predicts, when a moment has passed without another part of it."""
+        """Refine what is predicted, when a moment has passed without another part of it."""
         if plane == self._plane:
             self._refine_soon()
 
@@ -171,15 +156,12 @@ class RefinePart(QWidget):
             self._again = True
             self._runner.stop()
             return
-        # The layer says what is shown; probabilities are only known for what was segmented since the dock was opened, and
-        # not of what live mode, a snapshot, or another image of this name has put there.
-        result = self._results.get(plane.name)
-        if result is not None and not np.array_equal(result.labels, labels):
-            result = None
         classes = session.state.classes if session.state.segmenter is None else class_table(session.state.segmenter)
         self._planes = {plane.name: plane}
         self._waits = True
-        self._runner.start(refine_job(session.engine, plane.name, labels, classes, self.settings(), result), "AFFMAE refining")
+        certainty = session.keeper.certainty_of(plane.name)
+        job = refine_job(session.engine, plane.name, labels, classes, self.settings(), certainty)
+        self._runner.start(job, "AFFMAE refining")
         self._render()
 
     def _on_batch(self, events: tuple[object, ...]) -> None:
@@ -191,6 +173,7 @@ class RefinePart(QWidget):
             if plane == self._plane and plane.layer in self._session.layers.images():
                 self._session.layers.show_refined(plane, event.refined, event.classes)
                 self.table.show_objects(plane, event.refined.table, event.classes)
+                self._by_shape = event.by_shape and self.settings().split > 0
                 # The worker's end is heard later, on a busy machine much later.
                 self._waits = False
                 self._render()
@@ -221,7 +204,14 @@ class RefinePart(QWidget):
         elif self.on.isChecked() and (plane is None or self._session.layers.segmentation_of(plane) is None):
             hint = "Segment the image first; it is refined as soon as there is something to refine."
         elif self.on.isChecked() and self.table.objects:
-            hint = f"{count(len(self.table.objects), 'object')} in this image. “Apply to all” refines every image like this."
+            hint = f"{count(len(self.table.objects), 'object')} in this image"
+            if self._by_shape:
+                hint += (
+                    ", told apart by shape alone, as how sure this prediction is was not kept. “Segment image” counts like "
+                    "“Apply to all”."
+                )
+            else:
+                hint += ". “Apply to all” refines every image like this."
         set_note(self.hint, hint)
 
 

@@ -89,7 +89,8 @@ class Segmenting:
     def _held(self, plane: Plane, model: ModelOnDisk) -> Job:
         session, settings = self._session, self._session.settings
         size = plane.current_image().pixel_size if self._rescale() else None
-        return segment_job(session.engine, model.path, plane.record(), size, settings.device, settings.views)
+        certainty = session.keeper.certainty_of(plane.name)
+        return segment_job(session.engine, model.path, plane.record(), size, settings.device, settings.views, certainty)
 
     def _large(self, plane: Plane, model: ModelOnDisk) -> Job:
         session, settings = self._session, self._session.settings
