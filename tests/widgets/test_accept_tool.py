@@ -49,7 +49,7 @@ def dock(make_dock, make_napari_viewer, engine, qtbot, tmp_path):
     dock.session.state.segmenter = engine.models[path]
     viewer.add_image(np.zeros(SHAPE), name="em", scale=(2, 2), translate=(5, 7))
     settle(dock, qtbot)
-    dock.session.layers.show_segmentation(dock.session.layers.current(), Result(prediction()), probabilities=False)
+    dock.session.layers.show_segmentation(dock.session.layers.current(), Result(prediction()))
     return dock
 
 
@@ -267,7 +267,7 @@ def test_in_a_stack_the_shown_plane_is_painted_with_its_own_prediction(make_dock
     viewer.add_image(np.zeros((3, *SHAPE)), name="em")
     settle(dock, qtbot)
     viewer.dims.set_current_step(0, 1)
-    dock.session.layers.show_segmentation(dock.session.layers.current(), Result(prediction()), probabilities=False)
+    dock.session.layers.show_segmentation(dock.session.layers.current(), Result(prediction()))
     click(dock.label.next.accept)
     viewer.dims.set_current_step(0, 2)
     assert dock.label.next.tool.active

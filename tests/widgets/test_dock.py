@@ -607,6 +607,43 @@ def test_segment_visible_takes_every_visible_image(make_dock, engine, click, wai
     assert sum(layer.metadata.get(KIND) == Kind.PROBABILITY for layer in dock._viewer.layers) == 4
 
 
+def test_the_box_shows_and_hides_the_probability_of_each_class_at_once(make_dock, engine, click, wait_idle, qtbot):
+    dock = make_dock()
+    dock._viewer.add_image(np.random.default_rng(0).random((2, 32, 32)), name="a")
+    long = dock.session.state.classes[1].replace(name="mitotic nuclei in late anaphase (bright, paired)")
+    give_network(dock, engine, (dock.session.state.classes[0], long))
+    wait_idle(dock)
+
+    def shown():
+        return [layer for layer in dock._viewer.layers if layer.metadata.get(KIND) == Kind.PROBABILITY]
+
+    box = dock.label.probabilities
+    click(dock.label.segment)
+    wait_idle(dock)
+    assert not shown()
+    box.setChecked(True)
+    assert [layer.name for layer in shown()] == ["a · prob. background", "a · prob. mitotic nuclei…"]
+    assert [layer.visible for layer in shown()] == [False, True], "they do not lie over each other"
+    assert all(layer.blending == "translucent" and layer.opacity == 0.5 for layer in shown())
+    first = shown()
+    dock._viewer.layers["a"].data = 1 - dock._viewer.layers["a"].data
+    before = [np.array(layer.data) for layer in first]
+    click(dock.label.segment)
+    wait_idle(dock)
+    assert shown() == first
+    assert not any(np.array_equal(layer.data, old) for layer, old in zip(first, before, strict=True))
+    step = dock._viewer.dims.current_step[0]
+    dock._viewer.dims.set_current_step(0, 1 - step)
+    qtbot.waitUntil(lambda: not shown())
+    dock._viewer.dims.set_current_step(0, step)
+    qtbot.waitUntil(lambda: len(shown()) == 2)
+    box.setChecked(False)
+    assert not shown()
+    click(dock.label.segment)
+    wait_idle(dock)
+    assert not shown()
+
+
 @pytest.mark.parametrize("how", ["done", "one fails", "all fail", "stopped"])
 def test_segmentation_is_said_to_be_done_only_if_it_is(make_dock, engine, click, wait_idle, monkeypatch, how):
     dock = make_dock()

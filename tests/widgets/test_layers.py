@@ -58,7 +58,8 @@ def add_image(viewer, shape=(32, 48), **options):
 def show_everything(layers, plane):
     stage = Stage(plane.shape)
     layers.create_paint(plane, DEFAULT_CLASSES, None)
-    layers.show_segmentation(plane, Result(plane.shape), probabilities=True)
+    layers.show_segmentation(plane, Result(plane.shape))
+    layers.show_probabilities(plane, DEFAULT_CLASSES, Result(plane.shape).probabilities)
     layers.want_uncertainty(True)
     layers.show_uncertainty(plane, [(0, 0, np.full(plane.shape, 0.5))])
     layers.show_refined(plane, Refined(np.full(plane.shape, 2), np.ones(plane.shape, np.int32)), DEFAULT_CLASSES)
@@ -125,7 +126,7 @@ def test_overlays_stand_above_their_own_image(viewer, layers):
     add_image(viewer)
     show_everything(layers, layers.current())
     viewer.add_image(np.zeros((8, 8)), name="other")
-    layers.show_segmentation(layers.current(), Result((8, 8)), probabilities=False)
+    layers.show_segmentation(layers.current(), Result((8, 8)))
     groups = [layer.metadata.get(GROUP, layer.name) for layer in viewer.layers]
     assert groups == ["em"] * (len(groups) - 2) + ["other"] * 2
     ranks = [list(Kind).index(layer.metadata[KIND]) for layer in ours(viewer)[:-1]]
@@ -137,7 +138,8 @@ def test_a_new_overlay_leaves_the_selection_and_the_brush(viewer, layers):
     plane = layers.current()
     paint = layers.create_paint(plane, DEFAULT_CLASSES, None)
     layers.hold_brush(paint, 2, 7)
-    layers.show_segmentation(plane, Result(plane.shape), probabilities=True)
+    layers.show_segmentation(plane, Result(plane.shape))
+    layers.show_probabilities(plane, DEFAULT_CLASSES, Result(plane.shape).probabilities)
     assert viewer.layers.selection.active is paint
     assert (paint.selected_label, paint.brush_size, paint.mode) == (2, 7, "paint")
 
@@ -181,7 +183,8 @@ def test_planes_of_a_stack_are_painted_and_segmented_one_by_one(viewer, layers):
     paint.data[1, 3, 4:8] = 1
     paint.data[3, 3, 4:8] = 2
     assert [(record.name, int(labels.sum())) for record, labels in layers.painted_planes()] == [("em[1]", 4), ("em[3]", 8)]
-    layers.show_segmentation(plane, Result(plane.shape), probabilities=True)
+    layers.show_segmentation(plane, Result(plane.shape))
+    layers.show_probabilities(plane, DEFAULT_CLASSES, Result(plane.shape).probabilities)
     [segmentation] = [layer for layer in ours(viewer) if layer.metadata[KIND] == Kind.SEGMENTATION]
     assert [int(one.any()) for one in segmentation.data] == [0, 0, 1, 0]
     np.testing.assert_array_equal(segmentation.scale, stack.scale)
@@ -249,16 +252,16 @@ def test_overlays_of_an_image_that_is_not_seen_are_made_hidden(viewer, layers):
         show_everything(layers, plane)
         assert [layer.name for layer in ours(viewer) if layer.visible] == []
     image.visible = True
-    layers.show_segmentation(plane, Result(plane.shape), probabilities=False)
+    layers.show_segmentation(plane, Result(plane.shape))
     assert [layer.metadata[KIND] for layer in ours(viewer) if layer.visible] == [Kind.SEGMENTATION]
 
 
 def test_overlays_that_are_looked_at_without_their_image_stay_seen(viewer, layers):
     image = add_image(viewer)
     plane = layers.current()
-    layers.show_segmentation(plane, Result(plane.shape), probabilities=False)
+    layers.show_segmentation(plane, Result(plane.shape))
     image.visible = False
-    layers.show_segmentation(plane, Result(plane.shape), probabilities=False)
+    layers.show_segmentation(plane, Result(plane.shape))
     [segmentation] = ours(viewer)
     assert segmentation.visible
     layers.show_refined(plane, Refined(np.full(plane.shape, 2), None), DEFAULT_CLASSES)

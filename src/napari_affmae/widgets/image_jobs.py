@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,15 +19,24 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ..card import PixelSize
+    from ..card import ClassInfo, PixelSize
     from ..data.records import ImageRecord
     from .job_runner import Job
     from .jobs import Engine
 
 
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """A segmentation in the ids that layers hold: ``labels [H, W]``, and ``probabilities [K, H, W]``, None if not known."""
+
+    labels: npt.NDArray[Any]
+    classes: tuple[ClassInfo, ...]
+    probabilities: npt.NDArray[np.float32] | None = None
+
+
 @dataclass(frozen=True)
 class ImageDone:
-    """A result for one image: a segmentation as layers hold it, with how unsure it is of each pixel, or a look inside."""
+    """A result for one image: a :class:`Segmented` with how unsure it is of each pixel, or a look inside."""
 
     name: str
     result: Any
@@ -91,7 +100,7 @@ def segment_job(
                 yield event
             elif event.result is not None:
                 own = event.result
-                shown = replace(own, labels=labels_in_layers(own.labels, own.classes), classes=in_layers(own.classes))
+                shown = Segmented(labels_in_layers(own.labels, own.classes), in_layers(own.classes), own.probabilities)
                 if certainty is not None:
                     # Before anybody can refine it. Without it objects are told apart by shape, which is said then.
                     with suppress(OSError):

@@ -24,6 +24,7 @@ from .jobs import finetune_job
 from .live import LiveMode
 from .next_part import NextPart
 from .pause_button import PauseButton
+from .probability_box import ProbabilityBox
 from .project import LastRun
 from .recipe_section import RecipeSection
 from .refine_part import RefinePart
@@ -94,9 +95,8 @@ class LabelStep(QWidget):
         self.segment = QPushButton("Segment image")
         self.segment_visible = QPushButton("Segment visible")
         self.segment_slices = QPushButton("Segment all slices")
-        self.probabilities = QCheckBox("Show the probability of each class")
-        self.probabilities.setChecked(settings.probabilities)
-        self.segmenting = Segmenting(session, self.bar, self.rescale.isChecked, self.probabilities.isChecked)
+        self.probabilities = ProbabilityBox(session)
+        self.segmenting = Segmenting(session, self.bar, self.rescale.isChecked)
         self.save_model = QPushButton("Save model …")
         self.about = AboutButton(session, lambda state: state.segmenter)
         self.next = NextPart(session, self.rescale.isChecked)

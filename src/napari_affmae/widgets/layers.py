@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from napari.layers import Image, Labels, Layer
-from napari.utils.colormaps import Colormap
 
 from ..card import ClassInfo, PixelSize
 from ..events import LivePrediction, Preview
@@ -24,15 +23,16 @@ from .overlays import class_colors
 from .paint_layers import PaintLayers
 from .placement import Placement
 from .plane import Plane, spatial_shape
+from .probability_layers import ProbabilityLayers
 from .suggestion_layers import SuggestionLayers
 from .uncertainty_layers import UncertaintyLayers
 
 if TYPE_CHECKING:
     from ..engine.refine import Refined
-    from ..engine.segment import SegmentationResult
+    from .image_jobs import Segmented
 
 
-class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers):
+class OverlayLayers(PaintLayers, LookLayers, ProbabilityLayers, UncertaintyLayers, SuggestionLayers):
     """Images, paint and overlays of one viewer; see :class:`~napari_affmae.widgets.overlays.Overlays` for its signals."""
 
     def reveal_preview(self) -> None:
@@ -66,8 +66,8 @@ class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers
             if place == 1:
                 self._fill_view()
 
-    def show_segmentation(self, plane: Plane, result: SegmentationResult, probabilities: bool) -> None:
-        """Show the classes of a plane, and on demand the probability of each."""
+    def show_segmentation(self, plane: Plane, result: Segmented) -> None:
+        """Show the classes of a plane."""
         shape = spatial_shape(plane.layer)
         layer = self._find(Kind.SEGMENTATION, plane.group)
         data = np.zeros(shape, np.uint8) if layer is None or layer.data.shape != shape else np.asarray(layer.data)
@@ -79,9 +79,6 @@ class OverlayLayers(PaintLayers, LookLayers, UncertaintyLayers, SuggestionLayers
         layer.colormap = class_colors(result.classes)
         self._put_look_away(plane.group)
         layer.visible = layer.visible or plane.layer.visible
-        if probabilities:
-            for info, probability in zip(result.classes, result.probabilities, strict=True):
-                self._show_image(plane, Kind.PROBABILITY, info.name, probability, _ramp(info))
         self.segmented.emit(plane, result)
 
     def show_stored(self, plane: Plane, levels: Sequence[Any], classes: Sequence[ClassInfo]) -> None:
@@ -198,7 +195,3 @@ def _drawing_aids(layer: Layer) -> list[Any]:
     """
     ready = getattr(layer, "_overlays", {})
     return [ready[name] for name in ("polygon", "brush_stroke") if name in ready]
-
-
-def _ramp(info: ClassInfo) -> Colormap:
-    return Colormap([[0, 0, 0, 1], info.color], name=f"{info.name} {info.color}")

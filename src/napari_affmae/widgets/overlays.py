@@ -53,7 +53,7 @@ class Overlays(OpenImages):
         The user took another tool on a paint layer: a brush, the bucket, the hand.
     paint_removed(Labels)
         A paint layer left the viewer; its data can still be saved.
-    segmented(Plane, SegmentationResult)
+    segmented(Plane, Segmented)
         A plane shows a new segmentation.
     predicted(Plane)
         Live mode changed parts of a plane's segmentation.
@@ -171,7 +171,7 @@ class Overlays(OpenImages):
         else:
             layer.data = data
             plane.placement().apply(layer)
-        layer.contrast_limits = (0.0, 1.0) if kind is Kind.PROBABILITY else (0.0, max(float(data.max()), 1e-6))
+        layer.contrast_limits = (0.0, max(float(data.max()), 1e-6))
         return layer
 
     def reveal(self, plane: Plane, layer: Layer) -> None:

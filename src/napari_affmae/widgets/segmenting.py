@@ -33,15 +33,12 @@ class Segmenting:
         Shows how far it is.
     rescale
         Says whether images are scaled to the model's pixel size.
-    probabilities
-        Says whether the probability of each class is shown, too.
     """
 
-    def __init__(self, session: Session, bar: JobBar, rescale: Callable[[], bool], probabilities: Callable[[], bool]) -> None:
+    def __init__(self, session: Session, bar: JobBar, rescale: Callable[[], bool]) -> None:
         self._session = session
         self._bar = bar
         self._rescale = rescale
-        self._probabilities = probabilities
         self._planes: dict[str, Plane] = {}
         self._done = 0
         self._failed = False
@@ -149,7 +146,7 @@ class Segmenting:
     def _show(self, done: ImageDone) -> None:
         plane = self._plane(done.name)
         if plane is not None:
-            self._session.layers.show_segmentation(plane, done.result, self._probabilities())
+            self._session.layers.show_segmentation(plane, done.result)
             if done.uncertainty is not None:
                 made = self._session.layers.show_uncertainty(plane, [(0, 0, done.uncertainty)])
                 if made is not None:
