@@ -10,6 +10,7 @@ import tifffile
 import torch
 
 from napari_affmae.card import ModelCard, Normalisation
+from napari_affmae.engine.segment import segment
 from napari_affmae.model.model_file import save_model
 from napari_affmae.model.segmenter import Segmenter
 from napari_affmae.model_config import ModelConfig
@@ -58,12 +59,37 @@ def test_all_images_are_written_with_a_table(dock, click, wait_idle):
     times = {path: path.stat().st_mtime_ns for path in out.glob("*.tif")}
     click(part.apply)
     wait_idle(dock, JOB)
-    assert "3 were there from before" in part.result.text()
+    for text in (part.result.text(), dock.status.text()):
+        assert text == "All 3 were there already: tick “Replace results that are there already” to make them anew."
     assert {path: path.stat().st_mtime_ns for path in out.glob("*.tif")} == times
     part.format.setCurrentIndex(1)
     click(part.apply)
     wait_idle(dock, JOB)
     assert (dock.session.project / "segmented-2" / "em_0.ome.zarr").is_dir(), "other settings go elsewhere"
+
+
+def test_what_was_written_is_seen_in_the_list_and_on_each_image(dock, click, wait_idle, qtbot):
+    def segmentation(name):
+        found = [layer for layer in dock._viewer.layers if layer.name == f"{name} · segmentation"]
+        return found[0].data if found else None
+
+    first, second, _ = dock.session.state.images.records
+    dock.session.opener.open(first)
+    qtbot.waitUntil(lambda: first.name in dock._viewer.layers)
+    dock.label.refine.on.setChecked(True)
+    dock.label.refine.split.setValue(0.5)
+    click(dock.label.apply.apply)
+    wait_idle(dock, JOB)
+    qtbot.waitUntil(lambda: dock.images.list.describe() == "3 predicted")
+    assert segmentation(first.name) is not None
+    dock.session.opener.open(second)
+    qtbot.waitUntil(lambda: segmentation(second.name) is not None)
+    model = dock.session.state.segmenter.path
+    np.testing.assert_array_equal(segmentation(second.name), segment(model, second.load()).labels)
+    qtbot.waitUntil(lambda: bool(dock.label.refine.table.objects) and dock.label.refine.table._name == second.name)
+    with (dock.session.project / "segmented-1" / "instances.csv").open(newline="", encoding="utf-8") as file:
+        written = [int(row["pixels"]) for row in csv.DictReader(file) if row["image"] == second.name]
+    assert [one.pixels for one in dock.label.refine.table.objects] == written
 
 
 def test_stop_keeps_what_is_finished_and_apply_goes_on(dock, click, wait_idle, qtbot):

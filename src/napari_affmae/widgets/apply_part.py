@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QPushButton, QWidget
 
 from ..config import ApplyConfig, Refinement
 from ..events import Done, ImageBegun, ImageWritten, Progress
-from .apply_job import apply_job
+from .apply_job import ImageApplied, apply_job
 from .forms import JobBar, PathField, duration, form_layout, note, row, set_live, set_note, step_layout
 from .state import count, why_not_apply, why_not_stop
 
@@ -108,7 +108,10 @@ class ApplyPart(QWidget):
         out = Path(chosen).expanduser() if chosen else None
         self.bar.start()
         set_note(self.result, "")
-        job = apply_job(session.engine, model.path, images, session.project, out, config, overwrite=self.overwrite.isChecked())
+        job = apply_job(
+            session.engine, model, images, session.project, out, config, session.keeper.certainty_of,
+            overwrite=self.overwrite.isChecked(),
+        )  # fmt: skip
         session.start("apply", job)
 
     # Reactions
@@ -124,11 +127,27 @@ class ApplyPart(QWidget):
             self.bar.show_fraction(event.fraction, f"{event.fraction:.0%} · image {self._image}{left}")
         elif isinstance(event, ImageWritten):
             self._session.say(f"Wrote {event.outputs[0]}.")
+        elif isinstance(event, ImageApplied):
+            self._keep(event)
         elif isinstance(event, Done):
             self._show_end(event)
 
+    def _keep(self, done: ImageApplied) -> None:
+        """Let the project hold what was written, so that the image shows it, now or when it is opened."""
+        session, record = self._session, done.record
+        plane = session.layers.plane_named(record.name)
+        if plane is None and record.path is not None:
+            session.keeper.keep_segmentation(record.name, done.result.labels)
+        elif plane is not None and plane.shape == done.result.labels.shape and session.restorer.restore(plane):
+            session.layers.show_segmentation(plane, done.result)
+
     def _show_end(self, done: Done) -> None:
         made, kept, failed = (int(done.summary.get(name, 0)) for name in ("images", "kept", "failed"))
+        if kept and not (made or failed or done.stopped):
+            text = f"All {kept} were there already: tick “{self.overwrite.text()}” to make them anew."
+            set_note(self.result, text)
+            self._session.inform(text)
+            return
         parts = [f"{count(made, 'image')} written to {done.path}, with {self._tables}" if made else "no image was written"]
         if kept:
             parts.append(f"{kept} were there from before")

@@ -219,6 +219,12 @@ class Engine:
 
         return refine(labels, classes, settings, certainty)
 
+    def labels(self, probabilities: Any, classes: Sequence[ClassInfo]) -> npt.NDArray[Any]:
+        """See :func:`napari_affmae.engine.segment.labels_of`."""
+        from ..engine.segment import labels_of
+
+        return labels_of(probabilities, classes)
+
     def certainty(self, probabilities: Any) -> npt.NDArray[np.uint8]:
         """See :func:`napari_affmae.engine.refine.certainty_of`."""
         from ..engine.refine import certainty_of

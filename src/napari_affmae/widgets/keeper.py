@@ -27,6 +27,8 @@ from .project_writer import Change, ProjectWriter, SavedLabels
 from .strokes import stroke_regions
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from napari.layers import Labels
 
     from ..data.label_array import LabelKind, Region
@@ -41,11 +43,18 @@ _KEPT: dict[str, LabelKind] = {Kind.PAINT: "paint", Kind.SEGMENTATION: "segmenta
 _Result = TypeVar("_Result")
 
 
+@dataclass(frozen=True, eq=False)
+class _Closed:
+    """Labels of an image that is not open."""
+
+    data: npt.NDArray[Any]
+
+
 @dataclass
 class _Note:
     """What changed in a layer since it was saved."""
 
-    layer: Labels
+    layer: Labels | _Closed
     regions: list[Region] = field(default_factory=list)
     whole: bool = False
 
@@ -90,7 +99,7 @@ class ProjectKeeper:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="affmae-save")
         self._notes: dict[tuple[str, LabelKind], _Note] = {}
         self._file_changed = False
-        self._saving: tuple[Future[dict[str, ImageEntry]], list[_Note]] | None = None
+        self._saving: tuple[Future[dict[str, ImageEntry]], dict[tuple[str, LabelKind], _Note]] | None = None
         self._waiting: list[_Work] = []
         self._rest_until = 0.0
         self._ignores = False
@@ -177,6 +186,12 @@ class ProjectKeeper:
         note.whole |= regions is None
         note.regions += regions or ()
         if not self._timer.isActive():
+            self._timer.start()
+
+    def keep_segmentation(self, image: str, labels: npt.NDArray[np.uint8]) -> None:
+        """Keep the segmentation ``[H, W]`` of an image that is not open."""
+        if self._writer is not None:
+            self._notes[image, "segmentation"] = _Note(_Closed(labels), whole=True)
             self._timer.start()
 
     # Other work of the saving thread
@@ -303,7 +318,7 @@ class ProjectKeeper:
         future = self._thread.submit(self._writer.save, self.file, changes)
         if any(note.whole for note in taken.values()):
             future.add_done_callback(lambda _: self._rest_after(time.monotonic() - begun))
-        self._saving = (future, list(taken.values()))
+        self._saving = (future, taken)
 
     def _rest_after(self, seconds: float) -> None:
         self._rest_until = time.monotonic() + REST * seconds
@@ -317,8 +332,8 @@ class ProjectKeeper:
         error = future.exception()
         if error is not None:
             self._file_changed = True
-            for note in notes:
-                self.note(note.layer)
+            for key, note in notes.items():
+                self._notes.setdefault(key, _Note(note.layer)).whole = True
             if isinstance(error, Exception) and str(error) != self.why_not:
                 self.why_not = str(error)
                 is_ours = isinstance(error, StorageError)
