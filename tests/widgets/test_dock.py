@@ -71,6 +71,10 @@ def errors():
     return [note.message for note in notification_manager.records if note.severity == NotificationSeverity.ERROR]
 
 
+def warnings():
+    return [note.message for note in notification_manager.records if note.severity == NotificationSeverity.WARNING]
+
+
 def test_pause_resume_stop(ready, engine, click, wait_idle, qtbot):
     engine.steps, engine.step_seconds = 10_000, 0.01
     step2 = ready.pretrain
@@ -688,6 +692,26 @@ def test_what_a_segmentation_was_warned_of_is_still_there_when_it_is_done(make_d
     click(dock.label.segment)
     wait_idle(dock)
     assert dock.status.text() == "Segmentation is done."
+
+
+def test_what_many_slices_are_warned_of_is_said_once(make_dock, engine, click, wait_idle, monkeypatch):
+    dock = make_dock()
+    dock._viewer.add_image(np.random.default_rng(0).random((5, 40, 50)), name="a")
+    give_network(dock, engine, dock.session.state.classes)
+    wait_idle(dock)
+    segment, part = engine.segment, iter(range(95, 100))
+
+    def warned(*given, **settings):
+        yield Notice("segment", f"{next(part)} % of it is black to the network")
+        yield from segment(*given, **settings)
+
+    monkeypatch.setattr(engine, "segment", warned)
+    before = len(warnings())
+    click(dock.label.segment_slices)
+    wait_idle(dock)
+    first = "a[2]: 95 % of it is black to the network."
+    assert warnings()[before:] == [first]
+    assert dock.status.text() == f"Segmentation is done. {first} So it is with 5 images."
 
 
 def test_figures_are_of_the_image_and_the_network_that_are_named(make_dock, engine, click, wait_idle):

@@ -23,6 +23,7 @@ from .job_runner import Job
 from .jobs import Engine
 from .plane import LARGEST_IN_MEMORY
 from .state import ModelOnDisk
+from .warnings_once import OncePerJob
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +55,11 @@ def apply_job(
         classes = class_table(model)
         rows = _Rows(engine, classes)
         records = {record.name: record for record in images.records}
+        once, name = OncePerJob(), ""
         for event in engine.apply(model.path, images, folder, config, overwrite=overwrite, control=control, also=rows):
-            yield event
+            yield from once.of_image(name, [event]) if name else [event]
             if isinstance(event, ImageBegun):
+                name = event.name
                 rows.begin(records[event.name].height * records[event.name].width <= LARGEST_IN_MEMORY)
             elif isinstance(event, ImageWritten) and rows.labels:
                 labels, path = np.concatenate(rows.labels), certainty_of(event.name)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QCheckBox, QComboBox, QPushButton, QWidget
 
 from ..config import ApplyConfig, Refinement
-from ..events import Done, ImageBegun, ImageWritten, Progress
+from ..events import Done, ImageBegun, ImageWritten, Notice, Progress
 from .apply_job import ImageApplied, apply_job
 from .forms import JobBar, PathField, duration, form_layout, note, row, set_live, set_note, step_layout
 from .state import count, why_not_apply, why_not_stop
+from .warnings_once import NoticeAgain, Warned
 
 if TYPE_CHECKING:
     from .session import Session
@@ -40,6 +41,7 @@ class ApplyPart(QWidget):
         self._rescale = rescale
         self._image = ""
         self._tables = ""
+        self._warned = Warned()
         settings = session.settings
         self.folder = PathField("Choose a folder for the results", "a new folder in the project")
         self.folder.set_text(settings.apply_folder)
@@ -107,6 +109,7 @@ class ApplyPart(QWidget):
         chosen = self.folder.text()
         out = Path(chosen).expanduser() if chosen else None
         self.bar.start()
+        self._warned = Warned()
         set_note(self.result, "")
         job = apply_job(
             session.engine, model, images, session.project, out, config, session.keeper.certainty_of,
@@ -127,6 +130,8 @@ class ApplyPart(QWidget):
             self.bar.show_fraction(event.fraction, f"{event.fraction:.0%} · image {self._image}{left}")
         elif isinstance(event, ImageWritten):
             self._session.say(f"Wrote {event.outputs[0]}.")
+        elif isinstance(event, Notice | NoticeAgain):
+            self._warned.take(event)
         elif isinstance(event, ImageApplied):
             self._keep(event)
         elif isinstance(event, Done):
@@ -155,7 +160,7 @@ class ApplyPart(QWidget):
             parts.append(f"{failed} could not be read")
         if done.stopped:
             parts.append("“Apply to all” goes on with the rest")
-        text = "; ".join(parts) + "."
+        text = f"{'; '.join(parts)}. {self._warned.in_words()}".rstrip()
         set_note(self.result, f"Stopped: {text}" if done.stopped else text[0].upper() + text[1:])
         self._session.inform(f"{'Stopped' if done.stopped else 'Finished'} after {count(made, 'image')}.")
 

@@ -14,6 +14,7 @@ from ..data.certainty import keep_certainty
 from ..errors import AffmaeError
 from ..events import Done
 from .class_ids import in_layers, labels_in_layers
+from .warnings_once import OncePerJob
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,16 +64,17 @@ class Working:
 def one_after_the_other(jobs: Sequence[tuple[str, Job]]) -> Job:
     """Do jobs on images, given by their names.
 
-    With several images, one that fails is reported as :class:`ImageFailed` and the others go on.
+    With several images, one that fails is reported as :class:`ImageFailed` and the others go on, and warnings are said once.
     """
 
     def job(control: JobControl) -> Iterator[object]:
+        once = OncePerJob()
         for place, (name, part) in enumerate(jobs, start=1):
             if control.stop_requested:
                 return
             yield Working(name, place, len(jobs))
             try:
-                yield from part(control)
+                yield from part(control) if len(jobs) == 1 else once.of_image(name, part(control))
             except AffmaeError as error:
                 if len(jobs) == 1:
                     raise

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from ..config import ApplyConfig
 from ..events import Notice, Progress
-from ..words import sentence
 from .class_ids import in_layers, labels_in_layers
 from .forms import JobBar
 from .image_jobs import ImageDone, ImageFailed, Working, one_after_the_other, segment_job
 from .large import STEP, LargeDone, large_job, levels_of
 from .plane import is_large
 from .slices import slices_from
+from .warnings_once import NoticeAgain, Warned
 
 if TYPE_CHECKING:
     from .job_runner import Job
@@ -42,7 +42,7 @@ class Segmenting:
         self._planes: dict[str, Plane] = {}
         self._done = 0
         self._failed = False
-        self._notices: list[str] = []
+        self._warned = Warned()
         self._working = Working("", 1, 1)
         session.event.connect(self._on_event)
         session.runner.failed.connect(self._on_failed)
@@ -77,7 +77,7 @@ class Segmenting:
         if not all(is_large(plane) or session.restorer.restore(plane) for plane in planes):
             return
         self._planes = {plane.name: plane for plane in planes}
-        self._done, self._failed, self._notices = 0, False, []
+        self._done, self._failed, self._warned = 0, False, Warned()
         jobs = [(plane.name, self._large(plane, model) if is_large(plane) else self._held(plane, model)) for plane in planes]
         session.layers.lay_down_brush()
         self._bar.start()
@@ -109,8 +109,8 @@ class Segmenting:
         elif isinstance(event, LargeDone):
             self._done += 1
             self._show_large(event)
-        elif isinstance(event, Notice):
-            self._notices.append(sentence(event.message))
+        elif isinstance(event, Notice | NoticeAgain):
+            self._warned.take(event)
         elif isinstance(event, ImageFailed):
             self._failed = True
             self._session.fail(event.error)
@@ -122,7 +122,7 @@ class Segmenting:
         # What failed stands in the status line.
         if name == "segment" and not self._failed:
             end = f"Segmentation {'is done' if self._done == len(self._planes) else 'was stopped'}."
-            self._session.say(" ".join((end, *self._notices[:1])))  # a warning that has gone by may say why it is no good
+            self._session.say(f"{end} {self._warned.in_words()}".rstrip())
 
     def _show_progress(self, progress: Progress) -> None:
         if self._working.count == 1:
