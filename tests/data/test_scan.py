@@ -41,6 +41,12 @@ def test_subfolders_hidden_and_other_files(tmp_path: Path) -> None:
     assert collection.describe() == "3 images, 20 × 30 pixels; 1 channel, uint8; pixel size not stated; 2 other files ignored"
 
 
+def test_sizes_beyond_the_third_are_counted() -> None:
+    four, five = (collection_from_arrays({str(side): RNG.random((side, 9)) for side in range(1, end)}) for end in (5, 6))
+    assert "1 of 3 × 9 pixels and 1 more size;" in four.describe()
+    assert "1 of 3 × 9 pixels and 2 more sizes;" in five.describe()
+
+
 def test_links_that_go_in_circles(tmp_path: Path) -> None:
     write(tmp_path / "images" / "a.png")
     write(tmp_path / "elsewhere" / "b.png")

@@ -16,6 +16,7 @@ from napari_affmae.card import ModelCard
 from napari_affmae.events import Done, LivePrediction
 from napari_affmae.widgets import refine_part
 from napari_affmae.widgets.kinds import KIND, Kind
+from napari_affmae.widgets.object_table import file_name_of
 from napari_affmae.widgets.refine_job import refine_job
 from napari_affmae.widgets.state import DEFAULT_CLASSES, ModelOnDisk
 
@@ -162,13 +163,28 @@ def test_before_there_is_anything_to_refine_it_says_so(make_dock, qtbot):
 def test_the_list_of_objects_is_saved(dock, qtbot, click, tmp_path, monkeypatch):
     switch(dock, qtbot)
     qtbot.waitUntil(lambda: dock.label.refine.table.isVisibleTo(dock), timeout=20_000)
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "objects.csv"), ""))
+    proposed = []
+
+    def choose(parent, title, start, kinds):
+        proposed.append(Path(start).name)
+        return str(tmp_path / "objects.csv"), ""
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", choose)
     click(dock.label.refine.table.save)
+    assert proposed == ["cells_objects.csv"]
     with (tmp_path / "objects.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["class"] for row in rows] == ["structure", "structure"]
     assert float(rows[0]["area"]) == pytest.approx(int(rows[0]["pixels"]) * 0.125)
     assert rows[0]["area_unit"] == "micrometer^2"
+    grid = dock.label.refine.table.grid
+    for column in range(1, 4):
+        assert grid.horizontalHeaderItem(column).textAlignment() == grid.item(0, column).textAlignment()
+
+
+@pytest.mark.parametrize(("image", "file"), [("a.b.ome.tif", "a.b_objects.csv"), ("sub/stack.tif[3]", "stack_3_objects.csv")])
+def test_a_list_of_objects_is_called_like_its_image_without_the_suffix(image, file):
+    assert file_name_of(image) == file
 
 
 def test_closing_while_it_refines_leaves_nothing_running(dock, qtbot):

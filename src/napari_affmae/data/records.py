@@ -250,11 +250,11 @@ class ImageCollection:
     def describe(self) -> str:
         """Say in one or two sentences what is here: count, sizes, channels, types, pixel size, what was skipped."""
         sizes = Counter(f"{record.height} × {record.width}" for record in self.records)
-        shown = ", ".join(f"{count} of {size}" if len(sizes) > 1 else size for size, count in sizes.most_common(3))
-        more = f" and {len(sizes) - 3} more sizes" if len(sizes) > 3 else ""
+        shown = ", ".join(f"{many} of {size}" if len(sizes) > 1 else size for size, many in sizes.most_common(3))
+        more = f" and {count(len(sizes) - 3, 'more size')}" if len(sizes) > 3 else ""
         types = ", ".join(sorted({record.dtype for record in self.records}))
         parts = [
-            f"{self.contents}, {shown}{more} pixels",
+            f"{self.contents}, {shown} pixels{more}",
             f"{self.channels} {'channel' if self.channels == 1 else 'channels'}, {types}",
             self._pixel_size_in_words(),
         ]

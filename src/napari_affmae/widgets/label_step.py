@@ -93,7 +93,7 @@ class LabelStep(QWidget):
         self.rescale = QCheckBox("Rescale images to the model's pixel size")
         self.rescale.setChecked(True)
         self.segment = QPushButton("Segment image")
-        self.segment_visible = QPushButton("Segment visible")
+        self.segment_visible = QPushButton("Segment all shown")
         self.segment_slices = QPushButton("Segment all slices")
         self.probabilities = ProbabilityBox(session)
         self.segmenting = Segmenting(session, self.bar, self.rescale.isChecked)
@@ -360,7 +360,11 @@ class LabelStep(QWidget):
         plane = self._session.layers.current()
         self.segment_slices.setVisible(plane is not None and bool(plane.index))
         set_live(self.segment_slices, why_not_segment(state), "Segment every slice of the current image, the shown one first")
-        set_live(self.segment_visible, why_not_segment(state), "Segment every visible image layer")
+        set_live(
+            self.segment_visible,
+            why_not_segment(state),
+            "Segment every image whose eye is open in the layer list",
+        )
         no_model = None if state.segmenter is not None else "There is no segmentation network yet."
         set_live(self.save_model, no_model, "Save the network with its classes in one file")
         mismatch = None

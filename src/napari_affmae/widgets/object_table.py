@@ -13,6 +13,8 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QFileDialog, QHeaderView, QPushButton, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
 
 from ..card import ClassInfo, PixelSize
+from ..data.plane_names import split_name
+from ..data.stem import without_suffix
 from ..errors import cannot_write
 from ..words import area, thousands
 from .placement import pixel_size_of
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from .session import Session
 
 _SIGNS = {"nanometer": "nm²", "micrometer": "µm²", "millimeter": "mm²"}
+
+_NAMES_ALIGNED = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
+_ALIGNED = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+"""Where the names of classes and the numbers stand in their columns."""
 
 
 class ObjectTable(QWidget):
@@ -42,6 +48,8 @@ class ObjectTable(QWidget):
         self._name = ""
         self.grid = QTableWidget(0, 4)
         self.grid.setHorizontalHeaderLabels(["Class", "Objects", "Median area", "Total area"])
+        for column in range(4):
+            self.grid.horizontalHeaderItem(column).setTextAlignment(_ALIGNED if column else _NAMES_ALIGNED)
         self.grid.verticalHeader().setVisible(False)
         self.grid.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
         self.grid.setSelectionMode(QTableWidget.SelectionMode.NoSelection)
@@ -79,7 +87,7 @@ class ObjectTable(QWidget):
                 if column == 0:
                     item.setData(Qt.ItemDataRole.DecorationRole, QColor(info.color))
                 else:
-                    item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+                    item.setTextAlignment(_ALIGNED)
                 self.grid.setItem(row, column, item)
         self.grid.resizeRowsToContents()
         height = self.grid.horizontalHeader().sizeHint().height() + sum(self.grid.rowHeight(row) for row in range(len(shown)))
@@ -92,7 +100,7 @@ class ObjectTable(QWidget):
         return f"{area(pixels * self._size.y * self._size.x)} {_SIGNS[self._size.unit]}"
 
     def _save(self) -> None:
-        start = str(self._session.project / (Path(self._name).name + "_objects.csv"))
+        start = str(self._session.project / file_name_of(self._name))
         path, _ = QFileDialog.getSaveFileName(self, "Save the list of objects", start, "Tables (*.csv)")
         if not path:
             return
@@ -110,3 +118,9 @@ class ObjectTable(QWidget):
             self._session.fail(cannot_write(Path(path), error))
             return
         self._session.say(f"Saved {len(self.objects)} objects as {path}.")
+
+
+def file_name_of(image: str) -> str:
+    """Return what the list of objects of an image, or of one plane of a stack, is called unless the user says otherwise."""
+    stack, index = split_name(image)
+    return "_".join((Path(without_suffix(stack)).name, *map(str, index), "objects.csv"))
