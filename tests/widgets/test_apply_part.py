@@ -92,6 +92,26 @@ def test_what_was_written_is_seen_in_the_list_and_on_each_image(dock, click, wai
     assert [one.pixels for one in dock.label.refine.table.objects] == written
 
 
+def test_what_was_accepted_stays_as_it_is(dock, click, wait_idle, qtbot):
+    first = dock.session.state.images.records[0]
+    dock.session.opener.open(first)
+    qtbot.waitUntil(lambda: first.name in dock._viewer.layers)
+    click(dock.label.apply.apply)
+    wait_idle(dock, JOB)
+    [layer] = [layer for layer in dock._viewer.layers if layer.name == f"{first.name} · segmentation"]
+    layer.data = np.full_like(layer.data, 1)  # mended by hand
+    qtbot.waitUntil(lambda: dock.label.image.accept.isEnabled())
+    click(dock.label.image.accept)
+    certainty = dock.session.keeper.certainty_of(first.name)
+    kept = certainty.stat()
+    dock.label.apply.overwrite.setChecked(True)
+    click(dock.label.apply.apply)
+    wait_idle(dock, JOB)
+    qtbot.waitUntil(lambda: dock.images.list.describe() == "1 accepted, 2 predicted")
+    assert (layer.data == 1).all()
+    assert certainty.stat() == kept
+
+
 def test_stop_keeps_what_is_finished_and_apply_goes_on(dock, click, wait_idle, qtbot):
     part = dock.label.apply
     seen = []

@@ -285,7 +285,7 @@ def test_the_list_says_what_it_is_of_and_only_a_folder_that_was_read_is_remember
     ready._viewer.add_image(np.random.default_rng(0).random((5, 32, 32)), name="stack")
     click(step.use_layers)
     wait_idle(ready)
-    assert step.summary.text().startswith("From open layers:\n5 images")
+    assert step.summary.text().startswith("From open layers:\n1 stack of 5 slices")
     assert not step.folder.text()
     assert store.load().folder == str(image_folder), "the next session can go on with it"
 

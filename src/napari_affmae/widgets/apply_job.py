@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,12 +42,14 @@ def apply_job(
     out: Path | None,
     config: ApplyConfig,
     certainty_of: Callable[[str], Path | None],
+    accepted: Collection[str],
     *,
     overwrite: bool,
 ) -> Job:
     """Segment all images into ``out``; None goes on with the latest folder of the project that fits, or makes a new one.
 
-    How sure the result for an image is, is kept where ``certainty_of`` its name says.
+    How sure the result for an image is, is kept where ``certainty_of`` its name says. The dock gets none of images that are
+    accepted: what they show was found good.
     """
 
     def job(control: JobControl) -> Iterator[object]:
@@ -60,7 +62,8 @@ def apply_job(
             yield from once.of_image(name, [event]) if name else [event]
             if isinstance(event, ImageBegun):
                 name = event.name
-                rows.begin(records[event.name].height * records[event.name].width <= LARGEST_IN_MEMORY)
+                fits = records[event.name].height * records[event.name].width <= LARGEST_IN_MEMORY
+                rows.begin(fits and event.name not in accepted)
             elif isinstance(event, ImageWritten) and rows.labels:
                 labels, path = np.concatenate(rows.labels), certainty_of(event.name)
                 if path is not None:
@@ -72,19 +75,19 @@ def apply_job(
 
 
 class _Rows:
-    """Labels and their certainty of the image that is worked on, from rows of probabilities; of very large ones nothing."""
+    """Labels and their certainty of the image that is worked on, from rows of probabilities, if the dock is to show them."""
 
     def __init__(self, engine: Engine, classes: Sequence[ClassInfo]) -> None:
         self._engine = engine
         self._classes = classes
         self.begin(False)
 
-    def begin(self, fits: bool) -> None:
-        self._fits = fits
+    def begin(self, wanted: bool) -> None:
+        self._wanted = wanted
         self.labels: list[npt.NDArray[np.uint8]] = []
         self.certainty: list[npt.NDArray[np.uint8]] = []
 
     def __call__(self, top: int, probabilities: Any) -> None:
-        if self._fits:
+        if self._wanted:
             self.labels.append(self._engine.labels(probabilities, self._classes))
             self.certainty.append(self._engine.certainty(probabilities))

@@ -111,8 +111,9 @@ class ApplyPart(QWidget):
         self.bar.start()
         self._warned = Warned()
         set_note(self.result, "")
+        accepted = {record.name for record in images.records if session.keeper.file.state(record.name) == "accepted"}
         job = apply_job(
-            session.engine, model, images, session.project, out, config, session.keeper.certainty_of,
+            session.engine, model, images, session.project, out, config, session.keeper.certainty_of, accepted,
             overwrite=self.overwrite.isChecked(),
         )  # fmt: skip
         session.start("apply", job)
