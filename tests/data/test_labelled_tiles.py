@@ -202,7 +202,7 @@ def test_too_little_paint_is_refused() -> None:
         LabelledSampler([], two, PLAIN, 32, 4, sparse=False)
     with pytest.raises(LabelError, match="nothing is painted"):
         LabelledSampler([nothing], two[1:], PLAIN, 32, 4, sparse=True)
-    with pytest.raises(LabelError, match="only background is painted"):
+    with pytest.raises(LabelError, match="only class 0 is painted"):
         LabelledSampler([nothing], two, PLAIN, 32, 4, sparse=False)
 
 

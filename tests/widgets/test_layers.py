@@ -237,7 +237,7 @@ def test_strokes_are_seen_on_a_segmentation_of_their_own_class(viewer, layers, h
     elif how == "refined":
         layers.show_refined(plane, Refined(ids, None), DEFAULT_CLASSES)
     else:
-        layers.show_segmentation(plane, Result((32, 48)), probabilities=False)
+        layers.show_segmentation(plane, Result((32, 48)))
     [predicted] = ours(viewer)
     paint = layers.create_paint(plane, DEFAULT_CLASSES, None)
     # So much of the difference between a pixel's own grey and the colour of the class is left for the stroke to make.

@@ -454,7 +454,7 @@ def test_another_project_leaves_the_model_of_the_one_before_alone(dock, layer, q
 def test_off_and_on_again_in_the_middle_of_a_round(dock, layer, click, qtbot):
     live = dock.label.live_mode
     paint_two_classes(dock, layer)
-    qtbot.waitUntil(lambda: "step" in dock.label.live_status.text(), timeout=ROUND)
+    qtbot.waitUntil(lambda: "Step" in dock.label.live_status.toolTip(), timeout=ROUND)
     assert live.runner.running
     click(dock.label.live)
     click(dock.label.live)

@@ -119,7 +119,7 @@ def test_menu_entries_open_the_right_step_and_say_what_is_missing(make_dock, mon
     dock = make_dock()
     monkeypatch.setattr(commands, "open_dock", lambda: dock)
     for command, step, missing in (
-        (commands.annotate, 3, "Open an image"),
+        (commands.annotate, 3, "Choose images in step 1 first"),
         (commands.segment, 3, "Train on your paint"),
         (commands.look, 4, "Pretrain in step 2"),
     ):
