@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +19,7 @@ from PIL import Image
 from skimage.io import imread
 
 from napari_affmae.cli import main
-from napari_affmae.cli.evaluate import forwards
 from napari_affmae.errors import LabelError
-from napari_affmae.events import PartBegun, Progress
 from napari_affmae.model_header import read_card
 
 SMALL = ("--tile", 32, "--batch", 1)
@@ -206,17 +203,6 @@ def test_evaluate_trains_in_the_tiles_that_were_asked_for(affmae, images, labels
     monkeypatch.setattr("napari_affmae.engine.compare.compare", compare)
     affmae("evaluate", pretrained, "--images", images, "--labels", labels, "--compare", "scratch", "--tile", 48)
     assert [config.tile for config in seen] == [48]
-
-
-def test_the_bar_of_a_comparison_goes_forwards_only():
-    fit = "fitting a readout to the strokes"
-    step = Progress("finetune", 1, 4, 0.0, 1.0, {}, 1e-3, 8.0, 30.0, 10.0)
-    parts = [PartBegun("finetune", "one", 0.0), replace(step, fraction=0.5)]
-    parts += [PartBegun("finetune", fit, done) for done in (0.0, 0.8)]
-    parts += [PartBegun("finetune", "other", 0.5), replace(step, fraction=1.0), PartBegun("finetune", fit, 0.0)]
-    shown = list(forwards(parts))
-    assert [event.fraction for event in shown] == [0, 0.5, 0.5, 0.5, 0.5, 1, 1]
-    assert (shown[0].what, shown[3].what) == ("one", f"{fit} 80%")
 
 
 def test_people_are_told_what_figures_mean(affmae, images, labels, pretrained, finetuned, tmp_path):

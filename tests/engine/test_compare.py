@@ -17,7 +17,7 @@ from napari_affmae.data.labels import LabelledImage
 from napari_affmae.engine.compare import Comparison, compare
 from napari_affmae.engine.finetune import finetune
 from napari_affmae.errors import LabelError
-from napari_affmae.events import Done, Event, Notice, Progress, Score
+from napari_affmae.events import Done, Event, Notice, PartBegun, Progress, Score
 from napari_affmae.model.mae import MaskedAutoencoder
 from napari_affmae.model.segmenter import Segmenter
 from napari_affmae.model_config import ModelConfig
@@ -65,6 +65,29 @@ def test_the_time_left_is_that_of_both(
     monkeypatch.setattr("napari_affmae.engine.compare.finetune", quick)
     left = [event.eta_seconds for event in compare(mae, examples, tmp_path, finetuning) if isinstance(event, Progress)]
     assert left == [30 + 40, 30]
+
+
+def test_a_comparison_goes_forwards_only(
+    mae: MaskedAutoencoder,
+    examples: list[LabelledImage],
+    finetuning: FinetuneConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def on_strokes(*given: object, **settings: object) -> Iterator[Event]:
+        yield Progress("finetune", 4, 4, 1.0, 1.0, {}, 1e-3, 8.0, 40.0, 0.0)
+        for fitted in (0.0, 0.8):
+            yield PartBegun("finetune", "fitting a readout", fitted)
+        yield Score("finetune", 4, 0.5, {}, 10)
+        yield Done("finetune", 4, None)
+
+    monkeypatch.setattr("napari_affmae.engine.compare.finetune", on_strokes)
+    shown = [event for event in compare(mae, examples, tmp_path, finetuning) if isinstance(event, PartBegun | Progress)]
+    assert [event.fraction for event in shown] == [0, 0.5, 0.5, 0.5, 0.5, 1, 1, 1]
+    assert [event.what for event in shown if isinstance(event, PartBegun)][1:3] == [
+        "fitting a readout 0%",
+        "fitting a readout 80%",
+    ]
 
 
 def test_a_network_that_knows_classes_starts_with_new_heads_and_a_warning(

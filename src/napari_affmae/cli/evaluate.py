@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,7 +13,6 @@ from cyclopts.validators import Number
 from ..config import Budget, DeviceName, FinetuneConfig
 from ..control import JobControl
 from ..errors import ConfigError
-from ..events import Event, PartBegun, Progress
 from .options import AsJson, Channels, Device, Files, Foreground, ImageFolder, LabelFolder, Model, Sparse, ViewCount
 from .output import print_result
 from .progress import counting, watch
@@ -115,16 +112,4 @@ def _compared(model: Path, labelled: Labelled, steps: int | None, tile: int | No
             sparse=labelled.sparse,
             control=control,
         )
-        return as_figures(watch(forwards(events), control).result)
-
-
-def forwards(events: Iterable[Event]) -> Iterator[Event]:
-    """Keep the bar of a comparison where it is while a readout is fitted, which counts from 0 by itself after each training."""
-    reached = 0.0
-    for event in events:
-        if isinstance(event, PartBegun):
-            fitted = f" {event.fraction:.0%}" if event.fraction != reached else ""
-            yield replace(event, what=event.what + fitted, fraction=reached)
-        else:
-            reached = event.fraction if isinstance(event, Progress) else reached
-            yield event
+        return as_figures(watch(events, control).result)

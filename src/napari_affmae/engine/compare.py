@@ -121,7 +121,8 @@ def compare(
     done = None
     for place, (name, (start, settings)) in enumerate(starts.items()):
         which = "the pretrained network" if name == "pretrained" else "one from scratch"
-        yield PartBegun("finetune", f"training {which}", place / len(starts))
+        reached = place / len(starts)
+        yield PartBegun("finetune", f"training {which}", reached)
         run = Path(folder) / name
         for event in finetune(start, examples, run, settings, classes=classes, sparse=sparse, control=control, threads=threads):
             if isinstance(event, Done):
@@ -130,7 +131,11 @@ def compare(
                 left = event.eta_seconds
                 if left is not None:
                     left += (len(starts) - 1 - place) * (event.elapsed_seconds + left)  # the other one will take as long
-                yield replace(event, fraction=(place + event.fraction) / len(starts), eta_seconds=left)
+                reached = (place + event.fraction) / len(starts)
+                yield replace(event, fraction=reached, eta_seconds=left)
+            elif isinstance(event, PartBegun):
+                # A readout is fitted behind the steps, and counts from 0 by itself.
+                yield replace(event, what=f"{event.what} {event.fraction:.0%}", fraction=reached)
             else:
                 yield event
             if isinstance(event, Score):
